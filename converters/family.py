@@ -1,0 +1,79 @@
+"""What a family of architectures is to the converters: its `Arch`, its name table, its heads."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from jaxpool.arch import Arch
+
+
+class Head(NamedTuple):
+    """A task head of a family.
+
+    task: what the steps compute ("classify", "token_classify", "token_embed", "sparse", ...);
+    steps: (config, arch) -> chain of `jaxpool.heads` steps, without the final activation;
+    names: the table of its tensors, `steps` names under `heads.`.
+    """
+
+    task: str
+    steps: Callable[[Any, Arch], tuple]
+    names: str
+
+
+@dataclass(frozen=True)
+class Family:
+    """One declarative description of a family of checkpoints.
+
+    arch: configuration object -> `Arch`;
+    names: the table of the base model (see `rows`), written against on-disk names;
+    prefix: what precedes base names in files of models with a head ("bert.");
+    heads: by the architecture's ending ("SequenceClassification", "MaskedLM", "Model", ...);
+    renames: (pattern, replacement) of older dialects, applied to names on disk;
+    ignored: patterns of tensors that carry no information or belong to heads not in use;
+    pool: the pooling of an embedding model without sentence-transformers files.
+    """
+
+    arch: Callable[[Any], Arch]
+    names: str
+    prefix: str = ""
+    heads: Mapping[str, Head] = field(default_factory=dict)
+    renames: tuple[tuple[str, str], ...] = ()
+    ignored: tuple[str, ...] = ()
+    pool: str = "cls"
+
+
+ACTIVATIONS = {
+    "gelu": "gelu",
+    "gelu_python": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_accurate": "gelu_tanh",
+    "quick_gelu": "gelu_quick",
+    "swish": "silu",
+    "silu": "silu",
+    "relu": "relu",
+    "relu2": "relu2",
+    "mish": "mish",
+    "tanh": "tanh",
+    "sigmoid": "sigmoid",
+    "linear": "identity",
+}
+
+
+def activation(name: str) -> str:
+    """Our name of a configuration's activation function."""
+    if name not in ACTIVATIONS:
+        raise ValueError(f"config.json: unknown activation {name!r}; known: {sorted(ACTIVATIONS)}")
+    return ACTIVATIONS[name]
+
+
+def dense(path: str, name: str, axes: str = "O I") -> str:
+    """Two table lines: the kernel and the bias of a linear layer (rows of absent leaves drop)."""
+    inputs = axes.split(")")[0] + ")" if axes.startswith("(") else axes.split()[0]
+    return f"{path}.kernel {name}.weight {axes}\n{path}.bias {name}.bias {inputs}\n"
+
+
+def norm(path: str, name: str, axes: str = "D") -> str:
+    """Two table lines: the scale and the bias of a norm."""
+    return f"{path}.scale {name}.weight {axes}\n{path}.bias {name}.bias {axes}\n"

@@ -1,0 +1,153 @@
+"""Where checkpoints lie and how their tensors are read and written, without torch."""
+
+import importlib.util
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from converters.rows import CheckpointError
+
+WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.h5", "*.msgpack", "*.onnx", "*.ot")
+SHARD_BYTES = 4 << 30
+
+
+def resolve(model: str | os.PathLike, revision: str | None = None) -> Path:
+    """The local folder of a model name: a folder, `pkg://package/path`, or a Hub id.
+
+    Hub ids are fetched through huggingface_hub into its cache (`HF_HOME`, `HF_HUB_OFFLINE` and
+    `HF_TOKEN` work as everywhere). Raises `FileNotFoundError` with what was tried.
+    """
+    name = os.fspath(model)
+    if name.startswith("pkg://"):
+        return _package_folder(name)
+    if (folder := Path(name).expanduser()).is_dir():
+        return folder
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise FileNotFoundError(f"no such model folder: {name}")
+    return _hub_folder(name, revision)
+
+
+def _package_folder(name: str) -> Path:
+    package, _, inside = name.removeprefix("pkg://").partition("/")
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        raise FileNotFoundError(
+            f"{name}: no installed Python package {package!r} (pip install the one that has it)"
+        )
+    folder = Path(next(iter(spec.submodule_search_locations))) / inside
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{name}: package {package!r} has no folder {inside!r}")
+    return folder
+
+
+def _hub_folder(name: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    wanted = ["*.json", "*.txt", "*.model", "*.jinja", "*.metadata", "*.safetensors"]
+    try:
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
+        if not any(folder.glob("**/*.safetensors")):
+            snapshot_download(name, revision=revision, allow_patterns=["*.bin", "*.pt"])
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise FileNotFoundError(
+            f"no such model: {name!r} is neither a local folder nor a Hub id that can be "
+            f"fetched or found in the cache ({reason})"
+        ) from error
+    return folder
+
+
+def read_json(path: Path, default=None):
+    """The JSON of a file; `default` where there is none (an error if that is not given)."""
+    if not path.is_file():
+        if default is None:
+            raise FileNotFoundError(f"{path.parent} has no {path.name}")
+        return default
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise CheckpointError(f"{path} is not valid JSON: {error}") from error
+
+
+class Tensors:
+    """The tensors of one or more safetensors files, read lazily, under canonical names."""
+
+    def __init__(self, files: Iterable[Path], rename=lambda name: name):
+        self._where: dict[str, tuple] = {}
+        for file in files:
+            try:
+                handle = safe_open(file, framework="numpy")
+            except (SafetensorError, OSError) as error:
+                raise CheckpointError(
+                    f"{file.name} is truncated or not a safetensors file ({error})"
+                ) from error
+            for name in handle.keys():  # noqa: SIM118 - safe_open is no mapping
+                self._where[rename(name)] = (handle, name)
+
+    def keys(self):
+        """The canonical names."""
+        return self._where.keys()
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a tensor, without reading it."""
+        handle, key = self._where[name]
+        return tuple(handle.get_slice(key).get_shape())
+
+    def dtype(self, name: str) -> str:
+        """The dtype of a tensor as safetensors spells it ("F32", "BF16", ...)."""
+        handle, key = self._where[name]
+        return handle.get_slice(key).get_dtype()
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        handle, key = self._where[name]
+        return handle.get_tensor(key)
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The weight files of a checkpoint folder: safetensors, one or sharded."""
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        names = sorted(set(read_json(index)["weight_map"].values()))
+        missing = [name for name in names if not (folder / name).is_file()]
+        if missing:
+            raise CheckpointError(f"{index.name} names shards that are not there: {missing}")
+        return [folder / name for name in names]
+    if (folder / "model.safetensors").is_file():
+        return [folder / "model.safetensors"]
+    raise CheckpointError(f"{folder} has no model.safetensors (nor shards of it)")
+
+
+def save_tensors(tensors: Iterator[tuple[str, np.ndarray]], folder: Path, stem="model") -> None:
+    """Write safetensors as Hugging Face does: one file, or shards of 4 GiB with an index."""
+    shards: list[dict[str, np.ndarray]] = [{}]
+    size = 0
+    for name, tensor in tensors:
+        if size and size + tensor.nbytes > SHARD_BYTES:
+            shards.append({})
+            size = 0
+        shards[-1][name] = tensor
+        size += tensor.nbytes
+    if len(shards) == 1:
+        save_file(shards[0], folder / f"{stem}.safetensors", metadata={"format": "pt"})
+        return
+    weight_map = {}
+    for number, shard in enumerate(shards, start=1):
+        file = f"{stem}-{number:05}-of-{len(shards):05}.safetensors"
+        save_file(shard, folder / file, metadata={"format": "pt"})
+        weight_map |= dict.fromkeys(shard, file)
+    total = sum(tensor.nbytes for shard in shards for tensor in shard.values())
+    index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+    (folder / f"{stem}.safetensors.index.json").write_text(json.dumps(index, indent=2))
+
+
+def copy_companions(source: Path, target: Path) -> None:
+    """Everything of a checkpoint folder but weights: configs, tokenizer, modules."""
+    ignore = shutil.ignore_patterns(*WEIGHTS, "*.index.json", ".*", "params")
+    shutil.copytree(source, target, ignore=ignore, dirs_exist_ok=True)

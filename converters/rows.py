@@ -1,0 +1,247 @@
+"""The axis-string engine: tensors of a checkpoint <-> leaves of a parameter tree.
+
+A table has a line a tensor: our path, its name on disk, its axes on disk.
+
+    layers.attention.query.kernel   encoder.layer.{L}.attention.self.query.weight   (N H) D
+
+Our own axes ("L D N H") belong to the leaf, so import is reshape + transpose and export its
+derived inverse. `{L}` in a name counts a leading axis of ours. A fused tensor lists its leaves in
+braces and their parts in a group: `layers.mlp.{gate,up}.kernel ... (F|F) D`; square brackets hold
+the parts where other axes surround them: `(K [G|1|1] H) D`, queries, key and value of each kv head.
+"""
+
+import itertools
+import math
+import re
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxpool.params import Leaf
+
+
+class CheckpointError(ValueError):
+    """A checkpoint whose tensors are not those its configuration asks for."""
+
+
+class Row(NamedTuple):
+    """One tensor on disk: the leaves it holds, its name template, its axes."""
+
+    paths: tuple[str, ...]
+    name: str
+    axes: str
+
+
+def parse(table: str) -> list[Row]:
+    """The rows of a table text; empty lines and comments (#) are skipped."""
+    rows = []
+    for line in table.splitlines():
+        line = line.partition("#")[0].strip()
+        if line:
+            path, name, axes = line.split(maxsplit=2)
+            rows.append(Row(_expand(path), name, axes))
+    return rows
+
+
+def _expand(path: str) -> tuple[str, ...]:
+    found = re.fullmatch(r"(.*)\{(.*)\}(.*)", path)
+    if not found:
+        return (path,)
+    head, names, tail = found.groups()
+    return tuple(f"{head}{name}{tail}" for name in names.split(","))
+
+
+# Axes on disk: a list of dimensions, each a list of factors; a factor is a letter or number, or
+# the tuple of alternatives of a fused tensor, each a list of letters.
+
+
+def _dimensions(axes: str) -> list[list]:
+    return [_factors(group.strip("()")) for group in re.findall(r"\([^)]*\)|\S+", axes)]
+
+
+def _factors(group: str) -> list:
+    words = re.findall(r"\[[^\]]*\]|[^\s\[]+", group) if "[" in group else [group]
+    factors: list = []
+    for word in words:
+        parts = [part.split() for part in word.strip("[]").split("|")]
+        factors += [tuple(parts)] if len(parts) > 1 else parts[0]
+    return factors
+
+
+def _size(factor, sizes: dict[str, int]) -> int:
+    if isinstance(factor, tuple):
+        return sum(_size_all(part, sizes) for part in factor)
+    return int(factor) if factor.isdigit() else sizes[factor]
+
+
+def _size_all(factors, sizes) -> int:
+    return math.prod(_size(factor, sizes) for factor in factors)
+
+
+def disk_shape(axes: str, sizes: dict[str, int]) -> tuple[int, ...]:
+    """The shape on disk that an axis string stands for."""
+    return tuple(_size_all(factors, sizes) for factors in _dimensions(axes))
+
+
+class Layout:
+    """How one row's tensor maps to one slice (without the counted axes) of each of its leaves."""
+
+    def __init__(self, row: Row, leaves: list[Leaf], sizes: dict[str, int]):
+        self.row, self.leaves = row, leaves
+        self.counted = re.findall(r"\{(\w)\}", row.name)
+        self.sizes = sizes | {
+            letter: size
+            for leaf in leaves
+            for letter, size in zip(leaf.axes.split(), leaf.shape, strict=True)
+        }
+        self.dimensions = _dimensions(row.axes)
+        self.shape = disk_shape(row.axes, self.sizes)
+
+    def names(self) -> Iterator[tuple[tuple[int, ...], str]]:
+        """Every (index into the counted axes, name on disk)."""
+        for index in itertools.product(*(range(self.sizes[x]) for x in self.counted)):
+            name = self.row.name
+            for letter, i in zip(self.counted, index, strict=True):
+                name = name.replace(f"{{{letter}}}", str(i))
+            yield index, name
+
+    def _letters(self, part: int) -> list[str]:
+        flat = [f for factors in self.dimensions for f in factors]
+        chosen = [f[part] if isinstance(f, tuple) else [f] for f in flat]
+        return [letter for letters in chosen for letter in letters]
+
+    def _ours(self, part: int, letters: list[str]) -> list[str]:
+        """The letters of our leaf, decomposed as the disk has them (N is K G)."""
+        axes = [x for x in self.leaves[part].axes.split() if x not in self.counted]
+        split = {"N": ["K", "G"]} if "G" in letters else {}
+        ones = [x for x in letters if x == "1"]
+        return [y for x in axes for y in split.get(x, [x])] + ones
+
+    def _order(self, part: int) -> tuple[list[str], list[int]]:
+        letters = self._letters(part)
+        ours = self._ours(part, letters)
+        order, used = [], set()
+        for letter in ours:
+            at = next(i for i, x in enumerate(letters) if x == letter and i not in used)
+            used.add(at)
+            order.append(at)
+        return letters, order
+
+    def _fused(self) -> tuple[list[int], int] | None:
+        """The shape with each factor an axis of its own, and which axis holds the parts."""
+        flat = [f for factors in self.dimensions for f in factors]
+        at = next((i for i, f in enumerate(flat) if isinstance(f, tuple)), None)
+        return None if at is None else ([_size(f, self.sizes) for f in flat], at)
+
+    def read(self, tensor: np.ndarray) -> list[np.ndarray]:
+        """The slices of our leaves that a tensor on disk holds."""
+        fused = self._fused()
+        pieces = [tensor]
+        if fused:
+            shape, at = fused
+            flat = [f for factors in self.dimensions for f in factors]
+            cuts = np.cumsum([_size_all(part, self.sizes) for part in flat[at]])[:-1]
+            pieces = np.split(tensor.reshape(shape), cuts, axis=at)
+        return [self._to_ours(part, piece) for part, piece in enumerate(pieces)]
+
+    def _to_ours(self, part: int, piece: np.ndarray) -> np.ndarray:
+        letters, order = self._order(part)
+        leaf = self.leaves[part]
+        shape = [
+            size
+            for letter, size in zip(leaf.axes.split(), leaf.shape, strict=True)
+            if letter not in self.counted
+        ]
+        return (
+            piece.reshape([_size(x, self.sizes) for x in letters]).transpose(order).reshape(shape)
+        )
+
+    def write(self, slices: list[np.ndarray]) -> np.ndarray:
+        """The tensor on disk of slices of our leaves: the inverse of `read`."""
+        pieces = [self._to_disk(part, piece) for part, piece in enumerate(slices)]
+        fused = self._fused()
+        if not fused:
+            return np.ascontiguousarray(pieces[0].reshape(self.shape))
+        shape, at = fused
+        pieces = [p.reshape([*shape[:at], -1, *shape[at + 1 :]]) for p in pieces]
+        return np.ascontiguousarray(np.concatenate(pieces, axis=at).reshape(self.shape))
+
+    def _to_disk(self, part: int, piece: np.ndarray) -> np.ndarray:
+        letters, order = self._order(part)
+        permuted = [_size(letters[i], self.sizes) for i in order]
+        return piece.reshape(permuted).transpose(np.argsort(order))
+
+
+def layouts(rows: list[Row], leaves: dict[str, Leaf], sizes: dict[str, int]) -> list[Layout]:
+    """Match rows to the leaves of a tree; rows for leaves the tree lacks are dropped.
+
+    Every leaf must have exactly one row.
+    """
+    made, seen = [], []
+    for row in rows:
+        present = [path for path in row.paths if path in leaves]
+        if len(present) == len(row.paths):
+            made.append(Layout(row, [leaves[path] for path in row.paths], sizes))
+            seen += present
+    unnamed = sorted(set(leaves) - set(seen))
+    doubled = sorted({path for path in seen if seen.count(path) > 1})
+    if unnamed or doubled:
+        raise CheckpointError(f"name table: no row for {unnamed}, several for {doubled}")
+    return made
+
+
+def read(
+    made: list[Layout],
+    source,
+    dtype,
+    put: Callable[[str, np.ndarray], object],
+    ignored: tuple[str, ...] = (),
+) -> dict[str, object]:
+    """Fill every leaf from `source` (names -> arrays) and hand it to `put`; strict on both sides.
+
+    Only the leaves of one row are in host memory at a time.
+    """
+    check(made, source, ignored)
+    tree = {}
+    for layout in made:
+        buffers = [np.empty(leaf.shape, dtype) for leaf in layout.leaves]
+        for index, name in layout.names():
+            for buffer, part in zip(buffers, layout.read(source[name]), strict=True):
+                buffer[index] = part
+        for path, buffer in zip(layout.row.paths, buffers, strict=True):
+            tree[path] = put(path, buffer)
+    return tree
+
+
+def check(made: list[Layout], source, ignored: tuple[str, ...] = ()) -> None:
+    """Raise `CheckpointError` with the missing and unexpected names, or the wrong shapes."""
+    wanted = {name: layout for layout in made for _, name in layout.names()}
+    missing = sorted(wanted.keys() - source.keys())
+    extra = source.keys() - wanted.keys()
+    unexpected = sorted(n for n in extra if not any(re.search(p, n) for p in ignored))
+    if missing or unexpected:
+        raise CheckpointError(
+            f"checkpoint does not fit its config.json: missing tensors {_cut(missing)}, "
+            f"unexpected tensors {_cut(unexpected)}"
+        )
+    for name, layout in wanted.items():
+        found = tuple(source.shape(name))
+        if found != layout.shape:
+            raise CheckpointError(
+                f"tensor {name} has the wrong shape: axes '{layout.row.axes}' of "
+                f"config.json want {layout.shape}, found {found}"
+            )
+
+
+def _cut(names: list[str], most: int = 20) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"[{', '.join(names[:most])}{more}]"
+
+
+def write(made: list[Layout], tree: dict[str, object]) -> Iterator[tuple[str, np.ndarray]]:
+    """Every `(name on disk, tensor)` of a flat tree: the inverse of `read`."""
+    for layout in made:
+        leaves = [np.asarray(tree[path]) for path in layout.row.paths]
+        for index, name in layout.names():
+            yield name, layout.write([leaf[index] for leaf in leaves])

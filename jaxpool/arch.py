@@ -1,0 +1,131 @@
+"""`Arch`: everything the forward needs to know about an architecture, as orthogonal switches."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+Norm = Literal["layer", "rms"]
+Placement = Literal["pre", "post", "sandwich", "branch"]
+QKNorm = Literal["none", "head", "full"]
+
+
+@dataclass(frozen=True)
+class Rotary:
+    """One rotary table: `dim` leading features of each head turn with base `theta`.
+
+    `scaling` names the law that stretches the frequencies ("none", "linear", "dynamic", "yarn",
+    "llama3", "longrope"); the other fields are its parameters, zero where a law has no use for
+    them. `interleaved` pairs neighbouring features instead of halves. `dim` 0 means no rotation.
+    """
+
+    theta: float
+    dim: int
+    interleaved: bool = False
+    scaling: str = "none"
+    factor: float = 1.0
+    original_length: int = 0
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    low_freq: float = 1.0
+    high_freq: float = 4.0
+    attention_factor: float = 1.0
+    truncate: bool = True
+    short: tuple[float, ...] = ()
+    long: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Arch:
+    """An architecture as data: hashable, so it is a static argument of every jitted function.
+
+    Sizes are counts; `windows` holds one reach a layer (a token sees keys with |i - j| <= reach,
+    0 is unlimited); `rotary_layers` the table of `rotary` each layer turns with.
+    """
+
+    vocab: int
+    layers: int
+    dim: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    mlp_dim: int
+
+    # Embeddings
+    embed_dim: int = 0  # 0: dim; otherwise factorized, and projected to dim
+    token_types: int = 0
+    positions: int = 0  # rows of the learned position table, 0: none
+    position_offset: int = 0  # row of the first token
+    embed_scale: float = 1.0
+    embed_norm: bool = False
+
+    # Norms
+    norm: Norm = "layer"
+    norm_eps: float = 1e-12
+    norm_bias: bool = True
+    norm_offset: float = 0.0  # the stored scale is the true one less this
+    placement: Placement = "post"
+    first_attention_norm: bool = True
+    final_norm: bool = False
+
+    # Attention
+    causal: bool = False
+    windows: tuple[int, ...] = ()
+    rotary: tuple[Rotary, ...] = ()
+    rotary_layers: tuple[int, ...] = ()
+    alibi: bool = False
+    relative_buckets: int = 0
+    relative_distance: int = 128
+    qk_norm: QKNorm = "none"
+    attention_scale: float = 0.0  # 0: head_dim ** -0.5
+    attention_softcap: float = 0.0
+    qkv_bias: bool = True
+    out_bias: bool = True
+
+    # MLP
+    gated: bool = False
+    activation: str = "gelu"
+    mlp_bias: bool = True
+
+    shared_layers: bool = False  # one set of weights runs `layers` times
+    max_length: int = 512  # tokens the position information reaches
+    dtype: str = "float32"  # of activations between operations
+
+    def __post_init__(self):
+        for field in ("vocab", "layers", "dim", "heads", "kv_heads", "head_dim", "mlp_dim"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"Arch.{field} must be at least 1, got {getattr(self, field)}")
+        if self.heads % self.kv_heads:
+            raise ValueError(
+                f"Arch.heads ({self.heads}) must be a multiple of Arch.kv_heads ({self.kv_heads})"
+            )
+        for field in ("windows", "rotary_layers"):
+            value = getattr(self, field)
+            if value and len(value) != self.layers:
+                raise ValueError(
+                    f"Arch.{field} must have one entry a layer ({self.layers}), got {len(value)}"
+                )
+
+    @property
+    def scale(self) -> float:
+        """The factor on attention scores."""
+        return self.attention_scale or self.head_dim**-0.5
+
+    def sizes(self) -> dict[str, int]:
+        """Size of each dimension letter (glossary in `params`)."""
+        return {
+            "V": self.vocab,
+            "E": self.embed_dim or self.dim,
+            "D": self.dim,
+            "N": self.heads,
+            "K": self.kv_heads,
+            "G": self.heads // self.kv_heads,
+            "H": self.head_dim,
+            "F": self.mlp_dim,
+            "L": 1 if self.shared_layers else self.layers,
+            "P": self.positions,
+            "Y": self.token_types,
+            "U": self.relative_buckets,
+        }
+
+    def replace(self, **changes) -> "Arch":
+        """A copy with some switches changed."""
+        return replace(self, **changes)

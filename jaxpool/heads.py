@@ -1,0 +1,154 @@
+"""Heads: what happens to hidden states after the forward, as a tuple of steps.
+
+A task is a chain like sentence-transformers' modules.json: `(Pool, Dense, Cut, Normalize)`,
+`(Dense, Normalize)` for late interaction, `(Dense, Norm, Dense, Activate, Pool)` for SPLADE.
+Each step is a frozen dataclass, hashable and so static under jit; its parameters, if any, lie in
+`params["heads"][step.name]`. Before a `Pool` step vectors are tokens' `[B, T, F]`, after it the
+segments' `[B, R, F]`; all steps compute in float32.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxpool import layers
+from jaxpool.params import Leaf
+from jaxpool.pool import POOLS, members
+
+
+class Context(NamedTuple):
+    """What a step may look at beside its input."""
+
+    batch: object
+    controls: object
+    pooled: bool
+
+    def of(self, control: jax.Array) -> jax.Array:
+        """A control for each vector of the input, with a trailing axis of one."""
+        if self.pooled:
+            return control[..., None]
+        index = jnp.maximum(self.batch.segments - 1, 0)
+        return jnp.take_along_axis(control, index, axis=1)[..., None]
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Token vectors to one a segment; several kinds are concatenated in order."""
+
+    kinds: tuple[str, ...]
+
+    def __call__(self, params, x, context):
+        """`[B, T, F] -> [B, R, F * kinds]`."""
+        controls, batch = context.controls, context.batch
+        mask = members(batch.segments, controls.skip.shape[1])
+        mask &= batch.positions[:, None, :] >= controls.skip[..., None]
+        pooled = [POOLS[kind](x, mask, batch.positions) for kind in self.kinds]
+        return jnp.concatenate(pooled, axis=-1)
+
+
+@dataclass(frozen=True)
+class Dense:
+    """A linear layer and its activation."""
+
+    name: str
+    inputs: int
+    outputs: int
+    bias: bool = True
+    activation: str = "identity"
+
+    def leaves(self):
+        """The parameters of the step."""
+        leaves = {"kernel": Leaf("I O", (self.inputs, self.outputs))}
+        return leaves | ({"bias": Leaf("O", (self.outputs,))} if self.bias else {})
+
+    def __call__(self, params, x, context):
+        """`[..., I] -> [..., O]`."""
+        params = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), params)
+        return layers.ACTIVATIONS[self.activation](layers.dense(params, x, "bti,io->bto"))
+
+
+@dataclass(frozen=True)
+class Norm:
+    """A LayerNorm or RMSNorm with (or without) parameters."""
+
+    name: str
+    dim: int
+    eps: float
+    kind: str = "layer"
+    scale: bool = True
+    bias: bool = True
+
+    def leaves(self):
+        """The parameters of the step."""
+        leaf = Leaf("O", (self.dim,))
+        return ({"scale": leaf} if self.scale else {}) | ({"bias": leaf} if self.bias else {})
+
+    def __call__(self, params, x, context):
+        """`[..., O] -> [..., O]`."""
+        return layers.norm(params, x, self.kind, self.eps)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Keep the leading features a request asks for (Matryoshka); the rest become zero."""
+
+    def __call__(self, params, x, context):
+        """`[..., F] -> [..., F]`; the host slices what it returns."""
+        wanted = context.of(context.controls.dimensions)
+        return jnp.where(jnp.arange(x.shape[-1], dtype=wanted.dtype) < wanted, x, 0.0)
+
+
+@dataclass(frozen=True)
+class Normalize:
+    """L2-normalize, for the requests that want activation."""
+
+    def __call__(self, params, x, context):
+        """`[..., F] -> [..., F]`."""
+        unit = x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
+        return jnp.where(context.of(context.controls.activate), unit, x)
+
+
+@dataclass(frozen=True)
+class Activate:
+    """A classifier's activation, for the requests that want it: sigmoid, softmax, ..."""
+
+    kind: str
+
+    def __call__(self, params, x, context):
+        """`[..., C] -> [..., C]`."""
+        act = jax.nn.softmax if self.kind == "softmax" else layers.ACTIVATIONS[self.kind]
+        return jnp.where(context.of(context.controls.activate), act(x), x)
+
+
+@dataclass(frozen=True)
+class Calibrate:
+    """(logit - mean) / sigma."""
+
+    mean: float = 0.0
+    sigma: float = 1.0
+
+    def __call__(self, params, x, context):
+        """`[..., C] -> [..., C]`."""
+        return (x - self.mean) / self.sigma
+
+
+def run(steps: tuple, params: dict, hidden: jax.Array, batch, controls) -> jax.Array:
+    """Apply a chain of steps to hidden states: `[B, R, F]`, or `[B, T, F]` without a `Pool`."""
+    x, context = hidden.astype(jnp.float32), Context(batch, controls, pooled=False)
+    for step in steps:
+        x = step(params.get(getattr(step, "name", None), {}), x, context)
+        if isinstance(step, Pool):
+            context = context._replace(pooled=True)
+    return x
+
+
+def is_pooled(steps: tuple) -> bool:
+    """Whether a chain ends in one vector a segment rather than one a token."""
+    return any(isinstance(step, Pool) for step in steps)
+
+
+def abstract(chains) -> dict:
+    """The parameter tree (`Leaf`s) of several chains; steps of one name share parameters."""
+    return {step.name: step.leaves() for steps in chains for step in steps if hasattr(step, "name")}

@@ -1,0 +1,90 @@
+"""The layers every architecture is made of: dense, norm, activations, MLP, embeddings.
+
+All take the parameters of one layer (a dict with Flax leaf names) first, then activations.
+Matrix products run in the dtype of the kernel and accumulate in float32; the result has the dtype
+of the activations. On CPU that makes bfloat16 weights pay; on accelerators both are bfloat16.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from jaxpool.arch import Arch
+
+ACTIVATIONS = {
+    "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+    "gelu_tanh": lambda x: jax.nn.gelu(x, approximate=True),
+    "gelu_quick": lambda x: x * jax.nn.sigmoid(1.702 * x),
+    "relu": jax.nn.relu,
+    "relu2": lambda x: jnp.square(jax.nn.relu(x)),
+    "silu": jax.nn.silu,
+    "mish": jax.nn.mish,
+    "elu": jax.nn.elu,
+    "leaky_relu": jax.nn.leaky_relu,
+    "softplus": jax.nn.softplus,
+    "tanh": jnp.tanh,
+    "sigmoid": jax.nn.sigmoid,
+    "identity": lambda x: x,
+}
+
+
+def dense(params: dict, x: jax.Array, contraction: str) -> jax.Array:
+    """`einsum(contraction, x, kernel)` plus the bias where there is one."""
+    kernel = params["kernel"]
+    out = jnp.einsum(
+        contraction, x.astype(kernel.dtype), kernel, preferred_element_type=jnp.float32
+    )
+    if "bias" in params:
+        out = out + params["bias"].astype(jnp.float32)
+    return out.astype(x.dtype)
+
+
+def norm(params: dict, x: jax.Array, kind: str, eps: float, offset: float = 0.0) -> jax.Array:
+    """LayerNorm or RMSNorm over the last axis, in float32; without parameters, just the division.
+
+    `offset` is added to the stored scale (Gemma keeps scale - 1).
+    """
+    y = x.astype(jnp.float32)
+    if kind == "layer":
+        y = y - jnp.mean(y, axis=-1, keepdims=True)
+    y = y * jax.lax.rsqrt(jnp.mean(jnp.square(y), axis=-1, keepdims=True) + eps)
+    if "scale" in params:
+        y = y * (params["scale"].astype(jnp.float32) + offset)
+    if "bias" in params:
+        y = y + params["bias"].astype(jnp.float32)
+    return y.astype(x.dtype)
+
+
+def arch_norm(params: dict, x: jax.Array, arch: Arch) -> jax.Array:
+    """The norm of `arch`."""
+    return norm(params, x, arch.norm, arch.norm_eps, arch.norm_offset)
+
+
+def mlp(params: dict, x: jax.Array, arch: Arch) -> jax.Array:
+    """`[B, T, D] -> [B, T, D]`: down(act(up(x))), or down(act(gate(x)) * up(x)) where gated."""
+    act = ACTIVATIONS[arch.activation]
+    up = dense(params["up"], x, "btd,df->btf")
+    hidden = act(dense(params["gate"], x, "btd,df->btf")) * up if arch.gated else act(up)
+    return dense(params["down"], hidden, "btf,fd->btd")
+
+
+def embed(params: dict, batch, arch: Arch) -> jax.Array:
+    """Token, type and learned position embeddings of a batch, normalized and projected as asked."""
+    x = _lookup(params["token"], batch.tokens, arch)
+    if arch.embed_scale != 1.0:
+        # Gemma rounds the factor to the dtype of the activations.
+        x = x * jnp.asarray(arch.embed_scale, x.dtype)
+    if arch.token_types:
+        types = jnp.zeros_like(batch.tokens) if batch.types is None else batch.types
+        x = x + _lookup(params["type"], types, arch)
+    if arch.positions:
+        x = x + _lookup(params["position"], batch.positions + arch.position_offset, arch)
+    if arch.embed_norm:
+        x = arch_norm(params["norm"], x, arch)
+    if "project" in params:
+        x = dense(params["project"], x, "bte,ed->btd")
+    return x
+
+
+def _lookup(params: dict, ids: jax.Array, arch: Arch) -> jax.Array:
+    # "clip" keeps the padding of packed rows inside the table without the fill of NaNs.
+    return jnp.take(params["embedding"], ids, axis=0, mode="clip").astype(arch.dtype)

@@ -1,0 +1,86 @@
+"""Request outputs, named and printed as vLLM's."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(repr=False)
+class PoolingOutput:
+    """The raw output of a pooler: a vector, or one a token."""
+
+    data: np.ndarray
+
+    def __repr__(self):
+        return f"PoolingOutput(data={self.data})"
+
+
+@dataclass(repr=False)
+class EmbeddingOutput:
+    """An embedding."""
+
+    embedding: list[float]
+
+    @property
+    def hidden_size(self) -> int:
+        """The length of the embedding."""
+        return len(self.embedding)
+
+    def __repr__(self):
+        return f"EmbeddingOutput(hidden_size={self.hidden_size})"
+
+
+@dataclass(repr=False)
+class ClassificationOutput:
+    """Class probabilities (or logits, where activation was off)."""
+
+    probs: list[float]
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes."""
+        return len(self.probs)
+
+    def __repr__(self):
+        return f"ClassificationOutput(num_classes={self.num_classes})"
+
+
+@dataclass(repr=False)
+class ScoringOutput:
+    """A similarity or relevance score."""
+
+    score: float
+
+    def __repr__(self):
+        return f"ScoringOutput(score={self.score})"
+
+
+@dataclass(repr=False)
+class PoolingRequestOutput:
+    """What one request gave: its outputs and the tokens they were computed from."""
+
+    request_id: str
+    outputs: Any
+    prompt_token_ids: list[int] = field(default_factory=list)
+    num_cached_tokens: int = 0
+    finished: bool = True
+
+    def __repr__(self):
+        return (
+            f"{type(self).__name__}(request_id={self.request_id!r}, outputs={self.outputs!r}, "
+            f"prompt_token_ids={self.prompt_token_ids}, "
+            f"num_cached_tokens={self.num_cached_tokens}, finished={self.finished})"
+        )
+
+
+class EmbeddingRequestOutput(PoolingRequestOutput):
+    """`outputs` is an `EmbeddingOutput`."""
+
+
+class ClassificationRequestOutput(PoolingRequestOutput):
+    """`outputs` is a `ClassificationOutput`."""
+
+
+class ScoringRequestOutput(PoolingRequestOutput):
+    """`outputs` is a `ScoringOutput`."""

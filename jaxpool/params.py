@@ -1,0 +1,133 @@
+"""The parameter tree: which leaves an `Arch` has, their axes and shapes.
+
+Dimension letters, the same in axis strings, einsums and comments everywhere:
+
+    B rows of a batch    T query tokens    S key tokens      R requests (segments) of a row
+    V vocabulary         E embedding       D model           L layers
+    N query heads        K key/value heads G = N / K         H head features
+    F mlp features       P positions       Y token types     U relative-position buckets
+    I inputs, O outputs of a dense step of a head            X experts
+"""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import keystr, tree_flatten_with_path, tree_map
+
+from jaxpool.arch import Arch
+
+
+class Leaf(NamedTuple):
+    """A parameter that is not there yet: its axis string and its shape."""
+
+    axes: str
+    shape: tuple[int, ...]
+
+
+def is_leaf(node) -> bool:
+    """True for a `Leaf`; pass as `is_leaf` to the functions of `jax.tree`."""
+    return isinstance(node, Leaf)
+
+
+def axes(arch: Arch) -> dict:
+    """The nested dict of axis strings of an architecture, with Flax leaf names."""
+    norm = {"scale": "D"} | ({"bias": "D"} if arch.norm == "layer" and arch.norm_bias else {})
+    tree = {"embed": _embed_axes(arch, norm), "layers": _layer_axes(arch, norm)}
+    if arch.final_norm:
+        tree["norm"] = norm
+    if arch.relative_buckets:
+        tree["relative"] = {"embedding": "U N"}
+    return tree
+
+
+def _embed_axes(arch: Arch, norm: dict) -> dict:
+    embed = {"token": {"embedding": "V E"}}
+    if arch.positions:
+        embed["position"] = {"embedding": "P E"}
+    if arch.token_types:
+        embed["type"] = {"embedding": "Y E"}
+    if arch.embed_norm:
+        embed["norm"] = {name: "E" for name in norm}
+    if arch.embed_dim and arch.embed_dim != arch.dim:
+        embed["project"] = {"kernel": "E D", "bias": "D"}
+    return embed
+
+
+def _layer_axes(arch: Arch, norm: dict) -> dict:
+    def dense(kernel, bias_axes, bias):
+        return {"kernel": kernel} | ({"bias": bias_axes} if bias else {})
+
+    attention = {
+        "query": dense("D N H", "N H", arch.qkv_bias),
+        "key": dense("D K H", "K H", arch.qkv_bias),
+        "value": dense("D K H", "K H", arch.qkv_bias),
+        "out": dense("N H D", "D", arch.out_bias),
+    }
+    if arch.qk_norm != "none":
+        full = arch.qk_norm == "full"
+        attention["query_norm"] = {"scale": "N H" if full else "H"}
+        attention["key_norm"] = {"scale": "K H" if full else "H"}
+    mlp = {
+        "up": dense("D F", "F", arch.mlp_bias),
+        "down": dense("F D", "D", arch.mlp_bias),
+    }
+    if arch.gated:
+        mlp["gate"] = dense("D F", "F", arch.mlp_bias)
+    tree = {"attention": attention, "mlp": mlp, "attention_norm": norm, "mlp_norm": norm}
+    if arch.placement == "sandwich":
+        tree |= {"attention_post_norm": norm, "mlp_post_norm": norm}
+    return tree_map(lambda axes: f"L {axes}", tree)
+
+
+def abstract(arch: Arch) -> dict:
+    """The tree of `Leaf`s (axes and shapes) that `forward` wants for `arch`."""
+    sizes = arch.sizes()
+    return tree_map(lambda a: Leaf(a, tuple(sizes[x] for x in a.split())), axes(arch))
+
+
+def init(key: jax.Array, leaves: dict, std: float = 0.02, dtype=jnp.float32) -> dict:
+    """Random parameters for a tree of `Leaf`s: kernels and tables N(0, std), scales 1, biases 0."""
+    paths, treedef = tree_flatten_with_path(leaves, is_leaf=is_leaf)
+    fills = {"scale": jnp.ones, "bias": jnp.zeros}
+
+    def make(key, path, leaf):
+        fill = fills.get(path[-1].key)
+        return fill(leaf.shape, dtype) if fill else std * jax.random.normal(key, leaf.shape, dtype)
+
+    keys = jax.random.split(key, len(paths))
+    return treedef.unflatten([make(k, *item) for k, item in zip(keys, paths, strict=True)])
+
+
+def flatten(tree: dict) -> dict[str, object]:
+    """{"layers.mlp.up.kernel": leaf} of a nested dict of arrays, `Leaf`s or strings."""
+    items = tree_flatten_with_path(tree, is_leaf=is_leaf)[0]
+    return {keystr(path, simple=True, separator="."): leaf for path, leaf in items}
+
+
+def unflatten(flat: dict[str, object]) -> dict:
+    """The nested dict of dotted names: the inverse of `flatten`."""
+    tree: dict = {}
+    for name, leaf in flat.items():
+        *parents, last = name.split(".")
+        node = tree
+        for part in parents:
+            node = node.setdefault(part, {})
+        node[last] = leaf
+    return tree
+
+
+def count(tree: dict) -> int:
+    """The number of parameters in a tree of arrays or `Leaf`s."""
+    return sum(math.prod(leaf.shape) for leaf in flatten(tree).values())
+
+
+def unstack(layers, depth: int) -> list:
+    """The `depth` layers of a stacked tree, one tree each (debugging, and the unrolled twin)."""
+    return [tree_map(lambda leaf: leaf[i], layers) for i in range(depth)]  # noqa: B023
+
+
+def stack(layers: list[dict]) -> dict:
+    """One tree with a leading layer axis: the inverse of `unstack`."""
+    return tree_map(lambda *leaves: jnp.stack(leaves), *layers)

@@ -1,0 +1,113 @@
+"""What attention knows of positions: rotary tables, ALiBi slopes, relative-position buckets."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxpool.arch import Arch, Rotary
+
+
+def frequencies(table: Rotary) -> np.ndarray:
+    """Inverse frequencies `[dim / 2]` of a rotary table, after its scaling law.
+
+    Sources: linear (kaiokendev), YaRN (arXiv 2309.00071), Llama 3.1's card, LongRoPE
+    (arXiv 2402.13753, the long factors).
+    """
+    base = 1.0 / table.theta ** (np.arange(0, table.dim, 2, dtype=np.float64) / table.dim)
+    return SCALINGS[table.scaling](table, base)
+
+
+def _linear(table: Rotary, base: np.ndarray) -> np.ndarray:
+    return base / table.factor
+
+
+def _llama3(table: Rotary, base: np.ndarray) -> np.ndarray:
+    wavelength = 2 * math.pi / base
+    smooth = (table.original_length / wavelength - table.low_freq) / (
+        table.high_freq - table.low_freq
+    )
+    smooth = np.clip(smooth, 0.0, 1.0)
+    return (1 - smooth) * base / table.factor + smooth * base
+
+
+def _yarn(table: Rotary, base: np.ndarray) -> np.ndarray:
+    def feature(rotations: float) -> float:
+        turns = table.original_length / (rotations * 2 * math.pi)
+        return table.dim * math.log(turns) / (2 * math.log(table.theta))
+
+    low, high = feature(table.beta_fast), feature(table.beta_slow)
+    if table.truncate:
+        low, high = math.floor(low), math.ceil(high)
+    low, high = max(low, 0), min(high, table.dim - 1)
+    ramp = (np.arange(table.dim // 2) - low) / max(high - low, 0.001)
+    keep = 1 - np.clip(ramp, 0.0, 1.0)
+    return base / table.factor * (1 - keep) + base * keep
+
+
+SCALINGS = {
+    "none": lambda table, base: base,
+    "linear": _linear,
+    "llama3": _llama3,
+    "yarn": _yarn,
+}
+
+
+def rotary_tables(arch: Arch, positions: jax.Array) -> jax.Array | None:
+    """Cosines and sines `[tables, 2, B, T, dim / 2]` in float32; None without rotary positions."""
+    if not arch.rotary:
+        return None
+    return jnp.stack([_table(table, positions) for table in arch.rotary])
+
+
+def _table(table: Rotary, positions: jax.Array) -> jax.Array:
+    rates = jnp.asarray(frequencies(table), jnp.float32)
+    angles = positions[..., None].astype(jnp.float32) * rates
+    return jnp.stack([jnp.cos(angles), jnp.sin(angles)]) * table.attention_factor
+
+
+def rotate(x: jax.Array, table: jax.Array, interleaved: bool) -> jax.Array:
+    """Turn the leading features of heads `[B, T, N, H]` by the angles of `table [2, B, T, h]`."""
+    cos, sin = (part[:, :, None, :] for part in table)
+    dim = 2 * cos.shape[-1]
+    turned, rest = x[..., :dim].astype(jnp.float32), x[..., dim:]
+    if interleaved:
+        a, b = turned[..., 0::2], turned[..., 1::2]
+        pair = jnp.stack([a * cos - b * sin, b * cos + a * sin], axis=-1).reshape(turned.shape)
+    else:
+        a, b = jnp.split(turned, 2, axis=-1)
+        pair = jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
+    return jnp.concatenate([pair.astype(x.dtype), rest], axis=-1)
+
+
+def alibi_slopes(heads: int) -> np.ndarray:
+    """One slope a head `[N]` (Press et al., arXiv 2108.12409)."""
+    power = 2 ** math.floor(math.log2(heads))
+    slopes = 2.0 ** (-8.0 * np.arange(1, power + 1) / power)
+    extra = 2.0 ** (-4.0 * np.arange(1, 2 * (heads - power), 2) / power)
+    return np.concatenate([slopes, extra]).astype(np.float32)
+
+
+def relative_bucket(distance: jax.Array, buckets: int, max_distance: int) -> jax.Array:
+    """T5's bidirectional bucket of `key position - query position` (arXiv 1910.10683)."""
+    half = buckets // 2
+    exact = half // 2
+    size = jnp.abs(distance)
+    log = jnp.log(jnp.maximum(size, 1).astype(jnp.float32) / exact) / math.log(max_distance / exact)
+    far = exact + (log * (half - exact)).astype(jnp.int32)
+    bucket = jnp.where(size < exact, size, jnp.minimum(far, half - 1))
+    return jnp.where(distance > 0, half, 0) + bucket
+
+
+def attention_bias(params: dict, positions: jax.Array, arch: Arch) -> jax.Array | None:
+    """What positions add to the scores, `[B, N, T, S]` in float32; None where nothing."""
+    if not (arch.alibi or arch.relative_buckets):
+        return None
+    distance = positions[:, None, :] - positions[:, :, None]
+    if arch.alibi:
+        slopes = jnp.asarray(alibi_slopes(arch.heads))
+        return -slopes[:, None, None] * jnp.abs(distance)[:, None].astype(jnp.float32)
+    bucket = relative_bucket(distance, arch.relative_buckets, arch.relative_distance)
+    table = params["relative"]["embedding"].astype(jnp.float32)
+    return jnp.moveaxis(jnp.take(table, bucket, axis=0), -1, 1)

@@ -1,0 +1,93 @@
+"""The one forward: embed -> scan(block) -> norm. Data (`Arch`) picks the architecture."""
+
+import jax
+import jax.numpy as jnp
+
+from jaxpool import layers, positions
+from jaxpool.arch import Arch
+from jaxpool.attention import attend, visible
+from jaxpool.params import unstack
+
+
+def forward(params: dict, batch, arch: Arch, unroll: bool = False) -> jax.Array:
+    """Hidden states `[B, T, D]` of a `batch.Batch`; pure, jit-able and differentiable.
+
+    `unroll` runs the layers in a Python loop instead of `jax.lax.scan`: the same numbers, slower
+    to compile, easier to look into. Positions of segment 0 (padding) hold arbitrary finite values.
+    """
+    x = layers.embed(params["embed"], batch, arch)
+    block = _block(params, batch, arch)
+    xs = (None if arch.shared_layers else params["layers"], *_layer_data(arch))
+    if unroll:
+        for layer in unstack(xs, arch.layers):
+            x, _ = block(x, layer)
+    else:
+        x, _ = jax.lax.scan(block, x, xs, length=arch.layers)
+    return layers.arch_norm(params["norm"], x, arch) if arch.final_norm else x
+
+
+def _layer_data(arch: Arch) -> tuple:
+    """What differs between layers, scanned beside their weights: window, table, first or not."""
+    windows = jnp.asarray(arch.windows, jnp.int32) if arch.windows else None
+    tables = jnp.asarray(arch.rotary_layers, jnp.int32) if arch.rotary_layers else None
+    first = None if arch.first_attention_norm else jnp.arange(arch.layers) == 0
+    return windows, tables, first
+
+
+def _block(params: dict, batch, arch: Arch):
+    """One layer as the body of a scan, closed over what all layers share."""
+    tables = positions.rotary_tables(arch, batch.positions)
+    bias = positions.attention_bias(params, batch.positions, arch)
+    seen = None if arch.windows else visible(batch, arch, None)
+    shared = unstack(params["layers"], 1)[0] if arch.shared_layers else None
+
+    def block(x, layer):
+        p, window, index, first = layer
+        p = shared or p
+        table = tables if tables is None else tables[0 if index is None else index]
+        sees = visible(batch, arch, window) if seen is None else seen
+        attention = lambda y: _attention(p["attention"], y, table, sees, bias, arch)  # noqa: E731
+        x = _residual(p, "attention", x, attention, arch, first)
+        x = _residual(p, "mlp", x, lambda y: layers.mlp(p["mlp"], y, arch), arch, None)
+        return x, None
+
+    return block
+
+
+def _residual(p: dict, name: str, x, branch, arch: Arch, skip) -> jax.Array:
+    """x + branch(x) with its norm before, after, around, or on the branch alone.
+
+    Where the scalar `skip` is true the norm before is left out (ModernBERT's first layer).
+    """
+    before = lambda y: layers.arch_norm(p[f"{name}_norm"], y, arch)  # noqa: E731
+    match arch.placement:
+        case "post":
+            return before(x + branch(x))
+        case "pre":
+            y = before(x)
+            return x + branch(y if skip is None else jnp.where(skip, x, y))
+        case "sandwich":
+            return x + layers.arch_norm(p[f"{name}_post_norm"], branch(before(x)), arch)
+        case "branch":
+            return x + before(branch(x))
+
+
+def _attention(p: dict, x, table, seen, bias, arch: Arch) -> jax.Array:
+    q = layers.dense(p["query"], x, "btd,dnh->btnh")
+    k = layers.dense(p["key"], x, "btd,dkh->btkh")
+    v = layers.dense(p["value"], x, "btd,dkh->btkh")
+    if arch.qk_norm != "none":
+        q, k = _qk_norm(p["query_norm"], q, arch), _qk_norm(p["key_norm"], k, arch)
+    if table is not None:
+        interleaved = arch.rotary[0].interleaved
+        q, k = (positions.rotate(y, table, interleaved) for y in (q, k))
+    return layers.dense(p["out"], attend(q, k, v, seen, bias, arch), "btnh,nhd->btd")
+
+
+def _qk_norm(p: dict, x, arch: Arch) -> jax.Array:
+    """RMSNorm of each head, or of all heads together, with the arch's epsilon and offset."""
+    if arch.qk_norm == "head":
+        return layers.norm(p, x, "rms", arch.norm_eps, arch.norm_offset)
+    flat = {"scale": p["scale"].reshape(-1)}
+    y = layers.norm(flat, x.reshape(*x.shape[:2], -1), "rms", arch.norm_eps, arch.norm_offset)
+    return y.reshape(x.shape)
