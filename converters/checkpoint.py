@@ -10,7 +10,14 @@ import numpy as np
 
 from converters import rows
 from converters.family import Family, Head
-from converters.files import Tensors, copy_companions, read_json, save_tensors, weight_files
+from converters.files import (
+    Manifest,
+    Tensors,
+    copy_companions,
+    open_tensors,
+    read_json,
+    save_tensors,
+)
 from converters.registry import find
 from converters.sentence_transformers import Pipeline, read_pipeline
 from jaxpool import heads, params
@@ -22,7 +29,7 @@ class Part(NamedTuple):
 
     folder: str
     layouts: list[rows.Layout]
-    source: Tensors
+    source: Tensors | Manifest
     ignored: tuple[str, ...]
 
 
@@ -44,7 +51,10 @@ class Checkpoint:
     parts: list[Part]
 
     def read(self, dtype, put: Callable[[str, np.ndarray], object]) -> dict:
-        """The parameter tree; `put(path, array)` places each leaf as soon as it is read."""
+        """The parameter tree; `put(path, array)` places each leaf as soon as it is read.
+
+        dtype None keeps each tensor's own.
+        """
         tree: dict = {}
         for part in self.parts:
             tree |= rows.read(part.layouts, part.source, dtype, put, part.ignored)
@@ -72,7 +82,7 @@ def open_checkpoint(folder: Path, overrides: Mapping | Callable | None = None) -
     family = find(config.model_type)
     arch = family.arch(config)
     head = family.heads.get(ending(config)) or family.heads.get("Model")
-    source = Tensors(weight_files(folder / base), _canonical(family))
+    source = open_tensors(folder, base, _canonical(family))
     table = _table(family, head, source)
     steps = head.steps(config, arch) if head else ()
     if head and not head.task and not _has(table[len(rows.parse(family.names)) :], source):
@@ -91,7 +101,7 @@ def open_checkpoint(folder: Path, overrides: Mapping | Callable | None = None) -
 def _module(folder: Path, path: str, names: str, modules: dict) -> Part:
     """The part of a sentence-transformers module with weights of its own."""
     own = {name: leaf for name, leaf in modules.items() if name.startswith(f"heads.{path}.")}
-    source = Tensors(weight_files(folder / path))
+    source = open_tensors(folder, path)
     return Part(path, rows.layouts(rows.parse(names), own, {}), source, ())
 
 

@@ -15,6 +15,7 @@ from converters.rows import CheckpointError
 
 WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.h5", "*.msgpack", "*.onnx", "*.ot")
 SHARD_BYTES = 4 << 30
+MANIFEST = "tensors.json"  # of an Orbax folder: what its checkpoint's weight files held
 
 
 def resolve(model: str | os.PathLike, revision: str | None = None) -> Path:
@@ -105,9 +106,44 @@ class Tensors:
         handle, key = self._where[name]
         return handle.get_slice(key).get_dtype()
 
+    def describe(self) -> dict[str, dict]:
+        """The shape and dtype of every tensor."""
+        return {n: {"shape": self.shape(n), "dtype": self.dtype(n)} for n in self.keys()}
+
     def __getitem__(self, name: str) -> np.ndarray:
         handle, key = self._where[name]
         return handle.get_tensor(key)
+
+
+class Manifest:
+    """What the weight files of a checkpoint held, once its tensors live elsewhere."""
+
+    def __init__(self, tensors: dict[str, dict]):
+        self._tensors = tensors
+
+    def keys(self):
+        """The canonical names."""
+        return self._tensors.keys()
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a tensor."""
+        return tuple(self._tensors[name]["shape"])
+
+    def dtype(self, name: str) -> str:
+        """The dtype of a tensor as safetensors spells it."""
+        return self._tensors[name]["dtype"]
+
+    def describe(self) -> dict[str, dict]:
+        """The shape and dtype of every tensor."""
+        return self._tensors
+
+
+def open_tensors(folder: Path, path: str = "", rename=lambda name: name) -> "Tensors | Manifest":
+    """The tensors of the weight files of `folder/path`, or their manifest in an Orbax folder."""
+    manifest = read_json(folder / MANIFEST, default={})
+    if manifest:
+        return Manifest(manifest[path])
+    return Tensors(weight_files(folder / path), rename)
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -149,5 +185,5 @@ def save_tensors(tensors: Iterator[tuple[str, np.ndarray]], folder: Path, stem="
 
 def copy_companions(source: Path, target: Path) -> None:
     """Everything of a checkpoint folder but weights: configs, tokenizer, modules."""
-    ignore = shutil.ignore_patterns(*WEIGHTS, "*.index.json", ".*", "params")
+    ignore = shutil.ignore_patterns(*WEIGHTS, "*.index.json", ".*", "params", MANIFEST)
     shutil.copytree(source, target, ignore=ignore, dirs_exist_ok=True)

@@ -205,9 +205,13 @@ def read(
     check(made, source, ignored)
     tree = {}
     for layout in made:
-        buffers = [np.empty(leaf.shape, dtype) for leaf in layout.leaves]
+        buffers: list[np.ndarray] = []
         for index, name in layout.names():
-            for buffer, part in zip(buffers, layout.read(source[name]), strict=True):
+            tensor = source[name]
+            buffers = buffers or [
+                np.empty(leaf.shape, dtype or tensor.dtype) for leaf in layout.leaves
+            ]
+            for buffer, part in zip(buffers, layout.read(tensor), strict=True):
                 buffer[index] = part
         for path, buffer in zip(layout.row.paths, buffers, strict=True):
             tree[path] = put(path, buffer)

