@@ -19,6 +19,7 @@ from converters.files import (
     save_tensors,
 )
 from converters.registry import find
+from converters.report import CheckpointError, ShapeError
 from converters.sentence_transformers import Pipeline, read_pipeline
 from jaxpool import heads, params
 from jaxpool.arch import Arch
@@ -56,8 +57,13 @@ class Checkpoint:
         dtype None keeps each tensor's own.
         """
         tree: dict = {}
-        for part in self.parts:
-            tree |= rows.read(part.layouts, part.source, dtype, put, part.ignored)
+        try:
+            for part in self.parts:
+                tree |= rows.read(part.layouts, part.source, dtype, put, part.ignored)
+        except ShapeError as error:
+            facts = self.config.to_dict().items()
+            fields = {k: v for k, v in facts if isinstance(v, int) and v in error.sizes}
+            raise CheckpointError(f"{error}; fields of that size: {fields}") from error
         return params.unflatten(tree)
 
     def dtype(self) -> str:
@@ -83,7 +89,8 @@ def open_checkpoint(folder: Path, overrides: Mapping | Callable | None = None) -
     arch = family.arch(config)
     head = family.heads.get(ending(config)) or family.heads.get("Model")
     source = open_tensors(folder, base, _canonical(family))
-    table = _table(family, head, source)
+    tied = getattr(config, "tie_word_embeddings", True)
+    table = _table(family, head, source, tied)
     steps = head.steps(config, arch) if head else ()
     if head and not head.task and not _has(table[len(rows.parse(family.names)) :], source):
         steps = ()
@@ -114,8 +121,8 @@ def _canonical(family: Family) -> Callable[[str], str]:
     return rename
 
 
-def _table(family: Family, head: Head | None, source: Tensors) -> list[rows.Row]:
-    """The name table as the file has it: with the family's prefix, or without."""
+def _table(family: Family, head: Head | None, source: Tensors, tied: bool) -> list[rows.Row]:
+    """The name table as the file has it: with the family's prefix or without, tied or not."""
     prefix = family.prefix
     prefixed = bool(prefix) and any(name.startswith(prefix) for name in source.keys())
     add = prefix if prefixed else ""
@@ -126,7 +133,8 @@ def _table(family: Family, head: Head | None, source: Tensors) -> list[rows.Row]
     if not head.task:
         return base + [row._replace(name=add + row.name) for row in table]
     cut = "" if prefixed else prefix
-    return base + [row._replace(name=row.name.removeprefix(cut)) for row in table]
+    table = [row.rename(lambda name: name.removeprefix(cut)) for row in table]
+    return base + ([row.tie(source.keys()) for row in table] if tied else table)
 
 
 def _has(table: list[rows.Row], source: Tensors) -> bool:

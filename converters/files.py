@@ -4,14 +4,15 @@ import importlib.util
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from converters.rows import CheckpointError
+from converters.mapped import Mapped, safetensors_index
+from converters.report import CheckpointError
+from converters.torch_file import torch_index
 
 WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.h5", "*.msgpack", "*.onnx", "*.ot")
 SHARD_BYTES = 4 << 30
@@ -52,6 +53,7 @@ def _hub_folder(name: str, revision: str | None) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     wanted = ["*.json", "*.txt", "*.model", "*.jinja", "*.metadata", "*.safetensors"]
+    wanted += ["[0-9]_*/*.bin", "*_linear.pt"]  # small modules that have no other file
     try:
         folder = Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
         if not any(folder.glob("**/*.safetensors")):
@@ -78,19 +80,20 @@ def read_json(path: Path, default=None):
 
 
 class Tensors:
-    """The tensors of one or more safetensors files, read lazily, under canonical names."""
+    """The tensors of one or more weight files, read lazily, under canonical names.
+
+    `rename` gives the canonical name of a name on disk.
+    """
 
     def __init__(self, files: Iterable[Path], rename=lambda name: name):
-        self._where: dict[str, tuple] = {}
+        self._where: dict[str, Mapped] = {}
         for file in files:
-            try:
-                handle = safe_open(file, framework="numpy")
-            except (SafetensorError, OSError) as error:
-                raise CheckpointError(
-                    f"{file.name} is truncated or not a safetensors file ({error})"
-                ) from error
-            for name in handle.keys():  # noqa: SIM118 - safe_open is no mapping
-                self._where[rename(name)] = (handle, name)
+            index = safetensors_index if file.suffix == ".safetensors" else torch_index
+            for name, tensor in index(file).items():
+                canonical = rename(name)
+                if canonical in self._where:
+                    raise CheckpointError(f"{file.name}: a second tensor {canonical} ({name})")
+                self._where[canonical] = tensor
 
     def keys(self):
         """The canonical names."""
@@ -98,21 +101,19 @@ class Tensors:
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of a tensor, without reading it."""
-        handle, key = self._where[name]
-        return tuple(handle.get_slice(key).get_shape())
+        return self._where[name].shape
 
     def dtype(self, name: str) -> str:
         """The dtype of a tensor as safetensors spells it ("F32", "BF16", ...)."""
-        handle, key = self._where[name]
-        return handle.get_slice(key).get_dtype()
+        return self._where[name].dtype
 
     def describe(self) -> dict[str, dict]:
         """The shape and dtype of every tensor."""
         return {n: {"shape": self.shape(n), "dtype": self.dtype(n)} for n in self.keys()}
 
     def __getitem__(self, name: str) -> np.ndarray:
-        handle, key = self._where[name]
-        return handle.get_tensor(key)
+        """A tensor as a read-only array over its file."""
+        return self._where[name].array()
 
 
 class Manifest:
@@ -146,18 +147,21 @@ def open_tensors(folder: Path, path: str = "", rename=lambda name: name) -> "Ten
     return Tensors(weight_files(folder / path), rename)
 
 
-def weight_files(folder: Path) -> list[Path]:
-    """The weight files of a checkpoint folder: safetensors, one or sharded."""
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        names = sorted(set(read_json(index)["weight_map"].values()))
-        missing = [name for name in names if not (folder / name).is_file()]
-        if missing:
-            raise CheckpointError(f"{index.name} names shards that are not there: {missing}")
-        return [folder / name for name in names]
-    if (folder / "model.safetensors").is_file():
-        return [folder / "model.safetensors"]
-    raise CheckpointError(f"{folder} has no model.safetensors (nor shards of it)")
+def weight_files(
+    folder: Path, stems: Sequence[str] = ("model.safetensors", "pytorch_model.bin")
+) -> list[Path]:
+    """The weight files of a checkpoint folder: the first of `stems` there is, whole or sharded."""
+    for stem in stems:
+        index = folder / f"{stem}.index.json"
+        if index.is_file():
+            names = sorted(set(read_json(index)["weight_map"].values()))
+            missing = [name for name in names if not (folder / name).is_file()]
+            if missing:
+                raise CheckpointError(f"{index.name} names shards that are not there: {missing}")
+            return [folder / name for name in names]
+        if (folder / stem).is_file():
+            return [folder / stem]
+    raise CheckpointError(f"{folder} has no {' nor '.join(stems)}, whole or sharded")
 
 
 def save_tensors(tensors: Iterator[tuple[str, np.ndarray]], folder: Path, stem="model") -> None:

@@ -8,6 +8,8 @@ Our own axes ("L D N H") belong to the leaf, so import is reshape + transpose an
 derived inverse. `{L}` in a name counts a leading axis of ours. A fused tensor lists its leaves in
 braces and their parts in a group: `layers.mlp.{gate,up}.kernel ... (F|F) D`; square brackets hold
 the parts where other axes surround them: `(K [G|1|1] H) D`, queries, key and value of each kv head.
+A tied tensor, `lm_head.weight=embed_tokens.weight`, reads the second name where the first is not
+on disk, and then is not written either.
 """
 
 import itertools
@@ -18,19 +20,31 @@ from typing import NamedTuple
 
 import numpy as np
 
+from converters.report import CheckpointError, check
 from jaxpool.params import Leaf
 
 
-class CheckpointError(ValueError):
-    """A checkpoint whose tensors are not those its configuration asks for."""
-
-
 class Row(NamedTuple):
-    """One tensor on disk: the leaves it holds, its name template, its axes."""
+    """One tensor on disk: the leaves it holds, its name template, its axes.
+
+    tied: the name it is read from instead where `name` is absent; exported: whether it is written.
+    """
 
     paths: tuple[str, ...]
     name: str
     axes: str
+    tied: str = ""
+    exported: bool = True
+
+    def rename(self, change: Callable[[str], str]) -> "Row":
+        """The row with its names on disk changed."""
+        return self._replace(name=change(self.name), tied=self.tied and change(self.tied))
+
+    def tie(self, present) -> "Row":
+        """The row as a file with the names `present` has it: its own tensor, or the tied one."""
+        if not self.tied or self.name in present:
+            return self
+        return self._replace(name=self.tied, exported=False)
 
 
 def parse(table: str) -> list[Row]:
@@ -40,7 +54,8 @@ def parse(table: str) -> list[Row]:
         line = line.partition("#")[0].strip()
         if line:
             path, name, axes = line.split(maxsplit=2)
-            rows.append(Row(_expand(path), name, axes))
+            name, _, tied = name.partition("=")
+            rows.append(Row(_expand(path), name, axes, tied))
     return rows
 
 
@@ -218,34 +233,11 @@ def read(
     return tree
 
 
-def check(made: list[Layout], source, ignored: tuple[str, ...] = ()) -> None:
-    """Raise `CheckpointError` with the missing and unexpected names, or the wrong shapes."""
-    wanted = {name: layout for layout in made for _, name in layout.names()}
-    missing = sorted(wanted.keys() - source.keys())
-    extra = source.keys() - wanted.keys()
-    unexpected = sorted(n for n in extra if not any(re.search(p, n) for p in ignored))
-    if missing or unexpected:
-        raise CheckpointError(
-            f"checkpoint does not fit its config.json: missing tensors {_cut(missing)}, "
-            f"unexpected tensors {_cut(unexpected)}"
-        )
-    for name, layout in wanted.items():
-        found = tuple(source.shape(name))
-        if found != layout.shape:
-            raise CheckpointError(
-                f"tensor {name} has the wrong shape: axes '{layout.row.axes}' of "
-                f"config.json want {layout.shape}, found {found}"
-            )
-
-
-def _cut(names: list[str], most: int = 20) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return f"[{', '.join(names[:most])}{more}]"
-
-
 def write(made: list[Layout], tree: dict[str, object]) -> Iterator[tuple[str, np.ndarray]]:
     """Every `(name on disk, tensor)` of a flat tree: the inverse of `read`."""
     for layout in made:
+        if not layout.row.exported:
+            continue
         leaves = [np.asarray(tree[path]) for path in layout.row.paths]
         for index, name in layout.names():
             yield name, layout.write([leaf[index] for leaf in leaves])
