@@ -1,61 +1,116 @@
-"""What a caller may ask: prompts, `PoolingParams`, `PoolerConfig`."""
+"""What a caller may set: `PoolingParams` a request, `PoolerConfig` a model."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, TypedDict
+from dataclasses import InitVar, dataclass, fields
+from typing import Any
 
-
-class TextPrompt(TypedDict):
-    """A prompt as text."""
-
-    prompt: str
-
-
-class TokensPrompt(TypedDict):
-    """A prompt as token ids."""
-
-    prompt_token_ids: list[int]
-
-
-PromptType = str | list[int] | TextPrompt | TokensPrompt
-
-ALIASES = {
-    "normalize": "use_activation",
-    "softmax": "use_activation",
-    "activation": "use_activation",
+SEQUENCE_POOLINGS = {
+    "CLS": "cls",
+    "LAST": "lasttoken",
+    "MEAN": "mean",
+    "MAX": "max",
+    "WEIGHTEDMEAN": "weightedmean",
+    "MEAN_SQRT": "mean_sqrt_len_tokens",
 }
+TOKEN_POOLINGS = ("ALL", "STEP")
+MAX_CHUNK = 2**63 - 1
 
 
-@dataclass
+@dataclass(frozen=True)
+class LateChunkingParams:
+    """How a text is cut into chunks after it was encoded whole (arXiv 2409.04701).
+
+    chunk_size: tokens a chunk, special tokens counted; char_spans: (start, end) characters of each
+    chunk, disjoint and in order. Exactly one of the two.
+    """
+
+    chunk_size: int | None = None
+    char_spans: Sequence[tuple[int, int]] | None = None
+
+    def __post_init__(self):
+        if (self.chunk_size is None) == (self.char_spans is None):
+            raise ValueError("late_chunking_params needs exactly one of chunk_size and char_spans")
+        size = self.chunk_size
+        if size is not None and (type(size) is not int or not 1 <= size <= MAX_CHUNK):
+            raise ValueError(f"chunk_size must be an integer in [1, {MAX_CHUNK}], got {size!r}")
+        if self.char_spans is not None:
+            object.__setattr__(self, "char_spans", _disjoint(self.char_spans))
+
+
+def _disjoint(spans: Sequence) -> tuple[tuple[int, int], ...]:
+    spans, end = tuple((int(start), int(end)) for start, end in spans), 0
+    if not spans:
+        raise ValueError("char_spans must have at least one (start, end)")
+    for start, stop in spans:
+        if not end <= start < stop:
+            raise ValueError(f"char_spans must be disjoint, in order and not empty, got {spans}")
+        end = stop
+    return spans
+
+
+@dataclass(repr=False)
 class PoolingParams:
     """Options of one pooling request; None leaves a value to the model.
 
-    use_activation: normalize embeddings, softmax or sigmoid logits; dimensions: leading features
-    kept (Matryoshka models only).
+    use_activation: normalize embeddings, softmax or sigmoid logits (`normalize` and `softmax` are
+    its older names); dimensions: leading features kept (Matryoshka models only); step_tag_id,
+    returned_token_ids: rows and columns of STEP pooling; late_chunking_params: one vector a chunk
+    of a text (token_embed); extra_kwargs: options of scoring.
     """
 
-    dimensions: int | None = None
     use_activation: bool | None = None
-    normalize: bool | None = None
-    softmax: bool | None = None
+    dimensions: int | None = None
+    step_tag_id: int | None = None
+    returned_token_ids: list[int] | None = None
+    late_chunking_params: LateChunkingParams | Mapping | None = None
     task: str | None = None
+    requires_token_ids: bool = False
+    skip_reading_prefix_cache: bool | None = None
+    late_interaction_params: Any = None
+    extra_kwargs: dict[str, Any] | None = None
+    output_kind: str = "FINAL_ONLY"
+    normalize: InitVar[bool | None] = None
+    softmax: InitVar[bool | None] = None
 
-    def __post_init__(self):
-        for alias in ("normalize", "softmax"):
-            value = getattr(self, alias)
-            if value is not None and self.use_activation is None:
-                self.use_activation = value
+    def __post_init__(self, normalize, softmax):
+        for name, value in (("normalize", normalize), ("softmax", softmax)):
+            if value is None:
+                continue
+            if self.use_activation not in (None, value):
+                raise ValueError(f"{name} is an older name of use_activation: give one of them")
+            self.use_activation = value
+        if self.output_kind != "FINAL_ONLY":
+            raise ValueError(
+                f"For pooling output_kind has to be FINAL_ONLY, got {self.output_kind!r}"
+            )
+        if isinstance(self.late_chunking_params, Mapping):
+            self.late_chunking_params = LateChunkingParams(**self.late_chunking_params)
+
+    def __repr__(self):
+        names = (
+            "task dimensions use_activation step_tag_id returned_token_ids requires_token_ids "
+            "skip_reading_prefix_cache late_interaction_params late_chunking_params extra_kwargs"
+        )
+        values = ", ".join(f"{name}={getattr(self, name)}" for name in names.split())
+        return f"PoolingParams({values})"
 
 
 @dataclass
 class PoolerConfig:
-    """How a model pools; every field left None falls back to the checkpoint, then its class."""
+    """How a model pools; every field left None falls back to the checkpoint, then its class.
+
+    pooling_type is shorthand for one of seq_pooling_type (CLS, LAST, MEAN, MAX, WEIGHTEDMEAN,
+    MEAN_SQRT, or several joined by "+") and tok_pooling_type (ALL, STEP). logit_mean and
+    logit_sigma calibrate: activation((logit - mean) / sigma). enable_chunked_processing embeds
+    texts beyond the model's length in chunks, up to max_embed_len tokens.
+    """
 
     task: str | None = None
     pooling_type: str | None = None
     seq_pooling_type: str | None = None
     tok_pooling_type: str | None = None
     use_activation: bool | None = None
+    enable_flash_late_interaction: bool = True
     dimensions: int | None = None
     enable_chunked_processing: bool = False
     max_embed_len: int | None = None
@@ -63,15 +118,43 @@ class PoolerConfig:
     logit_sigma: float | None = None
     step_tag_id: int | None = None
     returned_token_ids: list[int] | None = None
+    normalize: InitVar[bool | None] = None
 
-    def __post_init__(self):
-        if self.pooling_type is None:
-            return
+    def __post_init__(self, normalize):
+        if normalize is not None:
+            raise ValueError("Parameter `normalize` was removed; use `use_activation` instead.")
+        if self.logit_sigma == 0:
+            raise ValueError("logit_sigma cannot be 0 (division by zero)")
+        if self.pooling_type is not None:
+            self._expand()
+        if self.seq_pooling_type is not None:
+            sequence_pooling(self.seq_pooling_type)
+        if self.tok_pooling_type not in (None, *TOKEN_POOLINGS):
+            raise ValueError(
+                f"unknown tok_pooling_type {self.tok_pooling_type!r}; known: {TOKEN_POOLINGS}"
+            )
+
+    def _expand(self) -> None:
         for name in ("seq_pooling_type", "tok_pooling_type"):
             if getattr(self, name) is not None:
                 raise ValueError(f"Cannot set both `pooling_type` and `{name}`")
-        tokens = self.pooling_type.upper() in ("ALL", "STEP")
+        tokens = self.pooling_type in TOKEN_POOLINGS
         setattr(self, "tok_pooling_type" if tokens else "seq_pooling_type", self.pooling_type)
+
+
+def sequence_pooling(name: str) -> tuple[str, ...]:
+    """The kinds of a `Pool` step that a seq_pooling_type such as "MEAN" or "CLS+MEAN" names."""
+    parts = name.split("+")
+    if unknown := [part for part in parts if part not in SEQUENCE_POOLINGS]:
+        known = [*SEQUENCE_POOLINGS, *TOKEN_POOLINGS]
+        raise ValueError(f"unknown pooling type {unknown[0]!r}; known: {known}")
+    return tuple(SEQUENCE_POOLINGS[part] for part in parts)
+
+
+def sequence_pooling_name(kinds: tuple[str, ...]) -> str:
+    """The seq_pooling_type of a `Pool` step's kinds: the inverse of `sequence_pooling`."""
+    names = {kind: name for name, kind in SEQUENCE_POOLINGS.items()}
+    return "+".join(names[kind] for kind in kinds)
 
 
 def as_pooler_config(value: "PoolerConfig | Mapping[str, Any] | None") -> PoolerConfig:
@@ -80,48 +163,7 @@ def as_pooler_config(value: "PoolerConfig | Mapping[str, Any] | None") -> Pooler
         return PoolerConfig()
     if isinstance(value, PoolerConfig):
         return value
-    known = {field.name for field in fields(PoolerConfig)}
-    if "normalize" in value:
-        raise ValueError("Parameter `normalize` was removed; use `use_activation` instead.")
+    known = {field.name for field in fields(PoolerConfig)} | {"normalize"}
     if unknown := sorted(set(value) - known):
         raise ValueError(f"PoolerConfig has no field {unknown}; fields: {sorted(known)}")
     return PoolerConfig(**value)
-
-
-def as_prompts(prompts: Any) -> list[str | list[int]]:
-    """Texts and token lists of what a caller passed; a flat list of integers is one prompt."""
-    if isinstance(prompts, str | Mapping) or _is_ids(prompts):
-        prompts = [prompts]
-    if not isinstance(prompts, Sequence):
-        raise TypeError("Prompt should be a string, list of tokens, or dictionary")
-    if not prompts:
-        raise ValueError("You must pass at least one prompt")
-    return [_as_prompt(prompt) for prompt in prompts]
-
-
-def _is_ids(prompt: Any) -> bool:
-    return isinstance(prompt, Sequence) and bool(prompt) and isinstance(prompt[0], int)
-
-
-def _as_prompt(prompt: Any) -> str | list[int]:
-    if isinstance(prompt, Mapping):
-        if "prompt_token_ids" in prompt:
-            return _as_ids(prompt["prompt_token_ids"])
-        if "prompt" not in prompt:
-            raise TypeError("Prompt dictionary must contain text, tokens, or embeddings")
-        if not isinstance(prompt["prompt"], str):
-            raise TypeError("Prompt text should be a string")
-        return prompt["prompt"]
-    if isinstance(prompt, str):
-        return prompt
-    if isinstance(prompt, list | tuple):
-        return _as_ids(prompt)
-    raise TypeError("Prompt should be a string, list of tokens, or dictionary")
-
-
-def _as_ids(ids: Any) -> list[int]:
-    if not isinstance(ids, list | tuple) or not all(
-        isinstance(i, int) and not isinstance(i, bool) for i in ids
-    ):
-        raise TypeError("Token prompt should be a list of integers")
-    return list(ids)

@@ -1,21 +1,36 @@
-"""Texts to token ids: the checkpoint's fast tokenizer, prompts, truncation."""
+"""Texts to token ids: the checkpoint's fast tokenizer and its truncation."""
 
 import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+from tokenizers import Encoding
 from tokenizers import Tokenizer as FastTokenizer
 
 NO_LIMIT = 10**9  # tokenizer_config.json says 1e30 where it knows no limit
 
 
+class Tokens(NamedTuple):
+    """One text or pair as the model reads it; `offsets` `[T, 2]` are characters, where asked."""
+
+    ids: np.ndarray
+    types: np.ndarray | None = None
+    offsets: np.ndarray | None = None
+
+    def take(self, index) -> "Tokens":
+        """The tokens of an index or slice."""
+        return Tokens(*(None if array is None else array[index] for array in self))
+
+
 class Tokenizer:
-    """The tokenizer of a checkpoint folder: batches in, `(ids, types)` out.
+    """The tokenizer of a checkpoint folder: batches of texts in, `Tokens` out.
 
     tokenizer.json is read by the `tokenizers` library itself, which starts in milliseconds;
-    transformers is asked where there is no such file, and for chat templates.
+    transformers is asked where there is no such file, and for chat templates. Calls do not change
+    the object, so any number of threads may share it.
     """
 
     def __init__(self, folder: Path, lower_case: bool = False):
@@ -36,11 +51,39 @@ class Tokenizer:
         return AutoTokenizer.from_pretrained(self.folder)
 
     @cached_property
+    def config(self) -> dict:
+        """tokenizer_config.json, or an empty dict."""
+        file = self.folder / "tokenizer_config.json"
+        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+    @cached_property
     def max_length(self) -> int:
         """`model_max_length` of tokenizer_config.json; `NO_LIMIT` where it says nothing."""
-        file = self.folder / "tokenizer_config.json"
-        config = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-        return int(min(config.get("model_max_length") or NO_LIMIT, NO_LIMIT))
+        return int(min(self.config.get("model_max_length") or NO_LIMIT, NO_LIMIT))
+
+    @property
+    def side(self) -> str:
+        """The side that is cut where a text is too long, unless a call says otherwise."""
+        return self.config.get("truncation_side", "right")
+
+    @cached_property
+    def longest_token(self) -> int:
+        """Characters of the longest entry of the vocabulary."""
+        return max(map(len, self.fast.get_vocab()))
+
+    @cached_property
+    def pad_id(self) -> int:
+        """The id of the padding token; 0 where the checkpoint names none."""
+        token = self.config.get("pad_token")
+        token = token["content"] if isinstance(token, dict) else token
+        return (self.fast.token_to_id(token) if token else None) or 0
+
+    @cached_property
+    def affixes(self) -> tuple[list[int], list[int]]:
+        """The special tokens this tokenizer puts before and after a text."""
+        encoding = self.fast.encode("a", add_special_tokens=True)
+        content = [i for i, part in enumerate(encoding.sequence_ids) if part is not None]
+        return encoding.ids[: content[0]], encoding.ids[content[-1] + 1 :]
 
     def __call__(
         self,
@@ -48,15 +91,53 @@ class Tokenizer:
         truncate: int | None = None,
         side: str | None = None,
         special_tokens: bool = True,
-    ) -> list[tuple[np.ndarray, np.ndarray]]:
-        """`(ids, token types)` of each text or pair; `truncate` cuts to that many tokens."""
+        offsets: bool = False,
+    ) -> list[Tokens]:
+        """Each text or pair; `truncate` cuts to that many tokens, longest text of a pair first.
+
+        Special tokens survive the cut, which happens at `side` ("left", "right", None for the
+        tokenizer's own).
+        """
         if self.lower_case:
             texts = [t.lower() if isinstance(t, str) else tuple(map(str.lower, t)) for t in texts]
-        if truncate is None:
-            self.fast.no_truncation()
-        else:
-            self.fast.enable_truncation(
-                truncate, strategy="longest_first", direction=side or "right"
-            )
-        encodings = self.fast.encode_batch_fast(list(texts), add_special_tokens=special_tokens)
-        return [(np.array(e.ids, np.int32), np.array(e.type_ids, np.int32)) for e in encodings]
+        encode = self.fast.encode_batch if offsets else self.fast.encode_batch_fast
+        encodings = encode(list(texts), add_special_tokens=special_tokens)
+        return [_cut(encoding, truncate, side or self.side, offsets) for encoding in encodings]
+
+
+def _cut(encoding: Encoding, limit: int | None, side: str, offsets: bool) -> Tokens:
+    tokens = Tokens(
+        np.array(encoding.ids, np.int32),
+        np.array(encoding.type_ids, np.int32),
+        np.array(encoding.offsets, np.int32).reshape(-1, 2) if offsets else None,
+    )
+    if limit is None or len(tokens.ids) <= limit:
+        return tokens
+    kept = kept_tokens(encoding.sequence_ids, limit, side)
+    return tokens.take(kept)
+
+
+def kept_tokens(sequence_ids: Sequence[int | None], limit: int, side: str) -> np.ndarray:
+    """Indices of the tokens that truncation to `limit` leaves, as the `tokenizers` library does.
+
+    `sequence_ids` has the text of each token, None for special ones, which all stay if they fit.
+    """
+    owner = np.array([-1 if part is None else part for part in sequence_ids])
+    room = max(limit - int(np.sum(owner < 0)), 0)
+    counts = longest_first(int(np.sum(owner == 0)), int(np.sum(owner == 1)), room)
+    keep = owner < 0
+    for part, count in enumerate(counts):
+        places = np.flatnonzero(owner == part)
+        keep[places[len(places) - count :] if side == "left" else places[:count]] = True
+    return np.flatnonzero(keep)[:limit]
+
+
+def longest_first(first: int, second: int, room: int) -> tuple[int, int]:
+    """How many tokens of each text of a pair stay, cutting the longer one first."""
+    if first + second <= room:
+        return first, second
+    short = min(first, second)
+    long = max(short, room - short)
+    if short + long > room:
+        short, long = room // 2, room // 2 + room % 2
+    return (short, long) if first <= second else (long, short)
