@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from converters import rows
+from converters.architectures import architecture, check_options, choose_head
 from converters.family import Family, Head
 from converters.files import (
     Manifest,
@@ -38,7 +39,8 @@ class Part(NamedTuple):
 class Checkpoint:
     """What a folder holds, before any tensor is read.
 
-    leaves: the abstract parameter tree; head: the task head of the architecture, or None.
+    leaves: the abstract parameter tree; head: the task head of the architecture, or None;
+    uses_head: whether the tasks come from it, or the model embeds.
     """
 
     folder: Path
@@ -46,10 +48,16 @@ class Checkpoint:
     family: Family
     arch: Arch
     head: Head | None
+    uses_head: bool
     head_steps: tuple
     pipeline: Pipeline | None
     leaves: dict
     parts: list[Part]
+
+    @property
+    def architecture(self) -> str:
+        """The architecture's name in config.json."""
+        return architecture(self.config)
 
     def read(self, dtype, put: Callable[[str, np.ndarray], object]) -> dict:
         """The parameter tree; `put(path, array)` places each leaf as soon as it is read.
@@ -80,14 +88,21 @@ class Checkpoint:
             save_tensors(rows.write(part.layouts, flat), folder / part.folder)
 
 
-def open_checkpoint(folder: Path, overrides: Mapping | Callable | None = None) -> Checkpoint:
+def open_checkpoint(
+    folder: Path,
+    overrides: Mapping | Callable | None = None,
+    runner: str = "auto",
+    convert: str = "auto",
+) -> Checkpoint:
     """Read the configuration files of a folder and match its weight files to name tables."""
     pipeline = read_pipeline(folder)
     base = pipeline.transformer if pipeline else ""
     config = read_config(folder / base, overrides)
     family = find(config.model_type)
     arch = family.arch(config)
-    head = family.heads.get(ending(config)) or family.heads.get("Model")
+    pools = bool(pipeline and pipeline.pools)
+    check_options(runner, convert, architecture(config), pools)
+    head, uses_head = choose_head(family, config, convert, pools)
     source = open_tensors(folder, base, _canonical(family))
     tied = getattr(config, "tie_word_embeddings", True)
     table = _table(family, head, source, tied)
@@ -102,7 +117,7 @@ def open_checkpoint(folder: Path, overrides: Mapping | Callable | None = None) -
         parts += [_module(folder, path, names, modules) for path, names in pipeline.folders.items()]
         flat |= modules
     leaves = params.unflatten(flat)
-    return Checkpoint(folder, config, family, arch, head, steps, pipeline, leaves, parts)
+    return Checkpoint(folder, config, family, arch, head, uses_head, steps, pipeline, leaves, parts)
 
 
 def _module(folder: Path, path: str, names: str, modules: dict) -> Part:
@@ -139,12 +154,6 @@ def _table(family: Family, head: Head | None, source: Tensors, tied: bool) -> li
 
 def _has(table: list[rows.Row], source: Tensors) -> bool:
     return any(row.name in source.keys() for row in table)
-
-
-def ending(config) -> str:
-    """What an architecture's name ends in: "Model", "SequenceClassification", "MaskedLM", ..."""
-    name = (config.architectures or ["Model"])[0]
-    return name.rpartition("For")[2] if "For" in name else "Model"
 
 
 def read_config(folder: Path, overrides: Mapping | Callable | None = None):

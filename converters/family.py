@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from jaxpool.arch import Arch
@@ -12,12 +13,14 @@ class Head(NamedTuple):
 
     task: what the steps compute ("classify", "token_classify", "token_embed", "sparse", ...);
     steps: (config, arch) -> chain of `jaxpool.heads` steps, without the final activation;
-    names: the table of its tensors, `steps` names under `heads.`.
+    names: the table of its tensors, `steps` names under `heads.`;
+    defaults: `PoolerConfig` fields that this class sets where nobody else does.
     """
 
     task: str
     steps: Callable[[Any, Arch], tuple]
     names: str
+    defaults: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True)

@@ -35,8 +35,8 @@ TORCH_ACTIVATIONS = {
 class Pipeline:
     """What a sentence-transformers folder says beyond the transformer.
 
-    steps: pooling and what follows, without the final normalization; folders: where the steps
-    with parameters lie; names: their table.
+    steps: pooling and what follows, without the final normalization; routes: the steps of each
+    input type of a Router; folders: where the steps with parameters lie, and their tables.
     """
 
     steps: tuple = ()
@@ -48,6 +48,12 @@ class Pipeline:
     prompts: dict[str, str] = field(default_factory=dict)
     default_prompt: str | None = None
     include_prompt: bool = True
+    routes: tuple[tuple[str, tuple], ...] = ()
+
+    @property
+    def pools(self) -> bool:
+        """Whether the files say how tokens become one vector."""
+        return any(isinstance(step, Pool) for step in self.steps)
 
 
 def read_pipeline(folder: Path) -> Pipeline | None:

@@ -4,16 +4,39 @@ from jaxpool.arch import Arch
 from jaxpool.batch import Batch, pad
 from jaxpool.llm import LLM
 from jaxpool.model import Model, load
-from jaxpool.requests import PoolerConfig, PoolingParams
+from jaxpool.outputs import (
+    ClassificationOutput,
+    ClassificationRequestOutput,
+    EmbeddingOutput,
+    EmbeddingRequestOutput,
+    PoolingOutput,
+    PoolingRequestOutput,
+    ScoringOutput,
+    ScoringRequestOutput,
+)
+from jaxpool.prompts import PromptType, TextPrompt, TokensPrompt
+from jaxpool.requests import LateChunkingParams, PoolerConfig, PoolingParams
 from jaxpool.transformer import forward
 
 __all__ = [
     "LLM",
     "Arch",
     "Batch",
+    "ClassificationOutput",
+    "ClassificationRequestOutput",
+    "EmbeddingOutput",
+    "EmbeddingRequestOutput",
+    "LateChunkingParams",
     "Model",
     "PoolerConfig",
+    "PoolingOutput",
     "PoolingParams",
+    "PoolingRequestOutput",
+    "PromptType",
+    "ScoringOutput",
+    "ScoringRequestOutput",
+    "TextPrompt",
+    "TokensPrompt",
     "forward",
     "load",
     "pad",

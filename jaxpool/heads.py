@@ -106,8 +106,21 @@ class Normalize:
 
     def __call__(self, params, x, context):
         """`[..., F] -> [..., F]`."""
-        unit = x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
-        return jnp.where(context.of(context.controls.activate), unit, x)
+        return jnp.where(context.of(context.controls.activate), unit(x), x)
+
+
+def unit(x: jax.Array) -> jax.Array:
+    """Vectors of length 1: `[..., F] -> [..., F]`."""
+    return x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """L2-normalize always: a normalization inside a chain, not at its end."""
+
+    def __call__(self, params, x, context):
+        """`[..., F] -> [..., F]`."""
+        return unit(x)
 
 
 @dataclass(frozen=True)
@@ -147,6 +160,16 @@ def run(steps: tuple, params: dict, hidden: jax.Array, batch, controls) -> jax.A
 def is_pooled(steps: tuple) -> bool:
     """Whether a chain ends in one vector a segment rather than one a token."""
     return any(isinstance(step, Pool) for step in steps)
+
+
+def width(steps: tuple, dim: int) -> int:
+    """Features that come out of a chain which `dim` go into."""
+    for step in steps:
+        if isinstance(step, Pool):
+            dim *= len(step.kinds)
+        elif isinstance(step, Dense):
+            dim = step.outputs
+    return dim
 
 
 def abstract(chains) -> dict:

@@ -1,17 +1,43 @@
 """`LLM`: vLLM's offline API over `Model`."""
 
-import copy
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from jaxpool.batch import Request
+from jaxpool import outputs
+from jaxpool.inputs import Prepared, prepare
 from jaxpool.model import load
-from jaxpool.outputs import EmbeddingOutput, EmbeddingRequestOutput
-from jaxpool.requests import PoolerConfig, PoolingParams, as_prompts
-from jaxpool.task import Task
+from jaxpool.model_config import ModelConfig
+from jaxpool.outputs import (
+    ClassificationRequestOutput,
+    EmbeddingRequestOutput,
+    PoolingOutput,
+    PoolingRequestOutput,
+)
+from jaxpool.requests import PoolerConfig, PoolingParams
+from jaxpool.task import REQUIRED, Task
+
+log = logging.getLogger("jaxpool")
+
+# Options of vLLM's engine without a meaning here: accepted, so that its scripts run, and logged.
+INERT = {
+    "allowed_local_media_path",
+    "allowed_media_domains",
+    "disable_log_stats",
+    "enable_chunked_prefill",
+    "enable_prefix_caching",
+    "enforce_eager",
+    "gpu_memory_utilization",
+    "max_num_seqs",
+    "mm_processor_kwargs",
+    "model_impl",
+    "seed",
+    "swap_space",
+    "tokenizer_mode",
+}
 
 
 class LLM:
@@ -26,6 +52,7 @@ class LLM:
         model: str,
         *,
         runner: str = "auto",
+        convert: str = "auto",
         dtype: str = "auto",
         max_model_len: int | None = None,
         hf_overrides: Mapping | Callable | None = None,
@@ -34,11 +61,16 @@ class LLM:
         revision: str | None = None,
         tensor_parallel_size: int = 1,
         data_parallel_size: int | None = None,
+        **engine: Any,
     ):
-        if runner not in ("auto", "pooling"):
-            raise ValueError(f"runner={runner!r}: jaxpool runs pooling models (auto, pooling)")
+        if unknown := sorted(set(engine) - INERT):
+            raise TypeError(f"LLM has no option {', '.join(unknown)}")
+        if engine:
+            log.info("options without effect here: %s", ", ".join(sorted(engine)))
         self.model = load(
             model,
+            runner=runner,
+            convert=convert,
             dtype=dtype,
             revision=revision,
             max_model_len=max_model_len,
@@ -48,9 +80,45 @@ class LLM:
             data_parallel_size=data_parallel_size,
         )
 
+    @property
+    def model_config(self) -> ModelConfig:
+        """The facts of the model: embedding_size, max_model_len, pooler_config, ..."""
+        return self.model.model_config
+
+    @property
+    def supported_tasks(self) -> tuple[str, ...]:
+        """What the model can do."""
+        return tuple(self.model.tasks)
+
+    @property
+    def pooling_task(self) -> str:
+        """The task the model serves by default."""
+        return self.model.pooling_task
+
     def get_tokenizer(self):
         """The tokenizer as a transformers object."""
         return self.model.tokenizer.transformers
+
+    def encode(
+        self,
+        prompts: Any,
+        pooling_params: PoolingParams | Sequence[PoolingParams] | None = None,
+        *,
+        use_tqdm: bool | Callable = True,
+        pooling_task: str | None = None,
+        **options: Any,
+    ) -> list[PoolingRequestOutput]:
+        """Run a task by name on prompts: a text, token ids, a prompt dict, or a list of them.
+
+        options: tokenization_kwargs; prompt, prompt_name (an instruction before each text);
+        input_type ("query" or "document", for models with a path of each).
+        """
+        if pooling_task is None:
+            raise ValueError(REQUIRED)
+        task = self._task(pooling_task, options)
+        return self._outputs(
+            PoolingRequestOutput, PoolingOutput, task, prompts, pooling_params, use_tqdm, options
+        )
 
     def embed(
         self,
@@ -58,84 +126,102 @@ class LLM:
         *,
         pooling_params: PoolingParams | Sequence[PoolingParams] | None = None,
         use_tqdm: bool | Callable = True,
-        tokenization_kwargs: Mapping | None = None,
-    ) -> list[EmbeddingRequestOutput]:
-        """Embed prompts: a text, token ids, a prompt dict, or a list of them."""
-        task = self._task("embed")
-        requests = self._requests(as_prompts(prompts), pooling_params, task, tokenization_kwargs)
-        vectors = self._run(task, requests, use_tqdm)
-        return [
-            EmbeddingRequestOutput(str(i), EmbeddingOutput(vector.tolist()), request.ids.tolist())
-            for i, (vector, request) in enumerate(zip(vectors, requests, strict=True))
-        ]
+        **options: Any,
+    ) -> list[EmbeddingRequestOutput] | list[PoolingRequestOutput]:
+        """Embed prompts; a model of token vectors answers with a matrix each.
 
-    def _task(self, name: str) -> Task:
-        if name not in self.model.tasks:
-            raise ValueError(
-                "Embedding API is not supported by this model. Try converting the model using "
-                "`--convert embed`."
+        No prompt of the checkpoint is applied unless `prompt_name` or `prompt` asks (see `encode`).
+        """
+        if self.pooling_task == "token_embed":
+            return self.encode(
+                prompts, pooling_params, use_tqdm=use_tqdm, pooling_task="token_embed", **options
             )
-        return self.model.tasks[name]
-
-    def _requests(self, prompts, pooling_params, task, tokenization_kwargs) -> list[Request]:
-        params = self._params(pooling_params, len(prompts))
-        ids = self._ids(prompts, dict(tokenization_kwargs or {}))
-        return [
-            Request(tokens, types, activate=_or(p.use_activation, task.activate))
-            for (tokens, types), p in zip(ids, params, strict=True)
-        ]
-
-    def _params(self, given, count: int) -> list[PoolingParams]:
-        if given is None or isinstance(given, PoolingParams):
-            return [copy.copy(given or PoolingParams())] * count
-        if len(given) != count:
-            raise ValueError(
-                f"The lengths of prompts ({count}) and params ({len(given)}) must be the same."
-            )
-        return [copy.copy(p) for p in given]
-
-    def _ids(self, prompts, options: dict) -> list[tuple[np.ndarray, np.ndarray | None]]:
-        truncate = options.pop("truncate_prompt_tokens", None)
-        limit = self.model.max_length if truncate == -1 else truncate
-        texts = [p for p in prompts if isinstance(p, str)]
-        encoded = iter(self.model.tokenizer(texts, truncate=limit))
-        found = [
-            next(encoded) if isinstance(p, str) else (np.array(p, np.int32)[:limit], None)
-            for p in prompts
-        ]
-        for tokens, _ in found:
-            self._check(tokens)
-        return found
-
-    def _check(self, tokens: np.ndarray) -> None:
-        limit, vocab = self.model.max_length, self.model.arch.vocab
-        if not len(tokens):
-            raise ValueError("The decoder prompt cannot be empty")
-        if len(tokens) > limit:
-            raise ValueError(
-                f"This model's maximum context length is {limit} tokens. However, your prompt "
-                f"contains {len(tokens)} input tokens, which exceeds this limit even without any "
-                "output tokens. Please reduce the length of the input prompt."
-            )
-        if tokens.min() < 0 or tokens.max() >= vocab:
-            bad = int(tokens[(tokens < 0) | (tokens >= vocab)][0])
-            raise ValueError(f"Token id {bad} is out of vocabulary")
-
-    def _run(self, task: Task, requests: list[Request], use_tqdm) -> list[np.ndarray]:
-        results: list = [None] * len(requests)
-        make = use_tqdm if callable(use_tqdm) else tqdm
-        bar = make(
-            total=len(requests),
-            desc="Processed prompts",
-            dynamic_ncols=True,
-            disable=not use_tqdm,
+        task = self._task("embed", options)
+        return self._outputs(
+            EmbeddingRequestOutput,
+            outputs.embedding,
+            task,
+            prompts,
+            pooling_params,
+            use_tqdm,
+            options,
         )
-        with bar:
-            for index, result in self.model.run(task, requests):
-                results[index] = result
+
+    def classify(
+        self,
+        prompts: Any,
+        *,
+        pooling_params: PoolingParams | Sequence[PoolingParams] | None = None,
+        use_tqdm: bool | Callable = True,
+        **options: Any,
+    ) -> list[ClassificationRequestOutput]:
+        """Class probabilities of prompts (see `encode`)."""
+        task = self._task("classify", options)
+        return self._outputs(
+            ClassificationRequestOutput,
+            outputs.classification,
+            task,
+            prompts,
+            pooling_params,
+            use_tqdm,
+            options,
+        )
+
+    def reward(
+        self,
+        prompts: Any,
+        *,
+        pooling_params: PoolingParams | Sequence[PoolingParams] | None = None,
+        use_tqdm: bool | Callable = True,
+        **options: Any,
+    ) -> list[PoolingRequestOutput]:
+        """Rewards of prompts: one each, or one a token or step, as the model was made."""
+        return self.encode(
+            prompts, pooling_params, use_tqdm=use_tqdm, pooling_task="reward", **options
+        )
+
+    def generate(self, *args: Any, **kwargs: Any):
+        """Not for pooling models: raises."""
+        raise ValueError(
+            "LLM.generate() is only supported for generative models. Try passing "
+            "`--runner generate` to use the model as a generative model."
+        )
+
+    def chat(self, *args: Any, **kwargs: Any):
+        """Not for pooling models: raises."""
+        raise ValueError(
+            "LLM.chat() is only supported for generative models. Try passing "
+            "`--runner generate` to use the model as a generative model."
+        )
+
+    def _task(self, name: str, options: dict) -> Task:
+        return self.model.task(name, options.pop("input_type", None))
+
+    def _outputs(
+        self, request_output, output, task: Task, prompts, params, use_tqdm, options: dict
+    ) -> list:
+        requests = prepare(self.model, task, prompts, params, **options)
+        results = self._run(task, requests, use_tqdm)
+        return [
+            request_output(str(i), output(result), request.ids.tolist())
+            for i, (result, request) in enumerate(zip(results, requests, strict=True))
+        ]
+
+    def _run(self, task: Task, requests: list[Prepared], use_tqdm) -> list[np.ndarray]:
+        results: list = [None] * len(requests)
+        bar = _bar(use_tqdm, len(requests))
+        for index, result in self.model.run(task, requests):
+            results[index] = requests[index].finish(result)
+            if bar is not None:
                 bar.update()
+        if bar is not None:
+            bar.close()
         return results
 
 
-def _or(value, default):
-    return default if value is None else value
+def _bar(use_tqdm: bool | Callable, total: int):
+    """The progress bar of a call: tqdm's, the one a callable builds, or none."""
+    if not use_tqdm:
+        return None
+    make = use_tqdm if callable(use_tqdm) else tqdm
+    return make(total=total, desc="Processed prompts", dynamic_ncols=True)

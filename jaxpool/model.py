@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,12 @@ from jaxpool import batch as batching
 from jaxpool.arch import Arch
 from jaxpool.batch import Request
 from jaxpool.compile import Executor, enable_cache
+from jaxpool.model_config import ModelConfig, model_config
 from jaxpool.requests import PoolerConfig, as_pooler_config
+from jaxpool.resolve import Resolution
+from jaxpool.resolve import resolve as resolve_tasks
 from jaxpool.sharding import make_mesh, tree_shardings
-from jaxpool.task import Task, classification_task, embedding_tasks
+from jaxpool.task import Task, choose
 from jaxpool.tokenize import NO_LIMIT, Tokenizer
 
 DTYPES = {
@@ -38,13 +41,12 @@ class Model:
     name: str
     arch: Arch
     params: dict
-    tasks: Mapping[str, Task]
+    resolution: Resolution
     tokenizer: Tokenizer
     max_length: int
     mesh: jax.sharding.Mesh
     checkpoint: Any
     budget: int
-    pooler_config: PoolerConfig = field(default_factory=PoolerConfig)
 
     @cached_property
     def executor(self) -> Executor:
@@ -55,6 +57,44 @@ class Model:
     def rungs(self) -> tuple[int, ...]:
         """The row lengths this model is compiled for."""
         return batching.ladder(self.max_length)
+
+    @property
+    def tasks(self) -> Mapping[str, Task]:
+        """What this model can do, by name."""
+        return self.resolution.tasks
+
+    @property
+    def pooling_task(self) -> str:
+        """The task served where a call names none."""
+        return self.resolution.pooling_task
+
+    @property
+    def pooler_config(self) -> PoolerConfig:
+        """How this model pools, every setting resolved."""
+        return self.resolution.pooler_config
+
+    @property
+    def prompts(self) -> Mapping[str, str]:
+        """Named instructions of config_sentence_transformers.json."""
+        return self.checkpoint.pipeline.prompts if self.checkpoint.pipeline else {}
+
+    @property
+    def include_prompt(self) -> bool:
+        """Whether the tokens of a prompt take part in pooling."""
+        return not self.checkpoint.pipeline or self.checkpoint.pipeline.include_prompt
+
+    @cached_property
+    def model_config(self) -> ModelConfig:
+        """The facts of this model under vLLM's names."""
+        return model_config(self)
+
+    def task(self, name: str | None = None, input_type: str | None = None) -> Task:
+        """A task by name (the default one if not given), on the route of an input type.
+
+        A PoolerConfig that names a task allows no other.
+        """
+        only = self.pooling_task if self.pooler_config.task else None
+        return choose(self.tasks, name or self.pooling_task, only).route(input_type)
 
     def run(self, task: Task, requests: Sequence[Request]) -> Iterator[tuple[int, np.ndarray]]:
         """Compute a task; yields `(index of the request, result)` as batches finish.
@@ -86,6 +126,8 @@ class Model:
 def load(
     model: str,
     *,
+    runner: str = "auto",
+    convert: str = "auto",
     dtype: str = "auto",
     revision: str | None = None,
     max_model_len: int | None = None,
@@ -96,6 +138,8 @@ def load(
 ) -> Model:
     """Load a checkpoint: a folder, a Hub id, or `pkg://package/path`.
 
+    runner, convert: as vLLM's (see `converters.architectures`); convert "embed", "classify" or
+    "reward" names what to make of an architecture that leaves it open.
     dtype "auto" is float32 on CPU and bfloat16 on TPU and GPU. Parameters go leaf by leaf onto
     the mesh of `data_parallel_size` x `tensor_parallel_size` devices.
     """
@@ -104,13 +148,12 @@ def load(
 
     enable_cache()
     folder = resolve(model, revision)
-    checkpoint = open_checkpoint(folder, hf_overrides)
+    checkpoint = open_checkpoint(folder, hf_overrides, runner, convert)
     data = 1 if data_parallel_size is None else data_parallel_size
     mesh = make_mesh(tensor_parallel_size, data)
     kind = _dtype(dtype)
     arch = checkpoint.arch.replace(dtype=_activations(kind))
     shardings = tree_shardings(checkpoint.leaves, mesh)
-    config = as_pooler_config(pooler_config)
     pipeline = checkpoint.pipeline
     tokenizer = Tokenizer(
         folder / (pipeline.transformer if pipeline else ""), bool(pipeline and pipeline.lower_case)
@@ -119,13 +162,12 @@ def load(
         name=model,
         arch=arch,
         params=_read(checkpoint, kind, shardings),
-        tasks=_tasks(checkpoint, config),
+        resolution=resolve_tasks(checkpoint, as_pooler_config(pooler_config)),
         tokenizer=tokenizer,
         max_length=_max_length(checkpoint, tokenizer, max_model_len),
         mesh=mesh,
         checkpoint=checkpoint,
         budget=TOKEN_BUDGET.get(jax.default_backend(), TOKEN_BUDGET["cpu"]),
-        pooler_config=config,
     )
 
 
@@ -164,16 +206,3 @@ def _max_length(checkpoint, tokenizer: Tokenizer, asked: int | None) -> int:
             f"({derived} by the checkpoint's files)"
         )
     return asked or derived
-
-
-def _tasks(checkpoint, config: PoolerConfig) -> dict[str, Task]:
-    from jaxpool.heads import Pool
-
-    pipeline, head = checkpoint.pipeline, checkpoint.head
-    if head and head.task.endswith("classify"):
-        labels = checkpoint.config.num_labels
-        activation = "sigmoid" if labels == 1 else "softmax"
-        return classification_task(head.task, checkpoint.head_steps, activation, config)
-    if pipeline:
-        return embedding_tasks(pipeline.steps, pipeline.normalize, config)
-    return embedding_tasks((Pool((checkpoint.family.pool,)),), True, config)

@@ -56,6 +56,24 @@ class ScoringOutput:
         return f"ScoringOutput(score={self.score})"
 
 
+@dataclass(frozen=True)
+class Chunk:
+    """Where a late chunk lies: (start, end) tokens and characters (None without text)."""
+
+    token_range: tuple[int, int]
+    char_range: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class LateChunking:
+    """How a text was cut into the chunks whose vectors a request returns."""
+
+    input_tokens: int
+    chunks: tuple[Chunk, ...]
+    chunk_size: int | None = None
+    strategy: str = "fixed_tokens"
+
+
 @dataclass(repr=False)
 class PoolingRequestOutput:
     """What one request gave: its outputs and the tokens they were computed from."""
@@ -65,12 +83,15 @@ class PoolingRequestOutput:
     prompt_token_ids: list[int] = field(default_factory=list)
     num_cached_tokens: int = 0
     finished: bool = True
+    error: Any = None
+    late_chunking: LateChunking | None = None
 
     def __repr__(self):
+        error = f", error={self.error!r}" if self.error is not None else ""
         return (
             f"{type(self).__name__}(request_id={self.request_id!r}, outputs={self.outputs!r}, "
             f"prompt_token_ids={self.prompt_token_ids}, "
-            f"num_cached_tokens={self.num_cached_tokens}, finished={self.finished})"
+            f"num_cached_tokens={self.num_cached_tokens}, finished={self.finished}{error})"
         )
 
 
@@ -84,3 +105,13 @@ class ClassificationRequestOutput(PoolingRequestOutput):
 
 class ScoringRequestOutput(PoolingRequestOutput):
     """`outputs` is a `ScoringOutput`."""
+
+
+def embedding(vector: np.ndarray) -> EmbeddingOutput:
+    """The output of a vector."""
+    return EmbeddingOutput(vector.tolist())
+
+
+def classification(probs: np.ndarray) -> ClassificationOutput:
+    """The output of class probabilities."""
+    return ClassificationOutput(probs.tolist())

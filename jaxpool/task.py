@@ -1,63 +1,106 @@
-"""A checkpoint's tasks: which pool, head and activation serve embed, classify, ..."""
+"""A task: the steps after the forward that serve embed, classify, ...; and its choice by name."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
-from jaxpool.heads import Activate, Calibrate, Cut, Normalize, Pool, is_pooled
-from jaxpool.requests import PoolerConfig
+from jaxpool.errors import RequestError
+from jaxpool.heads import Pool, is_pooled, width
 
-POOLINGS = {
-    "CLS": "cls",
-    "LAST": "lasttoken",
-    "MEAN": "mean",
-    "MAX": "max",
-    "WEIGHTEDMEAN": "weightedmean",
-    "MEAN_SQRT": "mean_sqrt_len_tokens",
-}
+PRIORITY = ("embed", "classify", "token_embed", "token_classify", "sparse")
+REQUIRED = """pooling_task required for `LLM.encode`. Use a more specific method, or set it:
+  - embeddings: `LLM.embed(...)` or `pooling_task="embed"`
+  - classification: `LLM.classify(...)` or `pooling_task="classify"`
+  - similarity scores: `LLM.score(...)`
+  - rewards: `LLM.reward(...)`, `pooling_task="classify"` or `pooling_task="token_classify"`
+  - token classification: `pooling_task="token_classify"`
+  - multi-vector retrieval: `pooling_task="token_embed"`"""
 
 
 @dataclass(frozen=True)
 class Task:
-    """One thing a model can do: the steps after the forward, and whether they activate."""
+    """One thing a model can do: the steps after the forward, and whether they activate.
+
+    routes: the steps of each `input_type` of a sentence-transformers Router, where there is one.
+    """
 
     name: str
     steps: tuple
     activate: bool = True
+    routes: tuple[tuple[str, tuple], ...] = ()
 
     @property
     def pooled(self) -> bool:
         """One result a text, rather than one a token."""
         return is_pooled(self.steps)
 
+    def width(self, dim: int) -> int:
+        """Features of a result, for hidden states of `dim`."""
+        return width(self.steps, dim)
 
-def pooling(config: PoolerConfig, steps: tuple) -> tuple:
-    """`steps` with the pooling a user asked for, or unchanged."""
-    if config.seq_pooling_type is None:
-        return steps
-    kind = config.seq_pooling_type.upper()
-    if kind not in POOLINGS:
-        raise ValueError(f"unknown seq_pooling_type {kind!r}; known: {sorted(POOLINGS)}")
-    wanted = Pool((POOLINGS[kind],))
-    return tuple(wanted if isinstance(step, Pool) else step for step in steps)
+    def route(self, input_type: str | None) -> "Task":
+        """The same task on the path of an input type; models without routes have one path."""
+        routes = dict(self.routes)
+        if input_type is None or not routes:
+            return self
+        if input_type not in routes:
+            raise RequestError(
+                f"unknown input_type {input_type!r}; this model's routes: {sorted(routes)}"
+            )
+        return replace(self, steps=routes[input_type])
+
+    def tokenwise(self, name: str) -> "Task":
+        """The same chain on every token: without its pooling."""
+
+        def unpooled(steps):
+            return tuple(step for step in steps if not isinstance(step, Pool))
+
+        routes = tuple((kind, unpooled(steps)) for kind, steps in self.routes)
+        return Task(name, unpooled(self.steps), self.activate, routes)
 
 
-def embedding_tasks(steps: tuple, activate: bool, config: PoolerConfig) -> dict[str, Task]:
-    """`embed` and `token_embed` of a chain of pooling and dense steps."""
-    if config.use_activation is not None:
-        activate = config.use_activation
-    embed = (*pooling(config, steps), Cut(), Normalize())
-    tokens = tuple(step for step in embed if not isinstance(step, Pool))
-    return {
-        "embed": Task("embed", embed, activate),
-        "token_embed": Task("token_embed", tokens, activate),
+def canonical(name: str, tasks: Mapping[str, Task]) -> str:
+    """Today's name of a task that older documents call `score`, `encode` or `reward`."""
+    if name in tasks:
+        return name
+    older = {
+        "score": ("classify",),
+        "encode": ("token_embed", "token_classify"),
+        "reward": ("classify", "token_classify"),
     }
+    return next((new for new in older.get(name, ()) if new in tasks), name)
 
 
-def classification_task(
-    name: str, steps: tuple, activation: str, config: PoolerConfig
-) -> dict[str, Task]:
-    """`classify` or `token_classify` of a chain that ends in logits."""
-    activate = True if config.use_activation is None else config.use_activation
-    calibrate = ()
-    if config.logit_mean is not None or config.logit_sigma is not None:
-        calibrate = (Calibrate(config.logit_mean or 0.0, config.logit_sigma or 1.0),)
-    return {name: Task(name, (*steps, *calibrate, Activate(activation)), activate)}
+def choose(tasks: Mapping[str, Task], name: str, only: str | None = None) -> Task:
+    """The task called `name`; `only` is the one a PoolerConfig allows, if it names one."""
+    name = canonical(name, tasks)
+    if name not in tasks:
+        raise ValueError(_impossible(name, tuple(tasks)))
+    if only is not None and name != only:
+        raise ValueError(
+            f'Try switching the model\'s pooling_task via `PoolerConfig(task="{name}")`'
+        )
+    return tasks[name]
+
+
+def _impossible(name: str, supported: tuple[str, ...]) -> str:
+    for api, kind in (("Embedding", "embed"), ("Classification", "classify")):
+        if name in (kind, f"token_{kind}"):
+            return (
+                f"{api} API is not supported by this model. Try converting the model using "
+                f"`--convert {kind}`."
+            )
+    if name == "plugin":
+        return "No IOProcessor plugin installed."
+    return f"Unsupported task: {name!r} Supported tasks: {supported}"
+
+
+def default(tasks: Mapping[str, Task], architecture: str, asked: str | None) -> str:
+    """The task a model serves unless a call says otherwise."""
+    if asked is not None:
+        name = canonical(asked, tasks)
+        if name not in tasks:
+            raise RuntimeError(f"Unsupported task: {asked!r} Supported tasks: {tuple(tasks)}")
+        return name
+    if "ForTokenClassification" in architecture and "token_classify" in tasks:
+        return "token_classify"
+    return next(name for name in PRIORITY if name in tasks)

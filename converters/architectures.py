@@ -1,0 +1,94 @@
+"""Which head a checkpoint's architecture name and the `runner` and `convert` options ask for."""
+
+from converters.family import Family, Head
+
+SUFFIXES = (  # the first that fits an architecture's name: its runner, what it converts to
+    ("ForCausalLM", "generate", "none"),
+    ("ForConditionalGeneration", "generate", "none"),
+    ("ChatModel", "generate", "none"),
+    ("LMHeadModel", "generate", "none"),
+    ("ForTextEncoding", "pooling", "embed"),
+    ("EmbeddingModel", "pooling", "embed"),
+    ("ForSequenceClassification", "pooling", "classify"),
+    ("ForTokenClassification", "pooling", "classify"),
+    ("ForAudioClassification", "pooling", "classify"),
+    ("ForImageClassification", "pooling", "classify"),
+    ("ForVideoClassification", "pooling", "classify"),
+    ("ClassificationModel", "pooling", "classify"),
+    ("ForRewardModeling", "pooling", "embed"),
+    ("RewardModel", "pooling", "embed"),
+    ("Model", "pooling", "embed"),
+)
+CONVERTS = ("auto", "none", "embed", "classify", "reward")
+RUNNERS = ("auto", "pooling", "generate", "draft")
+HEADS = {
+    "classify": ("SequenceClassification",),
+    "reward": ("RewardModel", "SequenceClassification"),
+}
+
+
+def architecture(config) -> str:
+    """The architecture's name in config.json; "Model" where it has none."""
+    return (config.architectures or ["Model"])[0]
+
+
+def ending(config) -> str:
+    """What an architecture's name ends in: "Model", "SequenceClassification", "MaskedLM", ..."""
+    name = architecture(config)
+    return name.rpartition("For")[2] if "For" in name else "Model"
+
+
+def defaults(name: str) -> tuple[str, str]:
+    """(runner, convert) of an architecture by the suffix of its name."""
+    found = (row[1:] for row in SUFFIXES if name.endswith(row[0]))
+    return next(found, ("pooling", "embed"))
+
+
+def check_options(runner: str, convert: str, name: str, pools: bool) -> None:
+    """Refuse what cannot run as a pooling model; `pools`: the files say how the model pools."""
+    for option, value, known in (("runner", runner, RUNNERS), ("convert", convert, CONVERTS)):
+        if value not in known:
+            raise ValueError(f"unknown {option} {value!r}; known: {', '.join(known)}")
+    if runner in ("generate", "draft"):
+        raise ValueError(
+            f"Embedding models do not support `--runner {runner}`. Use `--runner pooling` or "
+            "`--runner auto` for embedding models."
+        )
+    if convert == "none" and not pools and defaults(name)[0] == "generate":
+        raise ValueError(
+            "This model does not support `--runner pooling`. You can pass "
+            "`--convert <embed|classify>` to adapt it into a pooling model."
+        )
+
+
+def choose_head(family: Family, config, convert: str, pools: bool) -> tuple[Head | None, bool]:
+    """The head whose tensors a checkpoint has, and whether the tasks come from it.
+
+    Files that say how to pool make an embedding model of any architecture but a classifier.
+    """
+    native, bare = family.heads.get(ending(config)), family.heads.get("Model")
+    if convert in HEADS:
+        if native and native.task.endswith("classify"):
+            return native, True
+        return _converted(family, config, convert), True
+    if convert == "embed":
+        return native or bare, False
+    kind = defaults(architecture(config))[1]
+    if native is None and kind == "classify":
+        raise ValueError(
+            f"{architecture(config)}: no such head is known for this family; "
+            f'known: {sorted(family.heads)}. `convert="embed"` makes it an embedding model.'
+        )
+    if native is None or (pools and not native.task.endswith("classify")):
+        return bare, bool(bare and bare.task)
+    return native, bool(native.task)
+
+
+def _converted(family: Family, config, convert: str) -> Head:
+    for name in HEADS[convert]:
+        if name in family.heads:
+            return family.heads[name]
+    raise ValueError(
+        f"convert={convert!r}: {architecture(config)} has no such head; "
+        f"its family knows: {sorted(family.heads)}"
+    )

@@ -1,0 +1,121 @@
+"""From what a caller passes to what the engine computes on, with every check on the way.
+
+`prepare` serves `LLM` and the server alike: pure functions of a model and a call, safe in threads.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from jaxpool.batch import Request
+from jaxpool.errors import RequestError
+from jaxpool.heads import Activate
+from jaxpool.prompts import as_prompts
+from jaxpool.requests import PoolingParams
+from jaxpool.task import Task
+from jaxpool.tokenization import Tokenization
+from jaxpool.tokenize import Tokens
+from jaxpool.validate import check_tokens, resolve_params
+
+EVERYTHING = np.iinfo(np.int32).max  # `Request.dimensions` of a request that keeps them all
+
+
+@dataclass(frozen=True)
+class Prepared(Request):
+    """A request and what the host does to its result.
+
+    keep: the token rows that are returned; columns: the classes (None returns all);
+    shares: the columns are probabilities, to be renormalized.
+    """
+
+    keep: np.ndarray | None = None
+    columns: tuple[int, ...] | None = None
+    shares: bool = False
+
+    def finish(self, result: np.ndarray) -> np.ndarray:
+        """The result the caller gets, from what the device computed."""
+        if self.dimensions != EVERYTHING:
+            result = result[..., : self.dimensions]
+        if self.keep is not None:
+            result = result[self.keep]
+        if self.columns is not None:
+            result = result[..., list(self.columns)]
+            if self.shares:
+                # a softmax over some of the logits is the softmax over all, rescaled
+                result = result / result.sum(axis=-1, keepdims=True)
+        return result
+
+
+def prepare(
+    model,
+    task: Task,
+    prompts: Any,
+    params: PoolingParams | Sequence[PoolingParams] | None = None,
+    tokenization_kwargs: Mapping[str, Any] | None = None,
+    *,
+    prompt: str | None = None,
+    prompt_name: str | None = None,
+) -> list[Prepared]:
+    """One request a prompt, ready for `model.run`; raises before anything is computed.
+
+    prompt, prompt_name: an instruction put before each text, given or by its name in
+    config_sentence_transformers.json.
+    """
+    prompts = as_prompts(prompts)
+    settings = resolve_params(model, task, params, len(prompts))
+    options = Tokenization.of(tokenization_kwargs, model.max_length)
+    prefix = instruction(model, prompt, prompt_name)
+    skip = prompt_length(model, prefix, options)
+    tokens = encode(model, [prefix + p if isinstance(p, str) else p for p in prompts], options)
+    return [request(task, t, p, skip) for t, p in zip(tokens, settings, strict=True)]
+
+
+def instruction(model, prompt: str | None, name: str | None) -> str:
+    """The text before each prompt: `prompt`, or the one called `name`, or none."""
+    if prompt is not None or name is None:
+        return prompt or ""
+    known = model.prompts
+    if name not in known:
+        raise RequestError(f"unknown prompt_name {name!r}; this model's prompts: {sorted(known)}")
+    return known[name]
+
+
+def prompt_length(model, prefix: str, options: Tokenization) -> int:
+    """Leading tokens that pooling leaves out: those of the prompt where include_prompt is false."""
+    if not prefix or model.include_prompt:
+        return 0
+    ids = options.encode(model.tokenizer, [prefix])[0].ids
+    after = len(model.tokenizer.affixes[1]) if options.special_tokens else 0
+    return len(ids) - after
+
+
+def encode(model, prompts: Sequence, options: Tokenization, offsets: bool = False) -> list[Tokens]:
+    """The checked tokens of texts, pairs `(a, b)` and id lists, in order."""
+    tokenizer = model.tokenizer
+    texts = [p for p in prompts if not isinstance(p, list)]
+    encoded = iter(options.encode(tokenizer, texts, offsets) if texts else ())
+    found = []
+    for prompt in prompts:
+        given = isinstance(prompt, list)
+        tokens = options.of_ids(tokenizer, prompt) if given else next(encoded)
+        tokens = options.padded(tokens, tokenizer)
+        check_tokens(model, tokens.ids, options.limit, exact=given)
+        found.append(tokens)
+    return found
+
+
+def request(task: Task, tokens: Tokens, params: PoolingParams, skip: int = 0) -> Prepared:
+    """The request of some tokens under resolved parameters (see `resolve_params`)."""
+    tag, columns = params.step_tag_id, params.returned_token_ids
+    return Prepared(
+        tokens.ids,
+        tokens.types,
+        dimensions=EVERYTHING if params.dimensions is None else params.dimensions,
+        activate=params.use_activation,
+        skip=skip,
+        keep=None if tag is None else np.flatnonzero(tokens.ids == tag),
+        columns=tuple(columns) if columns else None,
+        shares=params.use_activation and task.steps[-1] == Activate("softmax"),
+    )

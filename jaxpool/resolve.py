@@ -1,0 +1,162 @@
+"""What a checkpoint can do: its tasks, and where each setting of its pooling comes from.
+
+A setting is looked up in the user's `PoolerConfig`, then in the sentence-transformers files, then
+among the defaults of the model class; `Resolution.origins` tells which of them answered.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, NamedTuple
+
+from jaxpool.heads import Activate, Calibrate, Cut, Norm, Normalize, Pool, width
+from jaxpool.layers import ACTIVATIONS
+from jaxpool.requests import PoolerConfig, sequence_pooling, sequence_pooling_name
+from jaxpool.task import Task, default
+
+USER, FILES, CLASS = "PoolerConfig", "sentence-transformers files", "model class"
+TORCH = "torch.nn.modules."
+TORCH_ACTIVATIONS = {
+    "ELU": "elu",
+    "GELU": "gelu",
+    "Identity": "identity",
+    "LeakyReLU": "leaky_relu",
+    "Mish": "mish",
+    "ReLU": "relu",
+    "SiLU": "silu",
+    "Sigmoid": "sigmoid",
+    "Softmax": "softmax",
+    "Softplus": "softplus",
+    "Tanh": "tanh",
+}
+
+
+class Resolution(NamedTuple):
+    """The tasks of a model, the one it serves by default, and its settings with their origins."""
+
+    tasks: dict[str, Task]
+    pooling_task: str
+    pooler_config: PoolerConfig
+    origins: dict[str, str]
+
+
+def resolve(checkpoint, user: PoolerConfig) -> Resolution:
+    """The tasks of an opened checkpoint under a user's settings."""
+    tasks_of = TASKS[checkpoint.head.task if checkpoint.uses_head else "embed"]
+    given = {name: value for name, value in asdict(user).items() if name != "pooling_type"}
+    sources = {USER: given, FILES: _from_files(checkpoint), CLASS: _from_class(checkpoint)}
+    settings, origins = {}, {}
+    for name in given:
+        for source, values in sources.items():
+            if values.get(name) is not None:
+                settings[name], origins[name] = values[name], source
+                break
+    config = PoolerConfig(**settings)
+    tasks = tasks_of(checkpoint, config)
+    active = default(tasks, checkpoint.architecture, config.task)
+    return Resolution(tasks, active, config, origins)
+
+
+def _from_files(checkpoint) -> Mapping[str, Any]:
+    pipeline = checkpoint.pipeline
+    pools = [step for step in pipeline.steps if isinstance(step, Pool)] if pipeline else []
+    if not pools or checkpoint.uses_head:
+        return {}
+    return {
+        "seq_pooling_type": sequence_pooling_name(pools[0].kinds),
+        "use_activation": pipeline.normalize,
+    }
+
+
+def _from_class(checkpoint) -> Mapping[str, Any]:
+    steps = checkpoint.head_steps if checkpoint.uses_head else ()
+    kinds = next((step.kinds for step in steps if isinstance(step, Pool)), None)
+    values = {
+        "seq_pooling_type": sequence_pooling_name(kinds or (checkpoint.family.pool,)),
+        "tok_pooling_type": "ALL",
+        "use_activation": True,
+    }
+    return values | dict(checkpoint.head.defaults if checkpoint.uses_head else {})
+
+
+def _pooled(steps: tuple, config: PoolerConfig) -> tuple:
+    wanted = Pool(sequence_pooling(config.seq_pooling_type))
+    return tuple(wanted if isinstance(step, Pool) else step for step in steps)
+
+
+def _embedding(checkpoint, config: PoolerConfig) -> dict[str, Task]:
+    pipeline = checkpoint.pipeline
+    has_pool = bool(pipeline) and any(isinstance(step, Pool) for step in pipeline.steps)
+    steps = pipeline.steps if has_pool else (Pool((checkpoint.family.pool,)),)
+
+    def chain(steps):
+        steps = _pooled(steps, config)
+        norm = ()
+        if getattr(checkpoint.config, "matryoshka_layer_norm", False):
+            # nomic-embed-text-v1.5's card normalizes the layer before it cuts.
+            size = width(steps, checkpoint.arch.dim)
+            norm = (Norm("matryoshka_norm", size, 1e-5, scale=False, bias=False),)
+        return (*steps, *norm, Cut(), Normalize())
+
+    routes = tuple((kind, chain(way)) for kind, way in (pipeline.routes if has_pool else ()))
+    task = Task("embed", chain(steps), config.use_activation, routes)
+    return {"embed": task, "token_embed": task.tokenwise("token_embed")}
+
+
+def _token_embedding(checkpoint, config: PoolerConfig) -> dict[str, Task]:
+    steps = (*checkpoint.head_steps, Cut(), Normalize())
+    return {"token_embed": Task("token_embed", steps, config.use_activation)}
+
+
+def _logits(checkpoint, config: PoolerConfig) -> tuple:
+    steps = _pooled(checkpoint.head_steps, config)
+    if config.logit_mean is not None or config.logit_sigma is not None:
+        steps += (Calibrate(config.logit_mean or 0.0, config.logit_sigma or 1.0),)
+    labels = width(steps, checkpoint.arch.dim)
+    return (*steps, Activate(activation(checkpoint.config, labels)))
+
+
+def _classification(checkpoint, config: PoolerConfig) -> dict[str, Task]:
+    task = Task("classify", _logits(checkpoint, config), config.use_activation)
+    return {"classify": task, "token_classify": task.tokenwise("token_classify")}
+
+
+def _token_classification(checkpoint, config: PoolerConfig) -> dict[str, Task]:
+    task = Task("token_classify", _logits(checkpoint, config), config.use_activation)
+    return {"token_classify": task.tokenwise("token_classify")}
+
+
+TASKS = {
+    "embed": _embedding,
+    "token_embed": _token_embedding,
+    "classify": _classification,
+    "token_classify": _token_classification,
+}
+
+
+def activation(config, labels: int) -> str:
+    """The activation of a classifier: by problem_type, else the CrossEncoder keys, else its width.
+
+    Sigmoid for one label, softmax for several; a saved Sigmoid or Softmax follows the same rule.
+    """
+    by_width = "sigmoid" if labels < 2 else "softmax"
+    by_problem = {
+        "regression": "identity",
+        "single_label_classification": by_width,
+        "multi_label_classification": "sigmoid",
+    }
+    problem = getattr(config, "problem_type", None)
+    if problem in by_problem:
+        return by_problem[problem]
+    saved = (getattr(config, "sentence_transformers", None) or {}).get("activation_fn")
+    saved = saved or getattr(config, "sbert_ce_default_activation_function", None)
+    if saved is None:
+        return by_width
+    if not saved.startswith(TORCH):
+        raise ValueError(
+            f"activation function {saved!r}: loading of activation functions is restricted to "
+            f"{TORCH}*"
+        )
+    kind = TORCH_ACTIVATIONS.get(saved.rpartition(".")[2])
+    if kind not in (*ACTIVATIONS, "softmax"):
+        raise ValueError(f"unknown activation {saved!r}; known: {sorted(TORCH_ACTIVATIONS)}")
+    return by_width if kind in ("sigmoid", "softmax") else kind
