@@ -97,8 +97,7 @@ def open_checkpoint(
     """Read the configuration files of a folder and match its weight files to name tables."""
     pipeline = read_pipeline(folder)
     base = pipeline.transformer if pipeline else ""
-    config = read_config(folder / base, overrides)
-    family = find(config.model_type)
+    family, config = read_config(folder / base, overrides)
     arch = family.arch(config)
     pools = bool(pipeline and pipeline.pools)
     check_options(runner, convert, architecture(config), pools)
@@ -156,8 +155,10 @@ def _has(table: list[rows.Row], source: Tensors) -> bool:
     return any(row.name in source.keys() for row in table)
 
 
-def read_config(folder: Path, overrides: Mapping | Callable | None = None):
-    """config.json as a transformers configuration object, which knows the omitted defaults.
+def read_config(folder: Path, overrides: Mapping | Callable | None = None) -> tuple[Family, Any]:
+    """The family of a folder, and its config.json as a transformers configuration object.
+
+    The object knows the defaults that the file omits.
 
     `overrides` is a dict of fields (nested dicts are merged) or a function config -> config.
     Never runs code from the checkpoint.
@@ -165,12 +166,13 @@ def read_config(folder: Path, overrides: Mapping | Callable | None = None):
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     raw = read_json(folder / "config.json")
-    find(raw.get("model_type"))
-    config = CONFIG_MAPPING[raw["model_type"]].from_dict(raw)
+    family = find(raw)
+    raw = {family.aliases.get(name, name): value for name, value in raw.items()}
+    config = CONFIG_MAPPING[family.config or raw["model_type"]].from_dict(raw)
     if callable(overrides):
-        return overrides(config)
+        return family, overrides(config)
     for name, value in (overrides or {}).items():
         present = getattr(config, name, None)
         merged = {**present, **value} if isinstance(present, dict) and present else value
         setattr(config, name, merged)
-    return config
+    return family, config

@@ -27,15 +27,20 @@ class Head(NamedTuple):
 class Family:
     """One declarative description of a family of checkpoints.
 
+    name: what its architectures' names start with ("Bert": BertModel, BertForMaskedLM, ...);
     arch: configuration object -> `Arch`;
     names: the table of the base model (see `rows`), written against on-disk names;
     prefix: what precedes base names in files of models with a head ("bert.");
     heads: by the architecture's ending ("SequenceClassification", "MaskedLM", "Model", ...);
     renames: (pattern, replacement) of older dialects, applied to names on disk;
     ignored: patterns of tensors that carry no information or belong to heads not in use;
-    pool: the pooling of an embedding model without sentence-transformers files.
+    pool: the pooling of an embedding model without sentence-transformers files;
+    config: the model_type whose transformers class reads config.json, where it has none itself;
+    aliases: keys of published config.json files -> their names in that class;
+    examples: published models, for the table of supported architectures.
     """
 
+    name: str
     arch: Callable[[Any], Arch]
     names: str
     prefix: str = ""
@@ -43,6 +48,9 @@ class Family:
     renames: tuple[tuple[str, str], ...] = ()
     ignored: tuple[str, ...] = ()
     pool: str = "cls"
+    config: str = ""
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    examples: tuple[str, ...] = ()
 
 
 ACTIVATIONS = {
@@ -80,3 +88,20 @@ def dense(path: str, name: str, axes: str = "O I") -> str:
 def norm(path: str, name: str, axes: str = "D") -> str:
     """Two table lines: the scale and the bias of a norm."""
     return f"{path}.scale {name}.weight {axes}\n{path}.bias {name}.bias {axes}\n"
+
+
+def attention(layer: str, query: str, key: str, value: str, out: str) -> str:
+    """The table lines of an attention block with a tensor for each of its four products."""
+    return (
+        dense("layers.attention.query", f"{layer}.{query}", "(N H) D")
+        + dense("layers.attention.key", f"{layer}.{key}", "(K H) D")
+        + dense("layers.attention.value", f"{layer}.{value}", "(K H) D")
+        + dense("layers.attention.out", f"{layer}.{out}", "D (N H)")
+    )
+
+
+def fused_attention(layer: str, qkv: str, out: str) -> str:
+    """The table lines of an attention block whose query, key and value share one tensor."""
+    return dense("layers.attention.{query,key,value}", f"{layer}.{qkv}", "(N H|K H|K H) D") + dense(
+        "layers.attention.out", f"{layer}.{out}", "D (N H)"
+    )

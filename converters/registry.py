@@ -1,20 +1,41 @@
-"""Which family reads which checkpoint, by the `model_type` of its config.json."""
+"""Which family reads which checkpoint."""
 
-from converters.bert import BERT, DISTILBERT, ELECTRA, ROBERTA
+from collections.abc import Mapping
+
+from converters.albert import ALBERT
+from converters.bert import BERT, ERNIE
+from converters.distilbert import DISTILBERT
+from converters.electra import ELECTRA
 from converters.family import Family
+from converters.gte import GTE, NEW
+from converters.jina_v3 import JINA_V3
+from converters.modernbert import MODERNBERT
+from converters.mpnet import MPNET
+from converters.nomic import NOMIC
+from converters.roberta import CAMEMBERT, ROBERTA, XLM_ROBERTA
 
+# By the `model_type` of config.json.
 FAMILIES: dict[str, Family] = {
+    "albert": ALBERT,
     "bert": BERT,
-    "roberta": ROBERTA,
-    "xlm-roberta": ROBERTA,
-    "camembert": ROBERTA,
+    "camembert": CAMEMBERT,
     "distilbert": DISTILBERT,
     "electra": ELECTRA,
+    "ernie": ERNIE,
+    "gte": GTE,
+    "jina_embeddings_v3": JINA_V3,
+    "modernbert": MODERNBERT,
+    "mpnet": MPNET,
+    "new": NEW,
+    "nomic_bert": NOMIC,
+    "roberta": ROBERTA,
+    "xlm-roberta": XLM_ROBERTA,
 }
 
 
-def find(model_type: str | None) -> Family:
-    """The family of a model type; the error lists the supported ones."""
+def find(config: Mapping) -> Family:
+    """The family of a config.json; the error lists the supported model types."""
+    model_type = config.get("model_type")
     if model_type not in FAMILIES:
         raise ValueError(
             f"unsupported architecture: model_type {model_type!r}; "

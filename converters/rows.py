@@ -5,11 +5,11 @@ A table has a line a tensor: our path, its name on disk, its axes on disk.
     layers.attention.query.kernel   encoder.layer.{L}.attention.self.query.weight   (N H) D
 
 Our own axes ("L D N H") belong to the leaf, so import is reshape + transpose and export its
-derived inverse. `{L}` in a name counts a leading axis of ours. A fused tensor lists its leaves in
-braces and their parts in a group: `layers.mlp.{gate,up}.kernel ... (F|F) D`; square brackets hold
-the parts where other axes surround them: `(K [G|1|1] H) D`, queries, key and value of each kv head.
-A tied tensor, `lm_head.weight=embed_tokens.weight`, reads the second name where the first is not
-on disk, and then is not written either.
+derived inverse. `{L}` in a name counts a leading axis of ours, `{L:1}` from 1 (slot 0 is zero). A
+fused tensor lists its leaves in braces and their parts in a group: `layers.mlp.{gate,up}.kernel
+... (F|F) D`; square brackets hold the parts where other axes surround them: `(K [G|1|1] H) D`,
+queries, key and value of each kv head. A tied tensor, `lm_head.weight=embed_tokens.weight`, reads
+the second name where the first is not on disk, and then is not written either.
 """
 
 import itertools
@@ -104,7 +104,8 @@ class Layout:
 
     def __init__(self, row: Row, leaves: list[Leaf], sizes: dict[str, int]):
         self.row, self.leaves = row, leaves
-        self.counted = re.findall(r"\{(\w)\}", row.name)
+        counters = re.findall(r"\{(\w)(?::(\d+))?\}", row.name)
+        self.counted = {letter: int(first or 0) for letter, first in counters}
         self.sizes = sizes | {
             letter: size
             for leaf in leaves
@@ -115,11 +116,10 @@ class Layout:
 
     def names(self) -> Iterator[tuple[tuple[int, ...], str]]:
         """Every (index into the counted axes, name on disk)."""
-        for index in itertools.product(*(range(self.sizes[x]) for x in self.counted)):
-            name = self.row.name
-            for letter, i in zip(self.counted, index, strict=True):
-                name = name.replace(f"{{{letter}}}", str(i))
-            yield index, name
+        counts = (range(first, self.sizes[letter]) for letter, first in self.counted.items())
+        for index in itertools.product(*counts):
+            numbers = dict(zip(self.counted, index, strict=True))
+            yield index, re.sub(r"\{(\w)[^}]*\}", lambda m: str(numbers[m[1]]), self.row.name)  # noqa: B023
 
     def _letters(self, part: int) -> list[str]:
         flat = [f for factors in self.dimensions for f in factors]
@@ -224,7 +224,7 @@ def read(
         for index, name in layout.names():
             tensor = source[name]
             buffers = buffers or [
-                np.empty(leaf.shape, dtype or tensor.dtype) for leaf in layout.leaves
+                np.zeros(leaf.shape, dtype or tensor.dtype) for leaf in layout.leaves
             ]
             for buffer, part in zip(buffers, layout.read(tensor), strict=True):
                 buffer[index] = part

@@ -12,9 +12,9 @@ QKNorm = Literal["none", "head", "full"]
 class Rotary:
     """One rotary table: `dim` leading features of each head turn with base `theta`.
 
-    `scaling` names the law that stretches the frequencies ("none", "linear", "dynamic", "yarn",
-    "llama3", "longrope"); the other fields are its parameters, zero where a law has no use for
-    them. `interleaved` pairs neighbouring features instead of halves. `dim` 0 means no rotation.
+    `scaling` names the law that stretches the frequencies ("none", "linear", "ntk", "dynamic",
+    "yarn", "llama3", "longrope"); the other fields are its parameters, zero where a law has no use
+    for them. `interleaved` pairs neighbouring features instead of halves. `dim` 0: no rotation.
     """
 
     theta: float
@@ -52,6 +52,7 @@ class Arch:
     # Embeddings
     embed_dim: int = 0  # 0: dim; otherwise factorized, and projected to dim
     token_types: int = 0
+    task_types: int = 0  # rows of a table whose first is added to every token
     positions: int = 0  # rows of the learned position table, 0: none
     position_offset: int = 0  # row of the first token
     embed_scale: float = 1.0
@@ -84,6 +85,7 @@ class Arch:
     gated: bool = False
     activation: str = "gelu"
     mlp_bias: bool = True
+    down_bias: bool | None = None  # None: like mlp_bias
 
     shared_layers: bool = False  # one set of weights runs `layers` times
     max_length: int = 512  # tokens the position information reaches
@@ -123,6 +125,7 @@ class Arch:
             "L": 1 if self.shared_layers else self.layers,
             "P": self.positions,
             "Y": self.token_types,
+            "Z": self.task_types,
             "U": self.relative_buckets,
         }
 

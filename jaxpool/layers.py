@@ -78,6 +78,8 @@ def embed(params: dict, batch, arch: Arch) -> jax.Array:
         x = x + _lookup(params["type"], types, arch)
     if arch.positions:
         x = x + _lookup(params["position"], batch.positions + arch.position_offset, arch)
+    if arch.task_types:
+        x = x + params["task"]["embedding"][0].astype(x.dtype)
     if arch.embed_norm:
         x = arch_norm(params["norm"], x, arch)
     if "project" in params:

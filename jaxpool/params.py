@@ -6,7 +6,7 @@ Dimension letters, the same in axis strings, einsums and comments everywhere:
     V vocabulary         E embedding       D model           L layers
     N query heads        K key/value heads G = N / K         H head features
     F mlp features       P positions       Y token types     U relative-position buckets
-    I inputs, O outputs of a dense step of a head            X experts
+    Z task types         I inputs, O outputs of a dense step of a head            X experts
 """
 
 import math
@@ -48,6 +48,8 @@ def _embed_axes(arch: Arch, norm: dict) -> dict:
         embed["position"] = {"embedding": "P E"}
     if arch.token_types:
         embed["type"] = {"embedding": "Y E"}
+    if arch.task_types:
+        embed["task"] = {"embedding": "Z E"}
     if arch.embed_norm:
         embed["norm"] = {name: "E" for name in norm}
     if arch.embed_dim and arch.embed_dim != arch.dim:
@@ -71,7 +73,7 @@ def _layer_axes(arch: Arch, norm: dict) -> dict:
         attention["key_norm"] = {"scale": "K H" if full else "H"}
     mlp = {
         "up": dense("D F", "F", arch.mlp_bias),
-        "down": dense("F D", "D", arch.mlp_bias),
+        "down": dense("F D", "D", arch.mlp_bias if arch.down_bias is None else arch.down_bias),
     }
     if arch.gated:
         mlp["gate"] = dense("D F", "F", arch.mlp_bias)

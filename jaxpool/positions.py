@@ -12,8 +12,8 @@ from jaxpool.arch import Arch, Rotary
 def frequencies(table: Rotary) -> np.ndarray:
     """Inverse frequencies `[dim / 2]` of a rotary table, after its scaling law.
 
-    Sources: linear (kaiokendev), YaRN (arXiv 2309.00071), Llama 3.1's card, LongRoPE
-    (arXiv 2402.13753, the long factors).
+    Sources: linear (kaiokendev), fixed NTK (kexue.fm/archives/9706, equation 6), YaRN
+    (arXiv 2309.00071), Llama 3.1's card, LongRoPE (arXiv 2402.13753, the long factors).
     """
     base = 1.0 / table.theta ** (np.arange(0, table.dim, 2, dtype=np.float64) / table.dim)
     return SCALINGS[table.scaling](table, base)
@@ -21,6 +21,11 @@ def frequencies(table: Rotary) -> np.ndarray:
 
 def _linear(table: Rotary, base: np.ndarray) -> np.ndarray:
     return base / table.factor
+
+
+def _ntk(table: Rotary, base: np.ndarray) -> np.ndarray:
+    rates = base * table.factor ** (-np.arange(0, table.dim, 2) / table.dim)
+    return rates / table.factor ** (2 / table.dim)
 
 
 def _llama3(table: Rotary, base: np.ndarray) -> np.ndarray:
@@ -49,6 +54,7 @@ def _yarn(table: Rotary, base: np.ndarray) -> np.ndarray:
 SCALINGS = {
     "none": lambda table, base: base,
     "linear": _linear,
+    "ntk": _ntk,
     "llama3": _llama3,
     "yarn": _yarn,
 }

@@ -1,0 +1,56 @@
+"""Task heads that several families share, with the names of their tensors."""
+
+from converters.family import Head, dense, norm
+from jaxpool.heads import Dense, Norm, Pool
+
+
+def classifier(hidden: str, output: str, act: str = "tanh") -> Head:
+    """The first token through a dense layer on disk `hidden`, its activation, and `output`."""
+
+    def steps(config, arch):
+        return (
+            Pool(("cls",)),
+            Dense("pooler", arch.dim, arch.dim, activation=act),
+            Dense("classifier", arch.dim, config.num_labels),
+        )
+
+    return Head(
+        "classify", steps, dense("heads.pooler", hidden) + dense("heads.classifier", output)
+    )
+
+
+def token_classifier(output: str = "classifier") -> Head:
+    """A linear layer on every token."""
+    return Head(
+        "token_classify",
+        lambda config, arch: (Dense("classifier", arch.dim, config.num_labels),),
+        dense("heads.classifier", output),
+    )
+
+
+def masked_lm(transform: str, normed: str, decoder: str, bias: str, act: str = "") -> Head:
+    """dense -> activation -> LayerNorm -> vocabulary; the decoder is tied where it is absent."""
+
+    def steps(config, arch):
+        width = arch.embed_dim or arch.dim
+        return (
+            Dense("transform", arch.dim, width, activation=act or arch.activation),
+            Norm("transform_norm", width, arch.norm_eps),
+            Dense("decoder", width, arch.vocab),
+        )
+
+    names = (
+        dense("heads.transform", transform)
+        + norm("heads.transform_norm", normed, "O")
+        + f"heads.decoder.kernel {decoder}.weight O I\nheads.decoder.bias {bias} O\n"
+    )
+    return Head("sparse", steps, names)
+
+
+def unused_pooler(name: str = "pooler.dense") -> Head:
+    """The pooler that files of base models carry from pretraining; it is kept, not used."""
+    return Head(
+        "",
+        lambda config, arch: (Dense("pooler", arch.dim, arch.dim),),
+        dense("heads.pooler", name),
+    )

@@ -1,0 +1,79 @@
+"""ModernBERT: pre-norm, rotary, gated MLP, local attention in all but every third layer."""
+
+from converters.family import Family, Head, activation, dense, fused_attention, norm
+from converters.rotary import rotary
+from jaxpool.arch import Arch
+from jaxpool.heads import Dense, Norm, Pool
+
+KINDS = ("full_attention", "sliding_attention")
+
+
+def arch(config) -> Arch:
+    """Two rotary tables; a local layer reaches `local_attention // 2` tokens to each side."""
+    layers = [KINDS.index(kind) for kind in config.layer_types]
+    return Arch(
+        vocab=config.vocab_size,
+        layers=config.num_hidden_layers,
+        dim=config.hidden_size,
+        heads=config.num_attention_heads,
+        kv_heads=config.num_attention_heads,
+        head_dim=config.hidden_size // config.num_attention_heads,
+        mlp_dim=config.intermediate_size,
+        embed_norm=True,
+        norm_eps=config.norm_eps,
+        norm_bias=config.norm_bias,
+        placement="pre",
+        first_attention_norm=False,
+        final_norm=True,
+        windows=tuple(local * (config.local_attention // 2) for local in layers),
+        rotary=tuple(rotary(config, config.rope_parameters[kind]) for kind in KINDS),
+        rotary_layers=tuple(layers),
+        qkv_bias=config.attention_bias,
+        out_bias=config.attention_bias,
+        gated=True,
+        activation=activation(config.hidden_activation),
+        mlp_bias=config.mlp_bias,
+        max_length=config.max_position_embeddings,
+    )
+
+
+def _transform(config, arch: Arch) -> tuple:
+    dim, act = arch.dim, activation(config.classifier_activation)
+    return (
+        Dense("transform", dim, dim, bias=config.classifier_bias, activation=act),
+        Norm("transform_norm", dim, arch.norm_eps, bias=arch.norm_bias),
+    )
+
+
+def _classify(config, arch: Arch) -> tuple:
+    pool = Pool((config.classifier_pooling,))
+    return (pool, *_token_classify(config, arch))
+
+
+def _token_classify(config, arch: Arch) -> tuple:
+    return (*_transform(config, arch), Dense("classifier", arch.dim, config.num_labels))
+
+
+LAYER = "layers.{L}"
+TRANSFORM = dense("heads.transform", "head.dense") + norm("heads.transform_norm", "head.norm", "O")
+CLASSIFIER = TRANSFORM + dense("heads.classifier", "classifier")
+
+MODERNBERT = Family(
+    "ModernBert",
+    arch,
+    "embed.token.embedding embeddings.tok_embeddings.weight V E\n"
+    + norm("embed.norm", "embeddings.norm", "E")
+    + fused_attention(f"{LAYER}.attn", "Wqkv", "Wo")
+    + norm("layers.attention_norm", "layers.{L:1}.attn_norm")
+    + dense("layers.mlp.{gate,up}", f"{LAYER}.mlp.Wi", "(F|F) D")
+    + dense("layers.mlp.down", f"{LAYER}.mlp.Wo", "D F")
+    + norm("layers.mlp_norm", f"{LAYER}.mlp_norm")
+    + norm("norm", "final_norm"),
+    prefix="model.",
+    heads={
+        "SequenceClassification": Head("classify", _classify, CLASSIFIER),
+        "TokenClassification": Head("token_classify", _token_classify, CLASSIFIER),
+    },
+    ignored=(r"^head\.", r"^decoder\."),
+    examples=("nomic-ai/modernbert-embed-base", "Alibaba-NLP/gte-modernbert-base"),
+)

@@ -1,0 +1,81 @@
+"""Rotary position tables from the `rope_parameters` of a transformers configuration."""
+
+import math
+
+from jaxpool.arch import Rotary
+
+
+def rotary(config, parameters: dict | None = None, head_dim: int = 0) -> Rotary:
+    """The table of a configuration, or of one entry of its per-layer-type `rope_parameters`.
+
+    `head_dim` overrides the configuration's. Raises `ValueError` for an unknown rope type.
+    """
+    rope = parameters or config.rope_parameters
+    head_dim = (
+        head_dim
+        or getattr(config, "head_dim", None)
+        or config.hidden_size // config.num_attention_heads
+    )
+    kind = rope.get("rope_type") or "default"
+    if kind not in LAWS:
+        raise ValueError(
+            f"config.json: rope_parameters.rope_type {kind!r} is unknown; known: {sorted(LAWS)}"
+        )
+    dim = int(head_dim * rope.get("partial_rotary_factor", 1.0))
+    return Rotary(float(rope["rope_theta"]), dim, **LAWS[kind](config, rope))
+
+
+def _linear(config, rope: dict) -> dict:
+    return {"scaling": "linear", "factor": float(rope["factor"])}
+
+
+def _ntk(config, rope: dict) -> dict:
+    if rope.get("mixed_b") is not None:
+        raise ValueError("config.json: rope_scaling.mixed_b is not supported")
+    return {"scaling": "ntk", "factor": float(rope["factor"])}
+
+
+def _llama3(config, rope: dict) -> dict:
+    return {
+        "scaling": "llama3",
+        "factor": float(rope["factor"]),
+        "low_freq": float(rope["low_freq_factor"]),
+        "high_freq": float(rope["high_freq_factor"]),
+        "original_length": rope["original_max_position_embeddings"],
+    }
+
+
+def _yarn(config, rope: dict) -> dict:
+    original = rope["original_max_position_embeddings"]
+    factor = rope["factor"] or config.max_position_embeddings / original
+    return {
+        "scaling": "yarn",
+        "factor": float(factor),
+        "original_length": original,
+        "beta_fast": float(rope.get("beta_fast") or 32),
+        "beta_slow": float(rope.get("beta_slow") or 1),
+        "truncate": rope.get("truncate", True),
+        "attention_factor": _yarn_attention(factor, rope),
+    }
+
+
+def _yarn_attention(factor: float, rope: dict) -> float:
+    """The factor on cosines and sines: given, or from the logarithm of the stretch."""
+
+    def scale(weight: float) -> float:
+        return 0.1 * weight * math.log(factor) + 1.0 if factor > 1 else 1.0
+
+    if rope.get("attention_factor") is not None:
+        return float(rope["attention_factor"])
+    if rope.get("mscale") and rope.get("mscale_all_dim"):
+        return scale(rope["mscale"]) / scale(rope["mscale_all_dim"])
+    return scale(1.0)
+
+
+LAWS = {
+    "default": lambda config, rope: {},
+    "linear": _linear,
+    "ntk": _ntk,
+    "llama3": _llama3,
+    "yarn": _yarn,
+}

@@ -1,0 +1,63 @@
+"""Encoders with native classes in transformers, under non-default configurations."""
+
+import pytest
+import transformers as hf
+from parity import check, save_random
+
+COMMON = dict(
+    vocab_size=97,
+    hidden_size=36,
+    num_hidden_layers=3,
+    num_attention_heads=4,
+    intermediate_size=50,
+    max_position_embeddings=64,
+    num_labels=3,
+)
+# Head size 10: rotary tables want it even, and nothing wants a power of two.
+ROTARY = COMMON | dict(hidden_size=40)
+LLAMA3 = dict(
+    rope_type="llama3",
+    rope_theta=500.0,
+    factor=4.0,
+    low_freq_factor=1.0,
+    high_freq_factor=4.0,
+    original_max_position_embeddings=16,
+)
+YARN = dict(rope_type="yarn", rope_theta=300.0, factor=4.0, original_max_position_embeddings=16)
+LINEAR = dict(rope_type="linear", rope_theta=1000.0, factor=2.0)
+DEFAULT = dict(rope_type="default", rope_theta=90.0)
+
+CONFIGS = {
+    "Albert": hf.AlbertConfig(**COMMON, embedding_size=20, hidden_act="gelu_new"),
+    "Ernie": hf.ErnieConfig(**COMMON, use_task_id=True, task_type_vocab_size=3),
+    "MPNet": hf.MPNetConfig(**COMMON, layer_norm_eps=1e-5),
+    "ModernBert": hf.ModernBertConfig(
+        **ROTARY,
+        local_attention=6,
+        norm_bias=True,
+        attention_bias=True,
+        mlp_bias=True,
+        classifier_bias=True,
+        classifier_pooling="mean",
+        pad_token_id=0,
+        rope_parameters=dict(full_attention=YARN, sliding_attention=DEFAULT),
+    ),
+    "Gte": hf.GteConfig(**ROTARY, type_vocab_size=2, rope_parameters=LINEAR),
+    "NomicBert": hf.NomicBertConfig(**ROTARY, rope_parameters=LLAMA3),
+    "JinaEmbeddingsV3": hf.JinaEmbeddingsV3Config(
+        **ROTARY, type_vocab_size=1, rope_parameters=DEFAULT
+    ),
+}
+HEADS = {
+    "Model": None,
+    "ForSequenceClassification": "classify",
+    "ForTokenClassification": "token_classify",
+}
+
+
+@pytest.mark.parametrize("ending", HEADS)
+@pytest.mark.parametrize("family", CONFIGS)
+def test_parity(family, ending, tmp_path):
+    model_class = getattr(hf, family + ending)
+    folder = save_random(model_class, CONFIGS[family], tmp_path / "model")
+    check(folder, model_class, HEADS[ending])
