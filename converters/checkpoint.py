@@ -75,9 +75,9 @@ class Checkpoint:
         return params.unflatten(tree)
 
     def dtype(self) -> str:
-        """The dtype of the first tensor of the weight file, as safetensors spells it."""
-        source = self.parts[0].source
-        return source.dtype(next(iter(source.keys())))
+        """The dtype of the first parameter on disk, as safetensors spells it."""
+        part = self.parts[0]
+        return part.source.dtype(next(name for _, name in part.layouts[0].names()))
 
     def write(self, tree: dict, folder: Path) -> None:
         """Export parameters as a folder that Hugging Face loads."""

@@ -76,6 +76,17 @@ def embed(
 
 
 @app.command()
+def info(model: ModelName, revision: Revision = None):
+    """What a checkpoint is and can do, and which of its files says so; reads no weights."""
+    from jaxpool.info import describe
+
+    facts = describe(model, revision)
+    name = max(len(fact.name) for fact in facts)
+    for fact in facts:
+        typer.echo(f"{fact.name:<{name}}  {fact.value}" + f"  [{fact.origin}]" * bool(fact.origin))
+
+
+@app.command()
 def convert(model: ModelName, output: Annotated[Path, typer.Argument()], revision: Revision = None):
     """Write a checkpoint as an Orbax folder, which LLM(OUTPUT) loads straight onto its devices."""
     from converters.orbax import save

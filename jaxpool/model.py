@@ -164,7 +164,7 @@ def load(
         params=_read(checkpoint, kind, shardings),
         resolution=resolve_tasks(checkpoint, as_pooler_config(pooler_config)),
         tokenizer=tokenizer,
-        max_length=_max_length(checkpoint, tokenizer, max_model_len),
+        max_length=max_length(checkpoint, tokenizer, max_model_len),
         mesh=mesh,
         checkpoint=checkpoint,
         budget=TOKEN_BUDGET.get(jax.default_backend(), TOKEN_BUDGET["cpu"]),
@@ -194,7 +194,8 @@ def _read(checkpoint, dtype, shardings) -> dict:
     return checkpoint.read(dtype, lambda path, array: jax.device_put(array, places[path]))
 
 
-def _max_length(checkpoint, tokenizer: Tokenizer, asked: int | None) -> int:
+def max_length(checkpoint, tokenizer: Tokenizer, asked: int | None) -> int:
+    """The most tokens of a request: `asked`, within what the checkpoint's files allow."""
     pipeline = checkpoint.pipeline
     derived = min(checkpoint.arch.max_length, tokenizer.max_length)
     if pipeline and pipeline.max_length:

@@ -117,6 +117,16 @@ def test_command_embeds_a_file(tmp_path, vectors):
     np.testing.assert_allclose(np.load(output), vectors, atol=1e-5)
 
 
+def test_info_tells_facts_and_origins():
+    lines = jaxpool("info", MINILM).stdout.splitlines()
+    facts = {line.split("  ")[0].strip(): line for line in lines}
+    assert "BertModel  [config.json]" in facts["architecture"]
+    assert "22,713,216 (F32)" in facts["parameters"]
+    assert "256 tokens  [sentence-transformers files]" in facts["max length"]
+    assert "embed, token_embed" in facts["tasks"]
+    assert "MEAN  [sentence-transformers files]" in facts["seq_pooling_type"]
+
+
 def test_convert_and_export(tmp_path, vectors, minilm):
     """Through Orbax and back: equal vectors on the way, equal tensors at the end."""
     from jaxpool import LLM

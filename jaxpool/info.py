@@ -1,0 +1,87 @@
+"""What `jaxpool info` prints: a checkpoint's facts and where each comes from, without its weights."""
+
+import dataclasses
+from typing import NamedTuple
+
+from jaxpool import params
+from jaxpool.heads import Pool
+from jaxpool.model import max_length
+from jaxpool.requests import PoolerConfig
+from jaxpool.resolve import resolve as resolve_tasks
+from jaxpool.tokenize import Tokenizer
+
+
+class Fact(NamedTuple):
+    """One line: what, its value, the file or rule that says so."""
+
+    name: str
+    value: str
+    origin: str
+
+
+def describe(model: str, revision: str | None = None) -> list[Fact]:
+    """The facts of a model, from its configuration files and the headers of its weight files."""
+    from converters.checkpoint import open_checkpoint
+    from converters.files import resolve
+
+    folder = resolve(model, revision)
+    checkpoint = open_checkpoint(folder)
+    resolution = resolve_tasks(checkpoint, PoolerConfig())
+    return [
+        Fact("folder", str(folder), model),
+        *_architecture(checkpoint),
+        *_lengths(checkpoint),
+        *_tasks(resolution),
+        *_prompts(checkpoint.pipeline),
+    ]
+
+
+def _architecture(checkpoint) -> list[Fact]:
+    default = type(checkpoint.arch).__dataclass_fields__
+    switches = {
+        field.name: getattr(checkpoint.arch, field.name)
+        for field in dataclasses.fields(checkpoint.arch)
+        if getattr(checkpoint.arch, field.name) != default[field.name].default
+    }
+    size = params.count(checkpoint.leaves)
+    return [
+        Fact("architecture", checkpoint.architecture, "config.json"),
+        Fact("parameters", f"{size:,} ({checkpoint.dtype()})", "weight files"),
+        Fact("switches", ", ".join(f"{k}={v}" for k, v in switches.items()), "config.json"),
+    ]
+
+
+def _lengths(checkpoint) -> list[Fact]:
+    pipeline = checkpoint.pipeline
+    tokenizer = Tokenizer(checkpoint.folder / (pipeline.transformer if pipeline else ""))
+    length = max_length(checkpoint, tokenizer, None)
+    origins = {
+        (pipeline.max_length if pipeline else None): "sentence-transformers files",
+        checkpoint.arch.max_length: "config.json",
+        tokenizer.max_length: "tokenizer_config.json",
+    }
+    return [Fact("max length", f"{length:,} tokens", origins.get(length, "default"))]
+
+
+def _tasks(resolution) -> list[Fact]:
+    facts = [Fact("tasks", ", ".join(resolution.tasks), "architecture and files")]
+    for task in resolution.tasks.values():
+        chain = " -> ".join(_step(step) for step in task.steps)
+        facts.append(Fact(f"  {task.name}", chain, ""))
+    config, defaults = resolution.pooler_config, PoolerConfig()
+    names = [n for n in resolution.origins if getattr(config, n) != getattr(defaults, n)]
+    return facts + [Fact(n, str(getattr(config, n)), resolution.origins[n]) for n in names]
+
+
+def _step(step) -> str:
+    name = type(step).__name__
+    if isinstance(step, Pool):
+        return f"{name}({'+'.join(step.kinds)})"
+    inner = getattr(step, "activation", None) or getattr(step, "kind", None)
+    return f"{name}({inner})" if inner else name
+
+
+def _prompts(pipeline) -> list[Fact]:
+    prompts = pipeline.prompts if pipeline else {}
+    origin = "config_sentence_transformers.json"
+    return [Fact(f"prompt {name!r}", repr(text), origin) for name, text in prompts.items()]
