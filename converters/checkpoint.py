@@ -112,7 +112,7 @@ def open_checkpoint(
     flat = params.flatten(leaves)
     parts = [Part(base, rows.layouts(table, flat, arch.sizes()), source, family.ignored)]
     if pipeline:
-        modules = params.flatten({"heads": heads.abstract([pipeline.steps])})
+        modules = params.flatten({"heads": heads.abstract(pipeline.chains)})
         parts += [_module(folder, path, names, modules) for path, names in pipeline.folders.items()]
         flat |= modules
     leaves = params.unflatten(flat)

@@ -3,32 +3,9 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from converters.family import dense, norm
 from converters.files import read_json
-from converters.rows import CheckpointError
-from jaxpool.heads import Dense, Norm, Pool
-
-MODES = {
-    "cls_token": "cls",
-    "max_tokens": "max",
-    "mean_tokens": "mean",
-    "mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
-    "weightedmean_tokens": "weightedmean",
-    "lasttoken": "lasttoken",
-}
-LENGTH_FILES = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
-TORCH_ACTIVATIONS = {
-    "Identity": "identity",
-    "Tanh": "tanh",
-    "ReLU": "relu",
-    "GELU": "gelu",
-    "SiLU": "silu",
-    "Sigmoid": "sigmoid",
-    "Softplus": "softplus",
-    "ELU": "elu",
-    "LeakyReLU": "leaky_relu",
-    "Mish": "mish",
-}
+from converters.modules import Draft, read_module
+from jaxpool.heads import Normalize, Pool, Unit
 
 
 @dataclass(frozen=True)
@@ -36,7 +13,8 @@ class Pipeline:
     """What a sentence-transformers folder says beyond the transformer.
 
     steps: pooling and what follows, without the final normalization; routes: the steps of each
-    input type of a Router; folders: where the steps with parameters lie, and their tables.
+    input type of a Router, `steps` being its default (empty where it has none); folders: where the
+    steps with parameters lie, and the tables of their tensors.
     """
 
     steps: tuple = ()
@@ -51,9 +29,14 @@ class Pipeline:
     routes: tuple[tuple[str, tuple], ...] = ()
 
     @property
+    def chains(self) -> list[tuple]:
+        """The steps of every route."""
+        return [self.steps, *(steps for _, steps in self.routes)]
+
+    @property
     def pools(self) -> bool:
         """Whether the files say how tokens become one vector."""
-        return any(isinstance(step, Pool) for step in self.steps)
+        return any(isinstance(step, Pool) for steps in self.chains for step in steps)
 
 
 def read_pipeline(folder: Path) -> Pipeline | None:
@@ -61,83 +44,28 @@ def read_pipeline(folder: Path) -> Pipeline | None:
     modules = read_json(folder / "modules.json", default=[])
     if not modules:
         return None
-    facts: dict = {"steps": (), "folders": {}}
+    draft = Draft()
     for module in modules:
-        kind = module["type"].rsplit(".", 1)[-1]
-        if kind not in MODULES:
-            raise CheckpointError(
-                f"modules.json: unknown module {module['type']}; known: {sorted(MODULES)}"
-            )
-        MODULES[kind](folder, module.get("path", ""), facts)
-    return Pipeline(**facts, **_prompts(folder))
-
-
-def _transformer(folder: Path, path: str, facts: dict) -> None:
-    facts["transformer"] = path
-    names = [f"sentence_{family.replace('-', '_')}_config.json" for family in LENGTH_FILES]
-    names += [f"sentence_{family}_config.json" for family in LENGTH_FILES]
-    for name in names:
-        config = read_json(folder / path / name, default={})
-        if config:
-            facts["max_length"] = config.get("max_seq_length")
-            facts["lower_case"] = bool(config.get("do_lower_case", False))
-            return
-
-
-def _pooling(folder: Path, path: str, facts: dict) -> None:
-    config = read_json(folder / path / "config.json")
-    mode = config.get("pooling_mode")
-    if mode is None:
-        kinds = [ours for name, ours in MODES.items() if config.get(f"pooling_mode_{name}")]
-    else:
-        names = [mode] if isinstance(mode, str) else mode
-        kinds = [MODES.get(name, name) for name in names]
-    unknown = [kind for kind in kinds if kind not in MODES.values()]
-    if unknown or not kinds:
-        raise CheckpointError(f"{path}/config.json: unknown pooling mode {unknown or config}")
-    facts["steps"] += (Pool(tuple(kinds)),)
-    facts["include_prompt"] = config.get("include_prompt", True)
-
-
-def _dense(folder: Path, path: str, facts: dict) -> None:
-    config = read_json(folder / path / "config.json")
-    act = config.get("activation_function", "torch.nn.modules.activation.Tanh").rsplit(".", 1)[-1]
-    if act not in TORCH_ACTIVATIONS:
-        raise CheckpointError(f"{path}/config.json: unknown activation {act}")
-    facts["folders"][path] = dense(f"heads.{path}", "linear", "O I")
-    facts["steps"] += (
-        Dense(
-            path,
-            config["in_features"],
-            config["out_features"],
-            bias=config.get("bias", True),
-            activation=TORCH_ACTIVATIONS[act],
-        ),
+        read_module(folder, module["type"], module.get("path", ""), draft)
+    normalize = all(steps and steps[-1] == Normalize() for steps in draft.chains.values())
+    chains = {route: _inner(steps, normalize) for route, steps in draft.chains.items()}
+    routes = () if None in chains else tuple(chains.items())
+    config = read_json(folder / "config_sentence_transformers.json", default={})
+    return Pipeline(
+        steps=chains.get(draft.default_route, ()),
+        normalize=normalize,
+        folders=draft.folders,
+        transformer=draft.transformer,
+        max_length=draft.max_length,
+        lower_case=draft.lower_case,
+        prompts=config.get("prompts") or {},
+        default_prompt=config.get("default_prompt_name"),
+        include_prompt=draft.include_prompt,
+        routes=routes,
     )
 
 
-def _layer_norm(folder: Path, path: str, facts: dict) -> None:
-    config = read_json(folder / path / "config.json")
-    facts["folders"][path] = norm(f"heads.{path}", "norm", "O")
-    facts["steps"] += (Norm(path, config["dimension"], 1e-5),)
-
-
-def _normalize(folder: Path, path: str, facts: dict) -> None:
-    facts["normalize"] = True
-
-
-MODULES = {
-    "Transformer": _transformer,
-    "Pooling": _pooling,
-    "Dense": _dense,
-    "LayerNorm": _layer_norm,
-    "Normalize": _normalize,
-}
-
-
-def _prompts(folder: Path) -> dict:
-    config = read_json(folder / "config_sentence_transformers.json", default={})
-    return {
-        "prompts": config.get("prompts") or {},
-        "default_prompt": config.get("default_prompt_name"),
-    }
+def _inner(steps: tuple, last: bool) -> tuple:
+    """A chain without its final normalization; those further in are not a caller's to switch."""
+    steps = steps[:-1] if last else steps
+    return tuple(Unit() if step == Normalize() else step for step in steps)

@@ -39,34 +39,76 @@ class Pool:
 
     kinds: tuple[str, ...]
 
-    def __call__(self, params, x, context):
-        """`[B, T, F] -> [B, R, F * kinds]`."""
+    def mask(self, context):
+        """The tokens each segment pools over: bool `[B, R, T]`."""
         controls, batch = context.controls, context.batch
         mask = members(batch.segments, controls.skip.shape[1])
-        mask &= batch.positions[:, None, :] >= controls.skip[..., None]
-        pooled = [POOLS[kind](x, mask, batch.positions) for kind in self.kinds]
-        return jnp.concatenate(pooled, axis=-1)
+        return mask & (batch.positions[:, None, :] >= controls.skip[..., None])
+
+    def __call__(self, params, x, context):
+        """`[B, T, F] -> [B, R, F * kinds]`."""
+        mask, positions = self.mask(context), context.batch.positions
+        return jnp.concatenate([POOLS[kind](x, mask, positions) for kind in self.kinds], axis=-1)
+
+
+@dataclass(frozen=True)
+class WeighedPool(Pool):
+    """Pooling of tokens times a weight of their id (sentence-transformers' WordWeights).
+
+    Means divide by the sum of those weights (by theirs alone also in `weightedmean`).
+    """
+
+    name: str
+    vocab: int
+
+    def leaves(self):
+        """The parameters of the step."""
+        return {"embedding": Leaf("V O", (self.vocab, 1))}
+
+    def __call__(self, params, x, context):
+        """`[B, T, F] -> [B, R, F * kinds]`."""
+        mask, positions = self.mask(context), context.batch.positions
+        weights = jnp.take(params["embedding"], context.batch.tokens, axis=0, mode="clip")
+        weights = weights.astype(jnp.float32)
+        level = jnp.maximum(POOLS["mean"](weights, mask, positions), 1e-9)
+        place = POOLS["mean"]((positions + 1)[..., None], mask, positions)
+        scale = {
+            "mean": 1 / level,
+            "mean_sqrt_len_tokens": jax.lax.rsqrt(level),
+            "weightedmean": place / level,
+        }
+        parts = [
+            POOLS[kind](x * weights, mask, positions) * scale.get(kind, 1.0) for kind in self.kinds
+        ]
+        return jnp.concatenate(parts, axis=-1)
 
 
 @dataclass(frozen=True)
 class Dense:
-    """A linear layer and its activation."""
+    """A linear layer and its activation; `residual` adds the input, projected if it must be."""
 
     name: str
     inputs: int
     outputs: int
     bias: bool = True
     activation: str = "identity"
+    residual: bool = False
 
     def leaves(self):
         """The parameters of the step."""
-        leaves = {"kernel": Leaf("I O", (self.inputs, self.outputs))}
-        return leaves | ({"bias": Leaf("O", (self.outputs,))} if self.bias else {})
+        kernel = {"kernel": Leaf("I O", (self.inputs, self.outputs))}
+        bias = {"bias": Leaf("O", (self.outputs,))} if self.bias else {}
+        project = self.residual and self.inputs != self.outputs
+        return kernel | bias | ({"residual": kernel} if project else {})
 
     def __call__(self, params, x, context):
         """`[..., I] -> [..., O]`."""
         params = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), params)
-        return layers.ACTIVATIONS[self.activation](layers.dense(params, x, "bti,io->bto"))
+        out = layers.ACTIVATIONS[self.activation](layers.dense(params, x, "bti,io->bto"))
+        if self.residual:
+            kept = params.get("residual")
+            out = out + (x if kept is None else layers.dense(kept, x, "bti,io->bto"))
+        return out
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,20 @@ ACTIVATIONS = {
 }
 
 
+TORCH_ACTIVATIONS = {  # the classes of torch.nn that checkpoints name
+    "ELU": "elu",
+    "GELU": "gelu",
+    "Identity": "identity",
+    "LeakyReLU": "leaky_relu",
+    "Mish": "mish",
+    "ReLU": "relu",
+    "SiLU": "silu",
+    "Sigmoid": "sigmoid",
+    "Softplus": "softplus",
+    "Tanh": "tanh",
+}
+
+
 def dense(params: dict, x: jax.Array, contraction: str) -> jax.Array:
     """`einsum(contraction, x, kernel)` plus the bias where there is one."""
     kernel = params["kernel"]

@@ -39,7 +39,7 @@ def mean_sqrt(hidden, mask, positions):
 
 def weighted_mean(hidden, mask, positions):
     """The mean with weight i + 1 on token i (SGPT, arXiv 2202.08904)."""
-    weights = mask * (positions[:, None, :] + 1).astype(jnp.float32)
+    weights = jnp.where(mask, (positions[:, None, :] + 1).astype(jnp.float32), 0.0)
     return _sum(hidden, weights) / jnp.maximum(jnp.sum(weights, axis=-1, keepdims=True), 1.0)
 
 

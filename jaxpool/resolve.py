@@ -5,29 +5,16 @@ among the defaults of the model class; `Resolution.origins` tells which of them 
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
 from jaxpool.heads import Activate, Calibrate, Cut, Norm, Normalize, Pool, width
-from jaxpool.layers import ACTIVATIONS
+from jaxpool.layers import TORCH_ACTIVATIONS
 from jaxpool.requests import PoolerConfig, sequence_pooling, sequence_pooling_name
 from jaxpool.task import Task, default
 
 USER, FILES, CLASS = "PoolerConfig", "sentence-transformers files", "model class"
 TORCH = "torch.nn.modules."
-TORCH_ACTIVATIONS = {
-    "ELU": "elu",
-    "GELU": "gelu",
-    "Identity": "identity",
-    "LeakyReLU": "leaky_relu",
-    "Mish": "mish",
-    "ReLU": "relu",
-    "SiLU": "silu",
-    "Sigmoid": "sigmoid",
-    "Softmax": "softmax",
-    "Softplus": "softplus",
-    "Tanh": "tanh",
-}
 
 
 class Resolution(NamedTuple):
@@ -58,7 +45,8 @@ def resolve(checkpoint, user: PoolerConfig) -> Resolution:
 
 def _from_files(checkpoint) -> Mapping[str, Any]:
     pipeline = checkpoint.pipeline
-    pools = [step for step in pipeline.steps if isinstance(step, Pool)] if pipeline else []
+    chains = pipeline.chains if pipeline else ()
+    pools = [step for steps in chains for step in steps if isinstance(step, Pool)]
     if not pools or checkpoint.uses_head:
         return {}
     return {
@@ -78,15 +66,18 @@ def _from_class(checkpoint) -> Mapping[str, Any]:
     return values | dict(checkpoint.head.defaults if checkpoint.uses_head else {})
 
 
+def _pools(checkpoint) -> bool:
+    return checkpoint.pipeline is not None and checkpoint.pipeline.pools
+
+
 def _pooled(steps: tuple, config: PoolerConfig) -> tuple:
-    wanted = Pool(sequence_pooling(config.seq_pooling_type))
-    return tuple(wanted if isinstance(step, Pool) else step for step in steps)
+    kinds = sequence_pooling(config.seq_pooling_type)
+    return tuple(replace(step, kinds=kinds) if isinstance(step, Pool) else step for step in steps)
 
 
 def _embedding(checkpoint, config: PoolerConfig) -> dict[str, Task]:
-    pipeline = checkpoint.pipeline
-    has_pool = bool(pipeline) and any(isinstance(step, Pool) for step in pipeline.steps)
-    steps = pipeline.steps if has_pool else (Pool((checkpoint.family.pool,)),)
+    pipeline, bare = checkpoint.pipeline, (Pool((checkpoint.family.pool,)),)
+    steps, routes = (pipeline.steps, pipeline.routes) if _pools(checkpoint) else (bare, ())
 
     def chain(steps):
         steps = _pooled(steps, config)
@@ -97,8 +88,8 @@ def _embedding(checkpoint, config: PoolerConfig) -> dict[str, Task]:
             norm = (Norm("matryoshka_norm", size, 1e-5, scale=False, bias=False),)
         return (*steps, *norm, Cut(), Normalize())
 
-    routes = tuple((kind, chain(way)) for kind, way in (pipeline.routes if has_pool else ()))
-    task = Task("embed", chain(steps), config.use_activation, routes)
+    routes = tuple((route, chain(way)) for route, way in routes)
+    task = Task("embed", chain(steps) if steps else (), config.use_activation, routes)
     return {"embed": task, "token_embed": task.tokenwise("token_embed")}
 
 
@@ -156,7 +147,9 @@ def activation(config, labels: int) -> str:
             f"activation function {saved!r}: loading of activation functions is restricted to "
             f"{TORCH}*"
         )
-    kind = TORCH_ACTIVATIONS.get(saved.rpartition(".")[2])
-    if kind not in (*ACTIVATIONS, "softmax"):
+    name = saved.rpartition(".")[2]
+    if name in ("Sigmoid", "Softmax"):
+        return by_width
+    if name not in TORCH_ACTIVATIONS:
         raise ValueError(f"unknown activation {saved!r}; known: {sorted(TORCH_ACTIVATIONS)}")
-    return by_width if kind in ("sigmoid", "softmax") else kind
+    return TORCH_ACTIVATIONS[name]

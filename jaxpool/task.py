@@ -20,7 +20,8 @@ REQUIRED = """pooling_task required for `LLM.encode`. Use a more specific method
 class Task:
     """One thing a model can do: the steps after the forward, and whether they activate.
 
-    routes: the steps of each `input_type` of a sentence-transformers Router, where there is one.
+    routes: the steps of each `input_type` of a sentence-transformers Router, where there is one;
+    `steps` is then its default route, empty if it has none.
     """
 
     name: str
@@ -31,21 +32,24 @@ class Task:
     @property
     def pooled(self) -> bool:
         """One result a text, rather than one a token."""
-        return is_pooled(self.steps)
+        return is_pooled(self.chain)
+
+    @property
+    def chain(self) -> tuple:
+        """The steps, or those of the first route where a call has to name one."""
+        return self.steps or next((steps for _, steps in self.routes), ())
 
     def width(self, dim: int) -> int:
         """Features of a result, for hidden states of `dim`."""
-        return width(self.steps, dim)
+        return width(self.chain, dim)
 
     def route(self, input_type: str | None) -> "Task":
         """The same task on the path of an input type; models without routes have one path."""
         routes = dict(self.routes)
-        if input_type is None or not routes:
+        if not routes or (input_type is None and self.steps):
             return self
         if input_type not in routes:
-            raise RequestError(
-                f"unknown input_type {input_type!r}; this model's routes: {sorted(routes)}"
-            )
+            raise RequestError(f"input_type must be one of {sorted(routes)}, got {input_type!r}")
         return replace(self, steps=routes[input_type])
 
     def tokenwise(self, name: str) -> "Task":

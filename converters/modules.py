@@ -1,0 +1,147 @@
+"""The modules of sentence-transformers, each as what it adds to a pipeline: `MODULES`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from converters.family import dense, norm
+from converters.files import read_json
+from converters.report import CheckpointError
+from jaxpool.heads import Dense, Norm, Normalize, Pool, WeighedPool
+from jaxpool.layers import TORCH_ACTIVATIONS
+
+MODES = {
+    "cls_token": "cls",
+    "max_tokens": "max",
+    "mean_tokens": "mean",
+    "mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "weightedmean_tokens": "weightedmean",
+    "lasttoken": "lasttoken",
+}
+LENGTH_FILES = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+
+
+@dataclass
+class Draft:
+    """A pipeline while its modules are read.
+
+    chains: the steps so far, of each route (None before any Router); folders: where steps with
+    parameters lie, and the table of their tensors; weights: the WordWeights that the next
+    pooling divides by.
+    """
+
+    chains: dict[str | None, tuple] = field(default_factory=lambda: {None: ()})
+    folders: dict[str, str] = field(default_factory=dict)
+    transformer: str = ""
+    max_length: int | None = None
+    lower_case: bool = False
+    include_prompt: bool = True
+    default_route: str | None = None
+    weights: tuple[str, int] | None = None
+
+    def add(self, step) -> None:
+        """Append a step to every route."""
+        self.chains = {route: (*steps, step) for route, steps in self.chains.items()}
+
+
+def read_module(folder: Path, kind: str, path: str, draft: Draft) -> None:
+    """Add the module of class `kind` at `path` to a draft; unknown ones are refused by name."""
+    name = kind.rsplit(".", 1)[-1]
+    if name not in MODULES:
+        raise CheckpointError(f"modules.json: unknown module {kind}; known: {sorted(MODULES)}")
+    MODULES[name](folder, path, draft)
+
+
+def _transformer(folder: Path, path: str, draft: Draft) -> None:
+    draft.transformer = path
+    names = [f"sentence_{family.replace('-', '_')}_config.json" for family in LENGTH_FILES]
+    names += [f"sentence_{family}_config.json" for family in LENGTH_FILES]
+    for name in names:
+        config = read_json(folder / path / name, default={})
+        if config:
+            draft.max_length = config.get("max_seq_length")
+            draft.lower_case = bool(config.get("do_lower_case", False))
+            return
+
+
+def _pooling(folder: Path, path: str, draft: Draft) -> None:
+    config = read_json(folder / path / "config.json")
+    mode = config.get("pooling_mode")
+    if mode is None:
+        kinds = [ours for name, ours in MODES.items() if config.get(f"pooling_mode_{name}")]
+    else:
+        names = [mode] if isinstance(mode, str) else mode
+        kinds = [MODES.get(name, name) for name in names]
+    unknown = [kind for kind in kinds if kind not in MODES.values()]
+    if unknown or not kinds:
+        raise CheckpointError(f"{path}/config.json: unknown pooling mode {unknown or config}")
+    draft.add(WeighedPool(tuple(kinds), *draft.weights) if draft.weights else Pool(tuple(kinds)))
+    draft.include_prompt = config.get("include_prompt", True)
+
+
+def _dense(folder: Path, path: str, draft: Draft) -> None:
+    config = read_json(folder / path / "config.json")
+    act = config.get("activation_function", "torch.nn.modules.activation.Tanh") or "Identity"
+    act = act.rsplit(".", 1)[-1]
+    if act not in TORCH_ACTIVATIONS:
+        raise CheckpointError(f"{path}/config.json: unknown activation {act}")
+    pooled = all(any(isinstance(s, Pool) for s in chain) for chain in draft.chains.values())
+    if pooled and config.get("module_input_name", "sentence_embedding") != "sentence_embedding":
+        raise CheckpointError(f"{path}/config.json: a Dense of tokens must come before Pooling")
+    step = Dense(
+        path,
+        config["in_features"],
+        config["out_features"],
+        bias=config.get("bias", True),
+        activation=TORCH_ACTIVATIONS[act],
+        residual=config.get("use_residual", False),
+    )
+    skip = f"heads.{path}.residual.kernel residual.weight O I\n"
+    draft.folders[path] = dense(f"heads.{path}", "linear", "O I") + skip
+    draft.add(step)
+
+
+def _layer_norm(folder: Path, path: str, draft: Draft) -> None:
+    config = read_json(folder / path / "config.json")
+    draft.folders[path] = norm(f"heads.{path}", "norm", "O")
+    draft.add(Norm(path, config["dimension"], 1e-5))
+
+
+def _word_weights(folder: Path, path: str, draft: Draft) -> None:
+    config = read_json(folder / path / "config.json")
+    draft.folders[path] = f"heads.{path}.embedding emb_layer.weight V O\n"
+    draft.weights = path, len(config["vocab"])
+
+
+def _router(folder: Path, path: str, draft: Draft) -> None:
+    config = read_json(folder / path / "router_config.json", default={})
+    config = config or read_json(folder / path / "config.json")
+    options, kinds = config.get("parameters", {}), config["types"]
+    if any(kind.endswith("Transformer") for kind in kinds.values()):
+        raise CheckpointError(
+            f"modules.json: a Router between whole transformers ({sorted(kinds)}) is several "
+            "models: load each folder by itself"
+        )
+    (base,) = draft.chains.values()
+    chains = {}
+    for route, members in config["structure"].items():
+        draft.chains = {route: base}
+        for member in members:
+            read_module(folder, kinds[member], f"{path}/{member}", draft)
+        chains |= draft.chains
+    draft.chains = chains
+    first = next(iter(chains)) if options.get("allow_empty_key", True) else None
+    draft.default_route = options.get("default_route") or first
+
+
+MODULES: dict[str, Callable[[Path, str, Draft], None]] = {
+    "Asym": _router,
+    "Dense": _dense,
+    "Dropout": lambda folder, path, draft: None,  # of training alone
+    "LayerNorm": _layer_norm,
+    "Normalize": lambda folder, path, draft: draft.add(Normalize()),
+    "Pooling": _pooling,
+    "Router": _router,
+    "Transformer": _transformer,
+    "WordWeights": _word_weights,
+}

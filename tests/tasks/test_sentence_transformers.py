@@ -1,0 +1,163 @@
+"""Every sentence-transformers module and prompt against `SentenceTransformer.encode`."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Dense, Normalize, Router, Transformer
+from sentence_transformers.sentence_transformer.modules import (
+    Dropout,
+    LayerNorm,
+    Pooling,
+    WordWeights,
+)
+
+from converters.report import CheckpointError
+from jaxpool import LLM, PoolingParams
+from tests.tasks.conftest import DIM, TEXTS, randomize, vectors
+
+TANH, IDENTITY = torch.nn.Tanh(), torch.nn.Identity()
+MODES = Pooling.POOLING_MODES
+
+
+def build(bert, folder, modules, **options):
+    """The reference of a pipeline, and its folder loaded by jaxpool."""
+    for module in modules:
+        if not isinstance(module, WordWeights):
+            randomize(module)
+    model = SentenceTransformer(modules=[Transformer(str(bert)), *modules], device="cpu", **options)
+    model.save(str(folder))
+    return SentenceTransformer(str(folder), device="cpu"), LLM(str(folder))
+
+
+def words(bert):
+    vocab = list(Transformer(str(bert)).tokenizer.get_vocab())
+    return WordWeights(vocab, {"cats": 3.0, "hello": 0.5, "the": 0.1}, unknown_word_weight=1.5)
+
+
+PIPELINES = {
+    **{mode: lambda bert, mode=mode: [Pooling(DIM, mode)] for mode in MODES},
+    "all modes": lambda bert: [Pooling(DIM, MODES[::-1]), Normalize()],
+    "dense": lambda bert: [Pooling(DIM), Dense(DIM, 24, activation_function=TANH), Normalize()],
+    "two dense": lambda bert: [
+        Pooling(DIM, "cls"),
+        Dense(DIM, 48, bias=False, activation_function=IDENTITY),
+        Dense(48, 24, activation_function=torch.nn.GELU()),
+    ],
+    "residual": lambda bert: [
+        Pooling(DIM),
+        Dense(DIM, DIM, use_residual=True),
+        Dense(DIM, 24, use_residual=True),
+    ],
+    "norms": lambda bert: [Pooling(DIM), Normalize(), Dropout(), LayerNorm(DIM), Normalize()],
+    "word weights": lambda bert: [
+        words(bert),
+        Pooling(DIM, ("mean", "mean_sqrt_len_tokens", "weightedmean", "max")),
+    ],
+    "token dense": lambda bert: [Dense(DIM, 24, module_input_name="token_embeddings"), Pooling(24)],
+}
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_modules(name, bert, tmp_path):
+    model, llm = build(bert, tmp_path, PIPELINES[name](bert))
+    np.testing.assert_allclose(vectors(llm), model.encode(TEXTS), atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def routed(bert, tmp_path_factory):
+    """Queries and documents through Dense layers of their own, then a shared one."""
+    routes = {name: [Dense(DIM, DIM), LayerNorm(DIM)] for name in ("query", "document")}
+    modules = [Pooling(DIM), Router(routes), Dense(DIM, 24), Normalize()]
+    return build(bert, tmp_path_factory.mktemp("routed"), modules)
+
+
+@pytest.mark.parametrize("route", ["query", "document"])
+def test_router(route, routed):
+    model, llm = routed
+    ours = vectors(llm, input_type=route)
+    np.testing.assert_allclose(ours, model.encode(TEXTS, task=route), atol=1e-5)
+
+
+def test_router_defaults_to_its_first_route(routed):
+    np.testing.assert_array_equal(vectors(routed[1]), vectors(routed[1], input_type="query"))
+
+
+def test_router_refuses_other_routes(routed):
+    with pytest.raises(ValueError, match="input_type must be one of .*got 'passage'"):
+        vectors(routed[1], input_type="passage")
+
+
+def test_router_of_old_asym_folders(routed, tmp_path):
+    folder = shutil.copytree(routed[1].model.checkpoint.folder, tmp_path / "asym")
+    modules = json.loads((folder / "modules.json").read_text())
+    modules[2]["type"] = "sentence_transformers.models.Asym"
+    (folder / "modules.json").write_text(json.dumps(modules))
+    router = folder / modules[2]["path"]
+    config = json.loads((router / "router_config.json").read_text())
+    config["parameters"] = {"allow_empty_key": False}
+    (router / "router_config.json").rename(router / "config.json")
+    (router / "config.json").write_text(json.dumps(config))
+    llm = LLM(str(folder))
+    with pytest.raises(ValueError, match="input_type must be one of .*got None"):
+        vectors(llm)
+    query = vectors(llm, input_type="query")
+    np.testing.assert_array_equal(query, vectors(routed[1], input_type="query"))
+
+
+def test_unknown_module_is_refused_by_name(routed, tmp_path):
+    folder = shutil.copytree(routed[1].model.checkpoint.folder, tmp_path / "odd")
+    text = (folder / "modules.json").read_text()
+    kind = "sentence_transformers.sentence_transformer.modules.lstm.LSTM"
+    modules = json.loads(text)
+    modules[1]["type"] = kind
+    (folder / "modules.json").write_text(json.dumps(modules))
+    with pytest.raises(CheckpointError, match=f"unknown module {kind}"):
+        LLM(str(folder))
+
+
+PROMPTS = {"query": "Represent this sentence for searching: ", "document": "passage: "}
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["include", "exclude"])
+def prompted(request, bert, tmp_path_factory):
+    """A model with named prompts, whose tokens pooling reads or leaves out."""
+    pooling = Pooling(DIM, ("mean", "weightedmean", "max", "cls"), include_prompt=request.param)
+    return build(bert, tmp_path_factory.mktemp("prompts"), [pooling], prompts=PROMPTS)
+
+
+def test_prompts(prompted):
+    model, llm = prompted
+    np.testing.assert_allclose(vectors(llm), model.encode(TEXTS), atol=1e-5)
+    for options in ({"prompt_name": "query"}, {"prompt": "find cats: "}):
+        wanted = model.encode(TEXTS, **options)
+        np.testing.assert_allclose(vectors(llm, **options), wanted, atol=1e-5)
+        assert np.abs(wanted - model.encode(TEXTS)).max() > 1e-3
+
+
+def test_unknown_prompt_name(prompted):
+    with pytest.raises(ValueError, match="unknown prompt_name 'qeury'.*document.*query"):
+        vectors(prompted[1], prompt_name="qeury")
+
+
+def test_pooler_config_comes_before_the_files(bert, tmp_path):
+    model, llm = build(bert, tmp_path, [Pooling(DIM, "mean"), Normalize()])
+    origins = llm.model.resolution.origins
+    assert origins["seq_pooling_type"] == origins["use_activation"] == "sentence-transformers files"
+    assert origins["tok_pooling_type"] == "model class"
+    user = LLM(str(tmp_path), pooler_config={"pooling_type": "MAX", "use_activation": False})
+    assert user.model.resolution.origins["seq_pooling_type"] == "PoolerConfig"
+    model[1].pooling_mode = "max"
+    wanted = torch.nn.Sequential(*list(model)[:2])(model.preprocess(TEXTS))
+    wanted = wanted["sentence_embedding"].detach().numpy()
+    np.testing.assert_allclose(vectors(user), wanted, atol=1e-5)
+
+
+def test_a_model_without_normalize_is_not_normalized(bert, tmp_path):
+    _, llm = build(bert, tmp_path, [Pooling(DIM)])
+    assert np.abs(np.linalg.norm(vectors(llm), axis=1) - 1).max() > 0.1
+    unit = vectors(llm, pooling_params=PoolingParams(use_activation=True))
+    np.testing.assert_allclose(np.linalg.norm(unit, axis=1), 1, atol=1e-5)
