@@ -1,4 +1,4 @@
-"""What `jaxpool info` prints: a checkpoint's facts and where each comes from, without its weights."""
+"""What `jaxpool info` prints: facts of a checkpoint and their origins, without its weights."""
 
 import dataclasses
 from typing import NamedTuple
