@@ -1,6 +1,7 @@
 """A tensor in a file: where its bytes lie, and a read-only map of them."""
 
 import math
+import mmap
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,9 +53,14 @@ class Mapped(NamedTuple):
         return np.lib.stride_tricks.as_strided(flat, self.shape, steps, writeable=False)
 
     def _map(self, dtype: np.dtype, count: int) -> np.ndarray:
-        size = count * dtype.itemsize
-        raw = np.memmap(self.file, np.uint8, "r", self.offset, (size,))
-        return np.asarray(raw).view(dtype)
+        """Elements of the file as an array; the system is told to start reading all of them."""
+        start = self.offset - self.offset % mmap.ALLOCATIONGRANULARITY
+        end = self.offset + count * dtype.itemsize
+        with open(self.file, "rb") as file:
+            pages = mmap.mmap(file.fileno(), end - start, access=mmap.ACCESS_READ, offset=start)
+        if hasattr(pages, "madvise"):
+            pages.madvise(mmap.MADV_WILLNEED)
+        return np.frombuffer(pages, dtype, count, self.offset - start)
 
 
 def safetensors_index(file: Path) -> dict[str, Mapped]:

@@ -16,10 +16,13 @@ import itertools
 import math
 import re
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
+from converters.buffers import aligned, copy_lines
 from converters.report import CheckpointError, check
 from jaxpool.params import Leaf
 
@@ -215,22 +218,27 @@ def read(
 ) -> dict[str, object]:
     """Fill every leaf from `source` (names -> arrays) and hand it to `put`; strict on both sides.
 
-    Only the leaves of one row are in host memory at a time.
+    dtype None keeps each tensor's own. Only the leaves of one row are in host memory at a time,
+    and buffers are aligned, so that JAX on CPU takes them over without a copy.
     """
     check(made, source, ignored)
     tree = {}
-    for layout in made:
-        buffers: list[np.ndarray] = []
-        for index, name in layout.names():
-            tensor = source[name]
-            buffers = buffers or [
-                np.zeros(leaf.shape, dtype or tensor.dtype) for leaf in layout.leaves
-            ]
-            for buffer, part in zip(buffers, layout.read(tensor), strict=True):
-                buffer[index] = part
-        for path, buffer in zip(layout.row.paths, buffers, strict=True):
-            tree[path] = put(path, buffer)
+    with ThreadPoolExecutor() as pool:
+        for layout in made:
+            names = list(layout.names())
+            own = source[names[0][1]].dtype if dtype is None else dtype
+            buffers = [aligned(leaf.shape, own) for leaf in layout.leaves]
+            fill = partial(_fill, layout, source, buffers)
+            list(pool.map(fill, names))
+            for path, buffer in zip(layout.row.paths, buffers, strict=True):
+                tree[path] = put(path, buffer)
     return tree
+
+
+def _fill(layout: Layout, source, buffers: list[np.ndarray], item: tuple) -> None:
+    index, name = item
+    for buffer, part in zip(buffers, layout.read(source[name]), strict=True):
+        copy_lines(buffer[(*index, ...)], part)
 
 
 def write(made: list[Layout], tree: dict[str, object]) -> Iterator[tuple[str, np.ndarray]]:
