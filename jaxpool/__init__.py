@@ -1,5 +1,10 @@
 """Pooling models (embedding, classification, scoring, reward) on TPU, GPU and CPU with JAX."""
 
+import os
+
+# transformers reads configurations and tokenizers here; its advice to install torch is no use.
+os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+
 from jaxpool.arch import Arch
 from jaxpool.batch import Batch, pad
 from jaxpool.llm import LLM
