@@ -23,6 +23,11 @@ class ModelConfig:
     pooler_config: PoolerConfig
 
     @property
+    def id2label(self) -> dict[int, str]:
+        """The names of a classifier's classes."""
+        return self.hf_config.id2label
+
+    @property
     def matryoshka_dimensions(self) -> list[int] | None:
         """The sizes a Matryoshka model was trained to be cut to, where the checkpoint says."""
         return getattr(self.hf_config, "matryoshka_dimensions", None) or None

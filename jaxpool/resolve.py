@@ -12,6 +12,7 @@ from jaxpool.heads import Activate, Calibrate, Cut, Norm, Normalize, Pool, width
 from jaxpool.layers import TORCH_ACTIVATIONS
 from jaxpool.requests import PoolerConfig, sequence_pooling, sequence_pooling_name
 from jaxpool.task import Task, default
+from jaxpool.validate import check_step
 
 USER, FILES, CLASS = "PoolerConfig", "sentence-transformers files", "model class"
 TORCH = "torch.nn.modules."
@@ -40,6 +41,9 @@ def resolve(checkpoint, user: PoolerConfig) -> Resolution:
     config = PoolerConfig(**settings)
     tasks = tasks_of(checkpoint, config)
     active = default(tasks, checkpoint.architecture, config.task)
+    if config.tok_pooling_type == "STEP":
+        arch = checkpoint.arch
+        check_step(config, arch.vocab, max(task.width(arch.dim) for task in tasks.values()))
     return Resolution(tasks, active, config, origins)
 
 

@@ -89,10 +89,15 @@ def _resolve_step(model, task: Task, params: PoolingParams, valid: list[str]) ->
     for name in STEP_FIELDS:
         if getattr(params, name) is None:
             setattr(params, name, getattr(config, name))
-    tag, classes = params.step_tag_id, task.width(model.arch.dim)
-    if tag is not None and not 0 <= tag < model.arch.vocab:
+    check_step(params, model.arch.vocab, task.width(model.arch.dim))
+
+
+def check_step(settings, vocab: int, classes: int) -> None:
+    """Refuse STEP pooling (of a request or a `PoolerConfig`) by tags or classes that are not."""
+    tag = settings.step_tag_id
+    if tag is not None and not 0 <= tag < vocab:
         raise RequestError(f"step_tag_id {tag} is out of vocabulary", "step_tag_id", tag)
-    for column in params.returned_token_ids or ():
+    for column in settings.returned_token_ids or ():
         if not 0 <= column < classes:
             raise RequestError(
                 f"returned_token_ids must be in [0, {classes - 1}], got {column}",
