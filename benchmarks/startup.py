@@ -1,6 +1,6 @@
 """Seconds from the start of a process to its first vector, with an empty and a warm cache.
 
-    python benchmarks/startup.py [--model MODEL] [--repeat 3] [--output FILE.json]
+python benchmarks/startup.py [--model MODEL] [--repeat 3] [--output FILE.json]
 """
 
 import argparse

@@ -2,7 +2,7 @@
 
 from converters import bert
 from converters.family import Family, attention, dense, norm
-from converters.heads import classifier, token_classifier, unused_pooler
+from converters.heads import classifier, masked_lm, token_classifier, unused_pooler
 from jaxpool.arch import Arch
 
 
@@ -31,8 +31,15 @@ ALBERT = Family(
         "Model": unused_pooler("pooler"),
         "SequenceClassification": classifier("albert.pooler", "classifier"),
         "TokenClassification": token_classifier(),
+        "MaskedLM": masked_lm(
+            "predictions.dense",
+            "predictions.LayerNorm",
+            "predictions.decoder",
+            "albert.embeddings.word_embeddings",
+            bias="predictions",
+        ),
     },
     renames=bert.LEGACY,
-    ignored=(*bert.BUFFERS, r"^predictions\.", r"^sop_classifier\."),
+    ignored=(*bert.BUFFERS, r"^predictions\.", r"^sop_classifier\.", r"^albert\.pooler\."),
     examples=("sentence-transformers/paraphrase-albert-small-v2",),
 )

@@ -1,7 +1,7 @@
 """BERT, and ERNIE, which adds the embedding of a pretraining task."""
 
 from converters.family import Family, activation, attention, dense, norm
-from converters.heads import classifier, token_classifier, unused_pooler
+from converters.heads import bert_heads, unused_pooler
 from jaxpool.arch import Arch
 
 LEGACY = ((r"LayerNorm\.gamma$", "LayerNorm.weight"), (r"LayerNorm\.beta$", "LayerNorm.bias"))
@@ -59,13 +59,9 @@ BERT = Family(
     arch,
     NAMES,
     prefix="bert.",
-    heads={
-        "Model": unused_pooler(),
-        "SequenceClassification": classifier("bert.pooler.dense", "classifier"),
-        "TokenClassification": token_classifier(),
-    },
+    heads={"Model": unused_pooler(), **bert_heads("bert.")},
     renames=LEGACY,
-    ignored=(*BUFFERS, r"^cls\."),
+    ignored=(*BUFFERS, r"^cls\.", r"\.pooler\."),
     examples=("sentence-transformers/all-MiniLM-L6-v2", "BAAI/bge-base-en-v1.5"),
 )
 
@@ -74,12 +70,8 @@ ERNIE = Family(
     ernie_arch,
     NAMES,
     prefix="ernie.",
-    heads={
-        "Model": unused_pooler(),
-        "SequenceClassification": classifier("ernie.pooler.dense", "classifier"),
-        "TokenClassification": token_classifier(),
-    },
+    heads={"Model": unused_pooler(), **bert_heads("ernie.")},
     renames=LEGACY,
-    ignored=(*BUFFERS, r"^cls\."),
+    ignored=(*BUFFERS, r"^cls\.", r"\.pooler\."),
     examples=("nghuyong/ernie-3.0-base-zh", "shibing624/text2vec-base-chinese-paraphrase"),
 )

@@ -106,7 +106,7 @@ def open_checkpoint(
     tied = getattr(config, "tie_word_embeddings", True)
     table = _table(family, head, source, tied)
     steps = head.steps(config, arch) if head else ()
-    if head and not head.task and not _has(table[len(rows.parse(family.names)) :], source):
+    if head and not uses_head and not _has(table[len(rows.parse(family.names)) :], source):
         steps = ()
     leaves = params.abstract(arch) | {"heads": heads.abstract([steps])}
     flat = params.flatten(leaves)

@@ -2,7 +2,7 @@
 
 from converters.bert import BUFFERS, EMBEDDINGS
 from converters.family import Family, activation, attention, dense, norm
-from converters.heads import classifier, token_classifier
+from converters.heads import classifier, masked_lm, token_classifier
 from jaxpool.arch import Arch
 
 
@@ -38,6 +38,12 @@ DISTILBERT = Family(
     heads={
         "SequenceClassification": classifier("pre_classifier", "classifier", "relu"),
         "TokenClassification": token_classifier(),
+        "MaskedLM": masked_lm(
+            "vocab_transform",
+            "vocab_layer_norm",
+            "vocab_projector",
+            "distilbert.embeddings.word_embeddings",
+        ),
     },
     ignored=(*BUFFERS, r"^vocab_"),
     examples=("sentence-transformers/msmarco-distilbert-base-v4",),

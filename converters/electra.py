@@ -2,7 +2,7 @@
 
 from converters import bert
 from converters.family import Family, dense
-from converters.heads import classifier, token_classifier
+from converters.heads import classifier, masked_lm, token_classifier
 from jaxpool.arch import Arch
 
 
@@ -19,6 +19,13 @@ ELECTRA = Family(
     heads={
         "SequenceClassification": classifier("classifier.dense", "classifier.out_proj", "gelu"),
         "TokenClassification": token_classifier(),
+        "MaskedLM": masked_lm(
+            "generator_predictions.dense",
+            "generator_predictions.LayerNorm",
+            "generator_lm_head",
+            "electra.embeddings.word_embeddings",
+            act="gelu",
+        ),
     },
     renames=bert.LEGACY,
     ignored=(*bert.BUFFERS, r"^discriminator_predictions\.", r"^generator_"),

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from converters import bert
 from converters.family import Family, dense, fused_attention, norm
-from converters.heads import classifier, token_classifier, unused_pooler
+from converters.heads import classifier, masked_lm, token_classifier, unused_pooler
 from converters.rotary import rotary
 from jaxpool.arch import Arch
 
@@ -39,6 +39,12 @@ def _family(name: str, prefix: str) -> Family:
             "Model": unused_pooler(),
             "SequenceClassification": classifier(f"{prefix}pooler.dense", "classifier"),
             "TokenClassification": token_classifier(),
+            "MaskedLM": masked_lm(
+                "lm_head.dense",
+                "lm_head.norm",
+                "lm_head.decoder",
+                f"{prefix}embeddings.word_embeddings",
+            ),
         },
         ignored=(*bert.BUFFERS, r"rotary_emb\.", r"^lm_head\.", rf"^{prefix}pooler\."),
     )

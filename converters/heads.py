@@ -28,8 +28,13 @@ def token_classifier(output: str = "classifier") -> Head:
     )
 
 
-def masked_lm(transform: str, normed: str, decoder: str, bias: str, act: str = "") -> Head:
-    """dense -> activation -> LayerNorm -> vocabulary; the decoder is tied where it is absent."""
+def masked_lm(
+    transform: str, normed: str, decoder: str, embedding: str, bias: str = "", act: str = ""
+) -> Head:
+    """dense -> activation -> LayerNorm -> vocabulary, where the file may tie the vocabulary.
+
+    `act` and `bias` are the MLP's activation and the decoder's own bias unless given.
+    """
 
     def steps(config, arch):
         width = arch.embed_dim or arch.dim
@@ -42,9 +47,42 @@ def masked_lm(transform: str, normed: str, decoder: str, bias: str, act: str = "
     names = (
         dense("heads.transform", transform)
         + norm("heads.transform_norm", normed, "O")
-        + f"heads.decoder.kernel {decoder}.weight O I\nheads.decoder.bias {bias} O\n"
+        + f"heads.decoder.kernel {decoder}.weight={embedding}.weight O I\n"
+        + f"heads.decoder.bias {bias or decoder}.bias O\n"
     )
     return Head("sparse", steps, names)
+
+
+def bert_heads(prefix: str, normed: str = "LayerNorm") -> dict[str, Head]:
+    """BERT's heads: pooler and classifier, and the transform of `cls.predictions`."""
+    lm = "cls.predictions"
+    return {
+        "SequenceClassification": classifier(f"{prefix}pooler.dense", "classifier"),
+        "TokenClassification": token_classifier(),
+        "MaskedLM": masked_lm(
+            f"{lm}.transform.dense",
+            f"{lm}.transform.{normed}",
+            f"{lm}.decoder",
+            f"{prefix}embeddings.word_embeddings",
+            bias=lm,
+        ),
+    }
+
+
+def roberta_heads(prefix: str) -> dict[str, Head]:
+    """RoBERTa's heads: the classifier has a hidden layer of its own, the transform is GELU's."""
+    return {
+        "SequenceClassification": classifier("classifier.dense", "classifier.out_proj"),
+        "TokenClassification": token_classifier(),
+        "MaskedLM": masked_lm(
+            "lm_head.dense",
+            "lm_head.layer_norm",
+            "lm_head.decoder",
+            f"{prefix}embeddings.word_embeddings",
+            bias="lm_head",
+            act="gelu",
+        ),
+    }
 
 
 def unused_pooler(name: str = "pooler.dense") -> Head:

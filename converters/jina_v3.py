@@ -2,7 +2,7 @@
 
 from converters import bert
 from converters.family import Family, dense, fused_attention, norm
-from converters.heads import classifier, token_classifier, unused_pooler
+from converters.heads import roberta_heads, unused_pooler
 from converters.nomic import EMBEDDINGS
 from converters.rotary import rotary
 from jaxpool.arch import Arch
@@ -25,11 +25,7 @@ JINA_V3 = Family(
     + dense("layers.mlp.down", f"{LAYER}.mlp.fc2", "D F")
     + norm("layers.mlp_norm", f"{LAYER}.norm2"),
     prefix="roberta.",
-    heads={
-        "Model": unused_pooler(),
-        "SequenceClassification": classifier("classifier.dense", "classifier.out_proj"),
-        "TokenClassification": token_classifier(),
-    },
+    heads={"Model": unused_pooler(), **roberta_heads("roberta.")},
     ignored=(*bert.BUFFERS, r"^lm_head\.", r"^roberta\.pooler\."),
     pool="mean",
     examples=("jinaai/jina-embeddings-v3-hf",),

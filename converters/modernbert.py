@@ -54,9 +54,20 @@ def _token_classify(config, arch: Arch) -> tuple:
     return (*_transform(config, arch), Dense("classifier", arch.dim, config.num_labels))
 
 
+def _masked_lm(config, arch: Arch) -> tuple:
+    return (
+        *_transform(config, arch),
+        Dense("decoder", arch.dim, arch.vocab, bias=config.decoder_bias),
+    )
+
+
 LAYER = "layers.{L}"
 TRANSFORM = dense("heads.transform", "head.dense") + norm("heads.transform_norm", "head.norm", "O")
 CLASSIFIER = TRANSFORM + dense("heads.classifier", "classifier")
+DECODER = """
+heads.decoder.kernel decoder.weight=model.embeddings.tok_embeddings.weight O I
+heads.decoder.bias   decoder.bias                                          O
+"""
 
 MODERNBERT = Family(
     "ModernBert",
@@ -73,6 +84,7 @@ MODERNBERT = Family(
     heads={
         "SequenceClassification": Head("classify", _classify, CLASSIFIER),
         "TokenClassification": Head("token_classify", _token_classify, CLASSIFIER),
+        "MaskedLM": Head("sparse", _masked_lm, TRANSFORM + DECODER),
     },
     ignored=(r"^head\.", r"^decoder\."),
     examples=("nomic-ai/modernbert-embed-base", "Alibaba-NLP/gte-modernbert-base"),

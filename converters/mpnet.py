@@ -2,7 +2,7 @@
 
 from converters import bert
 from converters.family import Family, attention, dense, norm
-from converters.heads import classifier, token_classifier, unused_pooler
+from converters.heads import roberta_heads, unused_pooler
 from jaxpool.arch import Arch
 
 OFFSET = 2  # the position of the first token, whatever pad_token_id says
@@ -30,11 +30,7 @@ MPNET = Family(
     + dense("layers.mlp.down", f"{LAYER}.output.dense", "D F")
     + norm("layers.mlp_norm", f"{LAYER}.output.LayerNorm"),
     prefix="mpnet.",
-    heads={
-        "Model": unused_pooler(),
-        "SequenceClassification": classifier("classifier.dense", "classifier.out_proj"),
-        "TokenClassification": token_classifier(),
-    },
+    heads={"Model": unused_pooler(), **roberta_heads("mpnet.")},
     renames=bert.LEGACY,
     ignored=(*bert.BUFFERS, r"^lm_head\.", r"^mpnet\.pooler\."),
     examples=("sentence-transformers/all-mpnet-base-v2",),

@@ -2,7 +2,7 @@
 
 from converters import bert
 from converters.family import Family, activation, dense, fused_attention, norm
-from converters.heads import classifier, token_classifier
+from converters.heads import bert_heads
 from converters.rotary import rotary
 from jaxpool.arch import Arch
 
@@ -38,10 +38,7 @@ NOMIC = Family(
     + dense("layers.mlp.down", f"{LAYER}.mlp.fc2", "D F")
     + norm("layers.mlp_norm", f"{LAYER}.norm2"),
     prefix="nomic_bert.",
-    heads={
-        "SequenceClassification": classifier("nomic_bert.pooler.dense", "classifier"),
-        "TokenClassification": token_classifier(),
-    },
+    heads=bert_heads("nomic_bert.", normed="layer_norm"),
     ignored=(*bert.BUFFERS, r"inv_freq$", r"^cls\."),
     aliases={
         "n_embd": "hidden_size",

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from converters import bert
 from converters.family import Family
-from converters.heads import classifier, token_classifier, unused_pooler
+from converters.heads import roberta_heads, unused_pooler
 from jaxpool.arch import Arch
 
 
@@ -21,11 +21,7 @@ ROBERTA = Family(
     arch,
     bert.NAMES,
     prefix="roberta.",
-    heads={
-        "Model": unused_pooler(),
-        "SequenceClassification": classifier("classifier.dense", "classifier.out_proj"),
-        "TokenClassification": token_classifier(),
-    },
+    heads={"Model": unused_pooler(), **roberta_heads("roberta.")},
     renames=bert.LEGACY,
     ignored=(*bert.BUFFERS, r"^lm_head\.", r"^roberta\.pooler\."),
     examples=("sentence-transformers/all-roberta-large-v1",),

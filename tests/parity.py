@@ -92,11 +92,14 @@ def check(folder: Path, hf_class, task: str | None = None) -> None:
     tolerance = LOGIT_TOLERANCE if task else HIDDEN_TOLERANCE
     steps = checkpoint.head_steps if task else None
     assert not task or checkpoint.head.task == task
-    for unroll, (requests, plan, batch, controls) in enumerate(batches(ids, types)):
+    padded, packed = batches(ids, types)
+    # A head sits on the hidden states of its family's own test: one batch is enough for it.
+    forms = [packed] if task else [padded, packed]
+    for unroll, (requests, plan, batch, controls) in enumerate(forms):
         got = run(params, batch, controls, arch, steps, bool(unroll))
         compare(plan, got, requests, wanted, steps, tolerance)
     half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), params)
-    requests, plan, batch, controls = next(batches(ids, types))
+    requests, plan, batch, controls = packed
     got = run(half, batch, controls, arch, steps, False)
     for index, vector in batching.unpack(plan, got, requests, pooled(steps)):
         assert cosine(vector, wanted[index]) >= BF16_COSINE

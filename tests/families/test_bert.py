@@ -34,6 +34,7 @@ HEADS = {
     "Model": None,
     "ForSequenceClassification": "classify",
     "ForTokenClassification": "token_classify",
+    "ForMaskedLM": "sparse",
 }
 
 

@@ -52,6 +52,7 @@ HEADS = {
     "Model": None,
     "ForSequenceClassification": "classify",
     "ForTokenClassification": "token_classify",
+    "ForMaskedLM": "sparse",
 }
 
 
