@@ -1,18 +1,25 @@
 """Batches: which texts share a row, and the int32 arrays the device sees. NumPy only.
 
 A row of `length` tokens holds one or more requests as segments 1, 2, ...; segment 0 is padding.
-Lengths come from a ladder and row counts from a token budget, so the set of shapes is closed.
+Lengths come from a ladder and row counts from a token budget, so the set of shapes is closed:
+rows shorter than `PACKED` are only ever alone, since several of them would share one row.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
 
 SHORTEST = 16  # the first rung of a ladder
 PACKED = 128  # rows of short requests are filled up to this many tokens
-TOKENS_PER_SEGMENT = 8  # a row of T tokens holds at most T / 8 requests
+LONG = 1024  # rows beyond this are opened with an eye on who fills them
+TOKENS_PER_SEGMENT = 4  # a row of T tokens holds at most T / 4 requests,
+SEGMENTS = 32  # and never more than these
+SLACK = 0.02  # share of a call's tokens that may be padding to spare the compile of a shape
+NO_CUT = np.iinfo(np.int32).max
 
 
 class Batch(NamedTuple):
@@ -45,26 +52,23 @@ class Request:
 
     ids: np.ndarray
     types: np.ndarray | None = None
-    dimensions: int = np.iinfo(np.int32).max
+    dimensions: int = NO_CUT
     activate: bool = True
     skip: int = 0
 
 
-class Slot(NamedTuple):
-    """Where a request lies in a batch."""
-
-    request: int
-    row: int
-    segment: int
-    start: int
+CONTROLS = Controls(dimensions=(np.int32, NO_CUT), activate=(np.bool_, True), skip=(np.int32, 0))
 
 
 class Plan(NamedTuple):
-    """One batch to be: its shape, and the slots of its requests."""
+    """One batch to be: its shape, and where each of its requests lies (arrays of one length)."""
 
     rows: int
     length: int
-    slots: list[Slot]
+    request: np.ndarray
+    row: np.ndarray
+    segment: np.ndarray
+    start: np.ndarray
 
 
 def ladder(max_length: int) -> tuple[int, ...]:
@@ -76,29 +80,37 @@ def ladder(max_length: int) -> tuple[int, ...]:
     return tuple(r for r in rungs if r < max_length) + (max_length,)
 
 
+def counts(length: int, budget: int, multiple: int = 1) -> tuple[int, ...]:
+    """Row counts a batch of `length` may have, ascending multiples of the data axis.
+
+    Powers of two up to what the token budget holds, and just one below `PACKED` tokens.
+    """
+    if length < PACKED:
+        return (multiple,)
+    most = max(1, budget // (length * multiple))
+    return (*(multiple << i for i in range((most - 1).bit_length())), multiple * most)
+
+
+def shapes(rungs: Sequence[int], budget: int, multiple: int = 1) -> list[tuple[int, int]]:
+    """Every `(rows, length)` a plan may use."""
+    return [(rows, length) for length in rungs for rows in counts(length, budget, multiple)]
+
+
 def segments_of(length: int) -> int:
     """How many requests a row of `length` tokens can hold."""
-    return max(1, length // TOKENS_PER_SEGMENT)
+    return max(1, min(length // TOKENS_PER_SEGMENT, SEGMENTS))
 
 
-def rows_of(length: int, budget: int, multiple: int = 1) -> int:
-    """The most rows of `length` in one batch: a power of two within the token budget."""
-    fit = max(1, budget // length // multiple)
-    return multiple * 2 ** (fit.bit_length() - 1)
+def pack(lengths: Sequence[int], rungs: Sequence[int]) -> dict[int, list[list[int]]]:
+    """Share rows among requests: the members of each row, by row length; best-fit decreasing.
 
-
-def pack(lengths: Sequence[int], rungs: tuple[int, ...]) -> list[tuple[int, list[int]]]:
-    """Share rows among requests: `(row length, requests)` each, by best-fit decreasing.
-
-    Longest first; each request goes into the fullest row that still has room for it, and opens
-    the shortest row of the ladder otherwise (short requests open rows of `PACKED` tokens while
-    there are enough of them to fill one). A bit set of free spaces makes each step O(1).
+    Longest first; each request goes into the fullest row that still has room for it, and opens a
+    new row otherwise. A bit set of free spaces makes each step O(1).
     """
-    if lengths and max(lengths) > rungs[-1]:
-        raise ValueError(f"A request of {max(lengths)} tokens is beyond the limit of {rungs[-1]}")
-    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
-    rows: list[tuple[int, list[int]]] = []
-    free: dict[int, list[int]] = {}
+    order = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
+    short = lengths[order[-1 - len(order) // 5]] if order else 0
+    rows: dict[int, list[list[int]]] = {}
+    free: dict[int, list[tuple[list[int], int]]] = {}  # by free tokens: (members, most members)
     spaces = 0  # bit n is set when a row has n tokens free
     left = sum(lengths)
     for request in order:
@@ -106,94 +118,151 @@ def pack(lengths: Sequence[int], rungs: tuple[int, ...]) -> list[tuple[int, list
         room = spaces >> size
         if room:
             space = size + (room & -room).bit_length() - 1
-            row = free[space].pop()
+            members, most = free[space].pop()
             if not free[space]:
                 spaces &= ~(1 << space)
         else:
-            space = _rung(max(size, min(PACKED, left)), rungs)
-            row = len(rows)
-            rows.append((space, []))
-        length, members = rows[row]
+            space = _open(size, left, short, rungs)
+            members, most = [], segments_of(space)
+            rows.setdefault(space, []).append(members)
         members.append(request)
         space -= size
         left -= size
-        if space and len(members) < segments_of(length):
-            free.setdefault(space, []).append(row)
+        if space and len(members) < most:
+            free.setdefault(space, []).append((members, most))
             spaces |= 1 << space
     return rows
 
 
-def _rung(size: int, rungs: tuple[int, ...]) -> int:
-    return next((rung for rung in rungs if rung >= size), rungs[-1])
+def _open(size: int, left: int, short: int, rungs: Sequence[int]) -> int:
+    """The length of a new row for a request of `size`, with `left` tokens still to place.
+
+    The first rung that holds it, or `PACKED` while there is enough to fill that; for long requests
+    the second, if the first would leave a gap too small for all but the `short` fifth of requests.
+    """
+    size = max(size, min(PACKED, left))
+    first = bisect_left(rungs, size)
+    # Past the ladder only `PACKED` may be too long, in a model of fewer tokens.
+    length, longer = (rungs[min(i, len(rungs) - 1)] for i in (first, first + 1))
+    unfillable = length * 0.05 < length - size < short
+    return longer if size > LONG and unfillable and left >= longer else length
 
 
 def plan(
-    lengths: Sequence[int], rungs: tuple[int, ...], budget: int, multiple: int = 1
+    lengths: Sequence[int], rungs: Sequence[int], budget: int, multiple: int = 1
 ) -> list[Plan]:
-    """Batches for requests of `lengths`: rows of one length together, within the token budget."""
-    rows = sorted(pack(lengths, rungs), key=lambda row: -row[0])
-    plans = []
+    """Batches for requests of `lengths`, longest rows first, each within the token budget.
+
+    Rows of one length go together in the largest batches. What is left over joins longer rows, or
+    a batch with empty rows, while that pads less than `SLACK`: each shape spared is a compile.
+    """
+    if len(lengths) and max(lengths) > rungs[-1]:
+        raise ValueError(f"A request of {max(lengths)} tokens is beyond the limit of {rungs[-1]}")
+    packed = pack(lengths, rungs)
+    slack = SLACK * sum(length * len(rows) for length, rows in packed.items())
+    plans: list[Plan] = []
+    carried: list[list[int]] = []
+    used = sorted(packed)
+    for length, longer in zip(used, [*used[1:], 0], strict=True):
+        rows = packed[length] + carried
+        options = counts(length, budget, multiple)
+        whole = len(rows) - len(rows) % options[-1]
+        for i in range(0, whole, options[-1]):
+            plans.append(_place(rows[i : i + options[-1]], options[-1], length, lengths))
+        carried = rows[whole:]
+        padding = len(carried) * (longer - length)
+        if 0 <= padding <= slack:
+            slack -= padding
+        else:
+            slack = _leftover(carried, length, options, slack, lengths, plans)
+            carried = []
+    return plans[::-1]
+
+
+def _leftover(rows, length, options, slack, lengths, plans) -> float:
+    """Batches for fewer rows than a full one: exact powers of two, padded up where slack allows."""
     while rows:
-        length = rows[0][0]
-        most = rows_of(length, budget, multiple)
-        same = next((i for i, row in enumerate(rows[:most]) if row[0] != length), None)
-        taken = rows[: most if same is None else same]
-        rows = rows[len(taken) :]
-        plans.append(_place(taken, length, lengths, most, multiple))
-    return plans
+        enough = next(count for count in options if count >= len(rows))
+        padding = (enough - len(rows)) * length
+        below = [count for count in options if count <= len(rows)]
+        if padding <= slack or not below:
+            slack -= padding
+            below = [enough]
+        plans.append(_place(rows[: below[-1]], below[-1], length, lengths))
+        rows = rows[below[-1] :]
+    return slack
 
 
-def _place(rows, length, lengths, most, multiple) -> Plan:
-    slots = []
-    for row, (_, members) in enumerate(rows):
-        start = 0
-        for segment, request in enumerate(members, start=1):
-            slots.append(Slot(request, row, segment, start))
-            start += lengths[request]
-    count = multiple
-    while count < len(rows):
-        count *= 2
-    return Plan(min(count, most), length, slots)
+def _place(rows: list[list[int]], count: int, length: int, lengths: Sequence[int]) -> Plan:
+    members = [len(row) for row in rows]
+    starts = [s for row in rows for s in accumulate((lengths[i] for i in row[:-1]), initial=0)]
+    return Plan(
+        count,
+        length,
+        request=np.concatenate(rows),
+        row=np.repeat(np.arange(len(rows)), members),
+        segment=np.concatenate([np.arange(1, n + 1) for n in members]),
+        start=np.array(starts),
+    )
+
+
+def efficiency(plans: Iterable[Plan], lengths: Sequence[int]) -> float:
+    """Real tokens over computed tokens of some plans."""
+    plans = list(plans)
+    computed = sum(p.rows * p.length for p in plans)
+    return sum(lengths[i] for p in plans for i in p.request) / computed if computed else 1.0
 
 
 def fill(p: Plan, requests: Sequence[Request], types: bool = False) -> tuple[Batch, Controls]:
     """The arrays of one planned batch."""
-    shape, heads = (p.rows, p.length), (p.rows, segments_of(p.length))
-    tokens, segments, positions = (np.zeros(shape, np.int32) for _ in range(3))
-    kinds = np.zeros(shape, np.int32) if types else None
-    controls = Controls(
-        np.full(heads, np.iinfo(np.int32).max, np.int32),
-        np.ones(heads, np.bool_),
-        np.zeros(heads, np.int32),
+    mine = [requests[i] for i in p.request]
+    sizes = np.array([len(request.ids) for request in mine])
+    positions = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    where = np.repeat(p.row * p.length + p.start, sizes) + positions
+
+    def scatter(values) -> np.ndarray:
+        array = np.zeros((p.rows, p.length), np.int32)
+        array.ravel()[where] = values
+        return array
+
+    kinds = None
+    if types:
+        none = np.zeros(p.length, np.int32)
+        kinds = [none[: len(r.ids)] if r.types is None else r.types for r in mine]
+    batch = Batch(
+        scatter(np.concatenate([request.ids for request in mine])),
+        scatter(np.repeat(p.segment, sizes)),
+        scatter(positions),
+        None if kinds is None else scatter(np.concatenate(kinds)),
     )
-    for index, row, segment, start in p.slots:
-        request = requests[index]
-        span = slice(start, start + len(request.ids))
-        tokens[row, span] = request.ids
-        segments[row, span] = segment
-        positions[row, span] = np.arange(len(request.ids))
-        if kinds is not None and request.types is not None:
-            kinds[row, span] = request.types
-        for control, value in zip(
-            controls, (request.dimensions, request.activate, request.skip), strict=True
-        ):
-            control[row, segment - 1] = value
-    return Batch(tokens, segments, positions, kinds), controls
+    return batch, _controls(p, mine)
+
+
+def _controls(p: Plan, requests: list[Request]) -> Controls:
+    columns = []
+    for name, (dtype, default) in zip(Controls._fields, CONTROLS, strict=True):
+        column = np.full((p.rows, segments_of(p.length)), default, dtype)
+        column[p.row, p.segment - 1] = [getattr(request, name) for request in requests]
+        columns.append(column)
+    return Controls(*columns)
 
 
 def unpack(
     p: Plan, output: np.ndarray, requests: Sequence[Request], pooled: bool
 ) -> Iterable[tuple[int, np.ndarray]]:
     """`(request, result)` of a fetched output: `[...]` of a pooled task, `[tokens, ...]` else."""
-    for index, row, segment, start in p.slots:
-        if pooled:
-            yield index, output[row, segment - 1]
-        else:
-            yield index, output[row, start : start + len(requests[index].ids)]
+    indices = p.request.tolist()
+    if pooled:
+        yield from zip(indices, output[p.row, p.segment - 1], strict=True)
+        return
+    for index, row, start in zip(indices, p.row, p.start, strict=True):
+        yield index, output[row, start : start + len(requests[index].ids)]
 
 
 def pad(texts: Sequence[Sequence[int]], length: int | None = None) -> Batch:
     """The simplest batch: one text a row, padded to `length` (the longest if not given)."""
-    rows = [Request(np.asarray(ids, np.int32)) for ids in texts]
-    length = length or max(len(row.ids) for row in rows)
-    return fill(Plan(len(rows), length, [Slot(i, i, 1, 0) for i in range(len(rows))]), rows)[0]
+    requests = [Request(np.asarray(ids, np.int32)) for ids in texts]
+    length = length or max(len(request.ids) for request in requests)
+    lengths = [len(request.ids) for request in requests]
+    rows = [[i] for i in range(len(requests))]
+    return fill(_place(rows, len(rows), length, lengths), requests)[0]
