@@ -1,35 +1,132 @@
-"""Attention over packed rows: which keys a token may see, and the product that uses it."""
+"""Attention over packed rows: which keys a token may see, and the products that use it.
+
+Here, and only here, the kernel is chosen: by platform, row length and what an architecture asks.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxpool.arch import Arch
+from jaxpool.positions import attention_bias
 
 NEVER = -1e30  # finite, so that a row without any key gives a mean instead of NaN
+DENSE = 1024  # rows beyond this are computed in blocks of queries: memory linear in the length
+BLOCK = 256  # queries of one block
 
 
-def visible(batch, arch: Arch, window: jax.Array | None) -> jax.Array:
+class Places(NamedTuple):
+    """Where some tokens lie: segments and positions, `[B, T]` each."""
+
+    segments: jax.Array
+    positions: jax.Array
+
+    def at(self, start, size: int) -> "Places":
+        """`size` tokens from `start` on."""
+        return Places(*(jax.lax.dynamic_slice_in_dim(x, start, size, axis=1) for x in self))
+
+
+def backend(arch: Arch, length: int) -> str:
+    """The name of the kernel that serves rows of `length`."""
+    return "dense" if length <= DENSE else "blocked"
+
+
+def attention(params: dict, batch, arch: Arch) -> Callable:
+    """`attend(q, k, v, window)` for the layers of one batch.
+
+    q `[B, T, N, H]`, k and v `[B, T, K, H]` -> `[B, T, N, H]`; `window` is the layer's reach, a
+    scalar out of `arch.windows` (None without). Each distinct reach has a program of its own.
+    """
+    kernel = KERNELS[backend(arch, batch.tokens.shape[1])]
+    places = Places(batch.segments, batch.positions)
+    reaches = sorted(set(arch.windows)) or [0]
+    programs = [kernel(params, places, arch, reach) for reach in reaches]
+
+    def attend(q, k, v, window):
+        if len(programs) == 1:
+            return programs[0](q, k, v)
+        index = jnp.searchsorted(jnp.asarray(reaches), window)
+        return jax.lax.switch(index, programs, q, k, v)
+
+    return attend
+
+
+def visible(queries: Places, keys: Places, arch: Arch, reach: int) -> jax.Array:
     """Which keys each query sees, bool `[B, T, S]`: its own segment, its past, its window."""
-    seen = batch.segments[:, :, None] == batch.segments[:, None, :]
-    ahead = batch.positions[:, None, :] - batch.positions[:, :, None]
+    seen = queries.segments[:, :, None] == keys.segments[:, None, :]
+    ahead = keys.positions[:, None, :] - queries.positions[:, :, None]
     if arch.causal:
         seen &= ahead <= 0
-    if window is not None:
-        seen &= (jnp.abs(ahead) <= window) | (window == 0)
+    if reach:
+        seen &= jnp.abs(ahead) <= reach
     return seen
 
 
-def attend(q, k, v, seen, bias, arch: Arch) -> jax.Array:
-    """Softmax attention in float32: q `[B, T, N, H]`, k and v `[B, S, K, H]` -> `[B, T, N, H]`."""
+def _dense(params: dict, places: Places, arch: Arch, reach: int) -> Callable:
+    """All scores at once."""
+    seen = visible(places, places, arch, reach)
+    bias = attention_bias(params, places.positions, places.positions, arch)
+    return partial(_product, seen=seen, bias=bias, arch=arch)
+
+
+def _blocked(params: dict, places: Places, arch: Arch, reach: int) -> Callable:
+    """A block of queries at a time, against all keys or those its window can reach."""
+    length = places.segments.shape[1]
+    blocks = -(-length // BLOCK)
+    span = min(length, BLOCK + reach * (1 if arch.causal else 2)) if reach else length
+    pad = ((0, 0), (0, blocks * BLOCK - length))
+    queries = Places(*(jnp.pad(x, pad) for x in places))
+
+    def attend(q, k, v):
+        q = jnp.pad(q, (*pad, (0, 0), (0, 0)))
+
+        def block(_, start):
+            first = jnp.clip(start - reach, 0, length - span)
+            mine, theirs = queries.at(start, BLOCK), places.at(first, span)
+            seen = visible(mine, theirs, arch, reach)
+            bias = attention_bias(params, mine.positions, theirs.positions, arch)
+            ks, vs = (jax.lax.dynamic_slice_in_dim(x, first, span, axis=1) for x in (k, v))
+            qs = jax.lax.dynamic_slice_in_dim(q, start, BLOCK, axis=1)
+            return None, _product(qs, ks, vs, seen, bias, arch)
+
+        _, out = jax.lax.scan(block, None, jnp.arange(blocks) * BLOCK)
+        return jnp.moveaxis(out, 0, 1).reshape(q.shape)[:, :length]
+
+    return attend
+
+
+def _product(q, k, v, seen, bias, arch: Arch) -> jax.Array:
+    """Softmax attention in float32: q `[B, T, N, H]`, k and v `[B, S, K, H]` -> `[B, T, N, H]`.
+
+    Both products are plain batched matrix products `[B, K, G T, .]`: left to einsum, XLA on CPU
+    transposes the scores between them. The division comes last, on `H` features and not `S` keys.
+    """
     b, t, n, h = q.shape
-    q = q.reshape(b, t, arch.kv_heads, n // arch.kv_heads, h)
-    scores = jnp.einsum("btkgh,bskh->bkgts", q, k, preferred_element_type=jnp.float32)
-    scores = scores * arch.scale
+    kv, g = arch.kv_heads, n // arch.kv_heads
+    scaled = q.dtype == jnp.float32  # a bfloat16 query would be rounded once more
+    q = (q * arch.scale if scaled else q).reshape(b, t, kv, g, h)
+    q = q.transpose(0, 2, 3, 1, 4).reshape(b, kv, g * t, h)
+    k, v = k.swapaxes(1, 2), v.swapaxes(1, 2)
+    scores = _matmul(q, k, 3).reshape(b, kv, g, t, -1)
+    scores = scores if scaled else scores * arch.scale
     if arch.attention_softcap:
         scores = arch.attention_softcap * jnp.tanh(scores / arch.attention_softcap)
     if bias is not None:
-        scores = scores + bias.reshape(b, arch.kv_heads, -1, *bias.shape[-2:])
+        scores = scores + bias.reshape(b, kv, g, *bias.shape[-2:])
     scores = jnp.where(seen[:, None, None], scores, NEVER)
-    weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
-    out = jnp.einsum("bkgts,bskh->btkgh", weights, v, preferred_element_type=jnp.float32)
-    return out.reshape(b, t, n, h).astype(q.dtype)
+    weights = jnp.exp(scores - jnp.max(scores, axis=-1, keepdims=True))
+    out = _matmul(weights.astype(v.dtype).reshape(b, kv, g * t, -1), v, 2)
+    out = out.reshape(b, kv, g, t, h) / jnp.sum(weights, axis=-1, keepdims=True)
+    return out.transpose(0, 3, 1, 2, 4).reshape(b, t, n, h).astype(q.dtype)
+
+
+def _matmul(a, b, axis: int) -> jax.Array:
+    """`[B, K, X, C]` times `b` contracted over its `axis`, in float32."""
+    dims = (((3,), (axis,)), ((0, 1), (0, 1)))
+    return jax.lax.dot_general(a, b, dims, preferred_element_type=jnp.float32)
+
+
+KERNELS = {"dense": _dense, "blocked": _blocked}

@@ -168,7 +168,7 @@ def plan(
         options = counts(length, budget, multiple)
         whole = len(rows) - len(rows) % options[-1]
         for i in range(0, whole, options[-1]):
-            plans.append(_place(rows[i : i + options[-1]], options[-1], length, lengths))
+            plans.append(place(rows[i : i + options[-1]], options[-1], length, lengths))
         carried = rows[whole:]
         padding = len(carried) * (longer - length)
         if 0 <= padding <= slack:
@@ -188,12 +188,13 @@ def _leftover(rows, length, options, slack, lengths, plans) -> float:
         if padding <= slack or not below:
             slack -= padding
             below = [enough]
-        plans.append(_place(rows[: below[-1]], below[-1], length, lengths))
+        plans.append(place(rows[: below[-1]], below[-1], length, lengths))
         rows = rows[below[-1] :]
     return slack
 
 
-def _place(rows: list[list[int]], count: int, length: int, lengths: Sequence[int]) -> Plan:
+def place(rows: list[list[int]], count: int, length: int, lengths: Sequence[int]) -> Plan:
+    """The plan of `count` rows of `length`, the first of which hold the requests of `rows`."""
     members = [len(row) for row in rows]
     starts = [s for row in rows for s in accumulate((lengths[i] for i in row[:-1]), initial=0)]
     return Plan(
@@ -265,4 +266,4 @@ def pad(texts: Sequence[Sequence[int]], length: int | None = None) -> Batch:
     length = length or max(len(request.ids) for request in requests)
     lengths = [len(request.ids) for request in requests]
     rows = [[i] for i in range(len(requests))]
-    return fill(_place(rows, len(rows), length, lengths), requests)[0]
+    return fill(place(rows, len(rows), length, lengths), requests)[0]

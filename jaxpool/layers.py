@@ -5,6 +5,8 @@ Matrix products run in the dtype of the kernel and accumulate in float32; the re
 of the activations. On CPU that makes bfloat16 weights pay; on accelerators both are bfloat16.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -42,11 +44,20 @@ TORCH_ACTIVATIONS = {  # the classes of torch.nn that checkpoints name
 
 
 def dense(params: dict, x: jax.Array, contraction: str) -> jax.Array:
-    """`einsum(contraction, x, kernel)` plus the bias where there is one."""
+    """`einsum(contraction, x, kernel)` plus the bias where there is one.
+
+    The kernel's leading axes are the trailing ones of `x`, so this is one plain matrix product;
+    written as such because einsum may transpose the kernel of two contracted axes.
+    """
     kernel = params["kernel"]
-    out = jnp.einsum(
-        contraction, x.astype(kernel.dtype), kernel, preferred_element_type=jnp.float32
-    )
+    left, right = contraction.split("->")[0].split(",")
+    inputs = sum(letter in left for letter in right)
+    rows, outputs = x.shape[: x.ndim - inputs], kernel.shape[inputs:]
+    out = jnp.matmul(
+        x.astype(kernel.dtype).reshape(*rows, -1),
+        kernel.reshape(math.prod(kernel.shape[:inputs]), -1),
+        preferred_element_type=jnp.float32,
+    ).reshape(*rows, *outputs)
     if "bias" in params:
         out = out + params["bias"].astype(jnp.float32)
     return out.astype(x.dtype)

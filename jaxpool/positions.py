@@ -106,11 +106,11 @@ def relative_bucket(distance: jax.Array, buckets: int, max_distance: int) -> jax
     return jnp.where(distance > 0, half, 0) + bucket
 
 
-def attention_bias(params: dict, positions: jax.Array, arch: Arch) -> jax.Array | None:
-    """What positions add to the scores, `[B, N, T, S]` in float32; None where nothing."""
+def attention_bias(params: dict, queries, keys, arch: Arch) -> jax.Array | None:
+    """What positions `[B, T]` and `[B, S]` add to the scores `[B, N, T, S]`; None where nothing."""
     if not (arch.alibi or arch.relative_buckets):
         return None
-    distance = positions[:, None, :] - positions[:, :, None]
+    distance = keys[:, None, :] - queries[:, :, None]
     if arch.alibi:
         slopes = jnp.asarray(alibi_slopes(arch.heads))
         return -slopes[:, None, None] * jnp.abs(distance)[:, None].astype(jnp.float32)

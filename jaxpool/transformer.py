@@ -1,11 +1,13 @@
 """The one forward: embed -> scan(block) -> norm. Data (`Arch`) picks the architecture."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
 from jaxpool import layers, positions
 from jaxpool.arch import Arch
-from jaxpool.attention import attend, visible
+from jaxpool.attention import attention
 from jaxpool.params import unstack
 
 
@@ -37,17 +39,15 @@ def _layer_data(arch: Arch) -> tuple:
 def _block(params: dict, batch, arch: Arch):
     """One layer as the body of a scan, closed over what all layers share."""
     tables = positions.rotary_tables(arch, batch.positions)
-    bias = positions.attention_bias(params, batch.positions, arch)
-    seen = None if arch.windows else visible(batch, arch, None)
+    attend = attention(params, batch, arch)
     shared = unstack(params["layers"], 1)[0] if arch.shared_layers else None
 
     def block(x, layer):
         p, window, index, first = layer
         p = shared or p
         table = tables if tables is None else tables[0 if index is None else index]
-        sees = visible(batch, arch, window) if seen is None else seen
-        attention = lambda y: _attention(p["attention"], y, table, sees, bias, arch)  # noqa: E731
-        x = _residual(p, "attention", x, attention, arch, first)
+        mix = lambda y: _attention(p["attention"], y, table, partial(attend, window=window), arch)  # noqa: E731
+        x = _residual(p, "attention", x, mix, arch, first)
         x = _residual(p, "mlp", x, lambda y: layers.mlp(p["mlp"], y, arch), arch, None)
         return x, None
 
@@ -72,7 +72,7 @@ def _residual(p: dict, name: str, x, branch, arch: Arch, skip) -> jax.Array:
             return x + before(branch(x))
 
 
-def _attention(p: dict, x, table, seen, bias, arch: Arch) -> jax.Array:
+def _attention(p: dict, x, table, attend, arch: Arch) -> jax.Array:
     q = layers.dense(p["query"], x, "btd,dnh->btnh")
     k = layers.dense(p["key"], x, "btd,dkh->btkh")
     v = layers.dense(p["value"], x, "btd,dkh->btkh")
@@ -81,7 +81,7 @@ def _attention(p: dict, x, table, seen, bias, arch: Arch) -> jax.Array:
     if table is not None:
         interleaved = arch.rotary[0].interleaved
         q, k = (positions.rotate(y, table, interleaved) for y in (q, k))
-    return layers.dense(p["out"], attend(q, k, v, seen, bias, arch), "btnh,nhd->btd")
+    return layers.dense(p["out"], attend(q, k, v), "btnh,nhd->btd")
 
 
 def _qk_norm(p: dict, x, arch: Arch) -> jax.Array:

@@ -57,8 +57,7 @@ def batches(ids: list[np.ndarray], types: bool):
     """The same requests as one padded batch and as packed rows, each with its plan."""
     requests = [Request(x, (np.arange(len(x)) > 3).astype(np.int32)) for x in ids]
     lengths = [len(x) for x in ids]
-    slots = [batching.Slot(i, i, 1, 0) for i in range(len(ids))]
-    padded = batching.Plan(len(ids), 32, slots)
+    padded = batching.place([[i] for i in range(len(ids))], len(ids), 32, lengths)
     (packed,) = batching.plan(lengths, RUNGS, 48)
     assert packed.rows < len(ids), "the packed batch must share rows"
     for plan in (padded, packed):
