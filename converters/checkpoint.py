@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -106,11 +106,15 @@ def open_checkpoint(
     tied = getattr(config, "tie_word_embeddings", True)
     table = _table(family, head, source, tied)
     steps = head.steps(config, arch) if head else ()
+    if head and head.optional_bias:
+        steps = _without_absent_biases(steps, table, source)
     if head and not uses_head and not _has(table[len(rows.parse(family.names)) :], source):
         steps = ()
     leaves = params.abstract(arch) | {"heads": heads.abstract([steps])}
     flat = params.flatten(leaves)
-    parts = [Part(base, rows.layouts(table, flat, arch.sizes()), source, family.ignored)]
+    parts = [
+        Part(base, rows.layouts(table, flat, arch.sizes(), arch.numbers()), source, family.ignored)
+    ]
     if pipeline:
         modules = params.flatten({"heads": heads.abstract(pipeline.chains)})
         parts += [_module(folder, path, names, modules) for path, names in pipeline.folders.items()]
@@ -124,6 +128,16 @@ def _module(folder: Path, path: str, names: str, modules: dict) -> Part:
     own = {name: leaf for name, leaf in modules.items() if name.startswith(f"heads.{path}.")}
     source = open_tensors(folder, path)
     return Part(path, rows.layouts(rows.parse(names), own, {}), source, ())
+
+
+def _without_absent_biases(steps: tuple, table: list[rows.Row], source: Tensors) -> tuple:
+    names = {path: row.name for row in table for path in row.paths}
+    return tuple(
+        replace(step, bias=names[f"heads.{step.name}.bias"] in source.keys())
+        if isinstance(step, heads.Dense)
+        else step
+        for step in steps
+    )
 
 
 def _canonical(family: Family) -> Callable[[str], str]:

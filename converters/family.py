@@ -14,13 +14,15 @@ class Head(NamedTuple):
     task: what the steps compute ("classify", "token_classify", "token_embed", "sparse", ...);
     steps: (config, arch) -> chain of `jaxpool.heads` steps, without the final activation;
     names: the table of its tensors, `steps` names under `heads.`;
-    defaults: `PoolerConfig` fields that this class sets where nobody else does.
+    defaults: `PoolerConfig` fields that this class sets where nobody else does;
+    optional_bias: files may lack the biases of the steps, which then have none.
     """
 
     task: str
     steps: Callable[[Any, Arch], tuple]
     names: str
     defaults: Mapping[str, Any] = MappingProxyType({})
+    optional_bias: bool = False
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from converters.electra import ELECTRA
 from converters.family import Family
 from converters.gte import GTE, NEW
 from converters.jina_v3 import JINA_V3
+from converters.llama import LLAMA, OLMO2, QWEN2, QWEN3, QWEN3_MOE, SMOLLM3
 from converters.modernbert import MODERNBERT
 from converters.mpnet import MPNET
 from converters.nomic import NOMIC
@@ -24,11 +25,18 @@ FAMILIES: dict[str, Family] = {
     "ernie": ERNIE,
     "gte": GTE,
     "jina_embeddings_v3": JINA_V3,
+    "llama": LLAMA,
+    "mistral": LLAMA,
     "modernbert": MODERNBERT,
     "mpnet": MPNET,
     "new": NEW,
     "nomic_bert": NOMIC,
+    "olmo2": OLMO2,
+    "qwen2": QWEN2,
+    "qwen3": QWEN3,
+    "qwen3_moe": QWEN3_MOE,
     "roberta": ROBERTA,
+    "smollm3": SMOLLM3,
     "xlm-roberta": XLM_ROBERTA,
 }
 

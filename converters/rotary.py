@@ -8,25 +8,50 @@ from jaxpool.arch import Rotary
 def rotary(config, parameters: dict | None = None, head_dim: int = 0) -> Rotary:
     """The table of a configuration, or of one entry of its per-layer-type `rope_parameters`.
 
-    `head_dim` overrides the configuration's. Raises `ValueError` for an unknown rope type.
+    `head_dim` overrides the configuration's. Raises `ValueError` for an unknown rope type, an odd
+    number of turning features and factors of the wrong number.
     """
     rope = parameters or config.rope_parameters
-    head_dim = (
-        head_dim
-        or getattr(config, "head_dim", None)
-        or config.hidden_size // config.num_attention_heads
-    )
     kind = rope.get("rope_type") or "default"
     if kind not in LAWS:
         raise ValueError(
             f"config.json: rope_parameters.rope_type {kind!r} is unknown; known: {sorted(LAWS)}"
         )
-    dim = int(head_dim * rope.get("partial_rotary_factor", 1.0))
-    return Rotary(float(rope["rope_theta"]), dim, **LAWS[kind](config, rope))
+    dim = int((head_dim or features(config)) * rope.get("partial_rotary_factor", 1.0))
+    if dim % 2:
+        raise ValueError(f"config.json: rope_parameters turn an odd number of features: {dim}")
+    table = Rotary(float(rope["rope_theta"]), dim, **LAWS[kind](config, rope))
+    for field in ("short", "long") if kind == "longrope" else ():
+        if (found := len(getattr(table, field))) != dim // 2:
+            raise ValueError(
+                f"config.json: rope_parameters.{field}_factor must have {dim // 2} numbers, one a "
+                f"pair of features, found {found}"
+            )
+    return table
+
+
+def features(config) -> int:
+    """Features of a head: their own key, or the hidden size shared among the heads."""
+    return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+
+
+def reach(config) -> int:
+    """Tokens that positions reach: the trained length times the factor that stretches it."""
+    rope = config.rope_parameters or {}
+    rope = rope.get("full_attention") or rope
+    length, kind = config.max_position_embeddings, rope.get("rope_type")
+    if kind == "yarn":
+        length = rope["original_max_position_embeddings"]
+    return int(length * rope["factor"]) if kind in ("linear", "dynamic", "yarn") else length
 
 
 def _linear(config, rope: dict) -> dict:
     return {"scaling": "linear", "factor": float(rope["factor"])}
+
+
+def _dynamic(config, rope: dict) -> dict:
+    length = config.max_position_embeddings
+    return {"scaling": "dynamic", "factor": float(rope["factor"]), "original_length": length}
 
 
 def _ntk(config, rope: dict) -> dict:
@@ -72,9 +97,26 @@ def _yarn_attention(factor: float, rope: dict) -> float:
     return scale(1.0)
 
 
+def _longrope(config, rope: dict) -> dict:
+    original = rope["original_max_position_embeddings"]
+    factor = rope.get("factor") or config.max_position_embeddings / original
+    attention = rope.get("attention_factor")
+    if attention is None:
+        attention = math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 else 1.0
+    return {
+        "scaling": "longrope",
+        "original_length": original,
+        "attention_factor": attention,
+        "short": tuple(rope.get("short_factor") or ()),
+        "long": tuple(rope.get("long_factor") or ()),
+    }
+
+
 LAWS = {
     "default": lambda config, rope: {},
     "linear": _linear,
+    "dynamic": _dynamic,
+    "longrope": _longrope,
     "ntk": _ntk,
     "llama3": _llama3,
     "yarn": _yarn,

@@ -5,7 +5,8 @@ A table has a line a tensor: our path, its name on disk, its axes on disk.
     layers.attention.query.kernel   encoder.layer.{L}.attention.self.query.weight   (N H) D
 
 Our own axes ("L D N H") belong to the leaf, so import is reshape + transpose and export its
-derived inverse. `{L}` in a name counts a leading axis of ours, `{L:1}` from 1 (slot 0 is zero). A
+derived inverse. `{L}` in a name counts a leading axis of ours, `{L:1}` from 1 (slot 0 is zero); for
+a leaf that some layers alone have (axes "J ..." or "M ...") it is the numbers of those layers. A
 fused tensor lists its leaves in braces and their parts in a group: `layers.mlp.{gate,up}.kernel
 ... (F|F) D`; square brackets hold the parts where other axes surround them: `(K [G|1|1] H) D`,
 queries, key and value of each kv head. A tied tensor, `lm_head.weight=embed_tokens.weight`, reads
@@ -15,7 +16,7 @@ the second name where the first is not on disk, and then is not written either.
 import itertools
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple
@@ -25,6 +26,8 @@ import numpy as np
 from converters.buffers import aligned, copy_lines
 from converters.report import CheckpointError, check
 from jaxpool.params import Leaf
+
+Numbers = Mapping[str, Sequence[int]]  # the layers that a letter counts
 
 
 class Row(NamedTuple):
@@ -105,10 +108,11 @@ def disk_shape(axes: str, sizes: dict[str, int]) -> tuple[int, ...]:
 class Layout:
     """How one row's tensor maps to one slice (without the counted axes) of each of its leaves."""
 
-    def __init__(self, row: Row, leaves: list[Leaf], sizes: dict[str, int]):
-        self.row, self.leaves = row, leaves
+    def __init__(self, row: Row, leaves: list[Leaf], sizes: dict[str, int], numbers: Numbers):
+        self.row, self.leaves, self.numbers = row, leaves, numbers
         counters = re.findall(r"\{(\w)(?::(\d+))?\}", row.name)
-        self.counted = {letter: int(first or 0) for letter, first in counters}
+        self.counters = {letter: int(first or 0) for letter, first in counters}
+        self.counted = leaves[0].axes.split()[: len(counters)]
         self.sizes = sizes | {
             letter: size
             for leaf in leaves
@@ -119,9 +123,13 @@ class Layout:
 
     def names(self) -> Iterator[tuple[tuple[int, ...], str]]:
         """Every (index into the counted axes, name on disk)."""
-        counts = (range(first, self.sizes[letter]) for letter, first in self.counted.items())
+        firsts = self.counters.values()
+        counts = (range(i, self.sizes[x]) for x, i in zip(self.counted, firsts, strict=True))
         for index in itertools.product(*counts):
-            numbers = dict(zip(self.counted, index, strict=True))
+            numbers = {
+                letter: self.numbers[axis][i] if axis in self.numbers else i
+                for letter, axis, i in zip(self.counters, self.counted, index, strict=True)
+            }
             yield index, re.sub(r"\{(\w)[^}]*\}", lambda m: str(numbers[m[1]]), self.row.name)  # noqa: B023
 
     def _letters(self, part: int) -> list[str]:
@@ -191,16 +199,21 @@ class Layout:
         return piece.reshape(permuted).transpose(np.argsort(order))
 
 
-def layouts(rows: list[Row], leaves: dict[str, Leaf], sizes: dict[str, int]) -> list[Layout]:
+def layouts(
+    rows: list[Row],
+    leaves: dict[str, Leaf],
+    sizes: dict[str, int],
+    numbers: Numbers | None = None,
+) -> list[Layout]:
     """Match rows to the leaves of a tree; rows for leaves the tree lacks are dropped.
 
-    Every leaf must have exactly one row.
+    Every leaf must have exactly one row. `sizes` and `numbers` are those of the `Arch`.
     """
     made, seen = [], []
     for row in rows:
         present = [path for path in row.paths if path in leaves]
         if len(present) == len(row.paths):
-            made.append(Layout(row, [leaves[path] for path in row.paths], sizes))
+            made.append(Layout(row, [leaves[path] for path in row.paths], sizes, numbers or {}))
             seen += present
     unnamed = sorted(set(leaves) - set(seen))
     doubled = sorted({path for path in seen if seen.count(path) > 1})

@@ -14,7 +14,8 @@ class Rotary:
 
     `scaling` names the law that stretches the frequencies ("none", "linear", "ntk", "dynamic",
     "yarn", "llama3", "longrope"); the other fields are its parameters, zero where a law has no use
-    for them. `interleaved` pairs neighbouring features instead of halves. `dim` 0: no rotation.
+    for them. `interleaved` pairs neighbouring features instead of halves. `dim` 0: no rotation;
+    otherwise the tables of one architecture agree on it.
     """
 
     theta: float
@@ -87,6 +88,13 @@ class Arch:
     mlp_bias: bool = True
     down_bias: bool | None = None  # None: like mlp_bias
 
+    # Mixture of experts, in place of the MLP of some layers
+    experts: int = 0
+    experts_per_token: int = 0
+    expert_dim: int = 0
+    expert_layers: tuple[bool, ...] = ()  # which layers have experts; empty: all or none
+    norm_experts: bool = False  # the weights of a token's experts sum to one
+
     shared_layers: bool = False  # one set of weights runs `layers` times
     max_length: int = 512  # tokens the position information reaches
     dtype: str = "float32"  # of activations between operations
@@ -99,7 +107,12 @@ class Arch:
             raise ValueError(
                 f"Arch.heads ({self.heads}) must be a multiple of Arch.kv_heads ({self.kv_heads})"
             )
-        for field in ("windows", "rotary_layers"):
+        if self.experts and not 1 <= self.experts_per_token <= self.experts:
+            raise ValueError(
+                f"Arch.experts_per_token must lie in 1..{self.experts} (Arch.experts), "
+                f"got {self.experts_per_token}"
+            )
+        for field in ("windows", "rotary_layers", "expert_layers"):
             value = getattr(self, field)
             if value and len(value) != self.layers:
                 raise ValueError(
@@ -110,6 +123,25 @@ class Arch:
     def scale(self) -> float:
         """The factor on attention scores."""
         return self.attention_scale or self.head_dim**-0.5
+
+    @property
+    def sparse(self) -> tuple[bool, ...]:
+        """Which layers have experts."""
+        return self.expert_layers or (self.experts > 0,) * self.layers
+
+    @property
+    def period(self) -> int:
+        """The number of layers after which the kinds of layers repeat."""
+        kinds, layers = self.sparse, self.layers
+        return next(p for p in range(1, layers + 1) if kinds[:p] * (layers // p) == kinds)
+
+    def numbers(self) -> dict[str, tuple[int, ...]]:
+        """Which layers the letters J and M count (glossary in `params`)."""
+        layers = range(self.layers)
+        return {
+            "J": tuple(i for i in layers if not self.sparse[i]),
+            "M": tuple(i for i in layers if self.sparse[i]),
+        }
 
     def sizes(self) -> dict[str, int]:
         """Size of each dimension letter (glossary in `params`)."""
@@ -127,7 +159,9 @@ class Arch:
             "Y": self.token_types,
             "Z": self.task_types,
             "U": self.relative_buckets,
-        }
+            "X": self.experts,
+            "W": self.expert_dim or self.mlp_dim,
+        } | {letter: len(layers) for letter, layers in self.numbers().items()}
 
     def replace(self, **changes) -> "Arch":
         """A copy with some switches changed."""

@@ -6,7 +6,8 @@ Dimension letters, the same in axis strings, einsums and comments everywhere:
     V vocabulary         E embedding       D model           L layers
     N query heads        K key/value heads G = N / K         H head features
     F mlp features       P positions       Y token types     U relative-position buckets
-    Z task types         I inputs, O outputs of a dense step of a head            X experts
+    Z task types         I inputs, O outputs of a dense step of a head
+    X experts            W expert features   M layers with experts, J layers with a dense MLP
 """
 
 import math
@@ -71,16 +72,35 @@ def _layer_axes(arch: Arch, norm: dict) -> dict:
         full = arch.qk_norm == "full"
         attention["query_norm"] = {"scale": "N H" if full else "H"}
         attention["key_norm"] = {"scale": "K H" if full else "H"}
-    mlp = {
-        "up": dense("D F", "F", arch.mlp_bias),
-        "down": dense("F D", "D", arch.mlp_bias if arch.down_bias is None else arch.down_bias),
-    }
-    if arch.gated:
-        mlp["gate"] = dense("D F", "F", arch.mlp_bias)
-    tree = {"attention": attention, "mlp": mlp, "attention_norm": norm, "mlp_norm": norm}
+    norms = ["attention_norm", "mlp_norm"]
     if arch.placement == "sandwich":
-        tree |= {"attention_post_norm": norm, "mlp_post_norm": norm}
-    return tree_map(lambda axes: f"L {axes}", tree)
+        norms += ["attention_post_norm", "mlp_post_norm"]
+    tree = {"attention": attention} | {name: norm for name in norms}
+    tree = tree_map(lambda axes: f"L {axes}", tree)
+    if not all(arch.sparse):
+        letter = "J" if arch.experts else "L"
+        tree["mlp"] = tree_map(lambda axes: f"{letter} {axes}", _mlp_axes(arch))
+    if any(arch.sparse):
+        tree["experts"] = tree_map(lambda axes: f"M {axes}", _expert_axes(arch))
+    return tree
+
+
+def _mlp_axes(arch: Arch) -> dict:
+    names = ("up", "gate") if arch.gated else ("up",)
+    tree = {name: {"kernel": "D F"} for name in names} | {"down": {"kernel": "F D"}}
+    if arch.mlp_bias:
+        for name in names:
+            tree[name]["bias"] = "F"
+    if arch.mlp_bias if arch.down_bias is None else arch.down_bias:
+        tree["down"]["bias"] = "D"
+    return tree
+
+
+def _expert_axes(arch: Arch) -> dict:
+    names = ("up", "gate") if arch.gated else ("up",)
+    tree = {name: {"kernel": "X D W"} for name in names} | {"router": {"kernel": "D X"}}
+    # One bias on the sum of a token's experts (nomic-embed-text-v2-moe), none inside.
+    return tree | {"down": {"kernel": "X W D"} | ({"bias": "D"} if arch.mlp_bias else {})}
 
 
 def abstract(arch: Arch) -> dict:

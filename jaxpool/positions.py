@@ -10,34 +10,35 @@ from jaxpool.arch import Arch, Rotary
 
 
 def frequencies(table: Rotary) -> np.ndarray:
-    """Inverse frequencies `[dim / 2]` of a rotary table, after its scaling law.
+    """Inverse frequencies `[dim / 2]` of a rotary table whose law knows no length, in float32.
 
-    Sources: linear (kaiokendev), fixed NTK (kexue.fm/archives/9706, equation 6), YaRN
-    (arXiv 2309.00071), Llama 3.1's card, LongRoPE (arXiv 2402.13753, the long factors).
+    Computed in float32 as torch does: what models were trained with. Sources: linear (kaiokendev),
+    fixed NTK (kexue.fm/archives/9706, equation 6), YaRN (arXiv 2309.00071), Llama 3.1's card.
     """
-    base = 1.0 / table.theta ** (np.arange(0, table.dim, 2, dtype=np.float64) / table.dim)
-    return SCALINGS[table.scaling](table, base)
+    return FIXED[table.scaling](table, _periods(table))
 
 
-def _linear(table: Rotary, base: np.ndarray) -> np.ndarray:
-    return base / table.factor
+def _exponents(table: Rotary) -> np.ndarray:
+    return np.arange(0, table.dim, 2, dtype=np.float32) / np.float32(table.dim)
 
 
-def _ntk(table: Rotary, base: np.ndarray) -> np.ndarray:
-    rates = base * table.factor ** (-np.arange(0, table.dim, 2) / table.dim)
-    return rates / table.factor ** (2 / table.dim)
+def _periods(table: Rotary) -> np.ndarray:
+    return np.float32(table.theta) ** _exponents(table)
 
 
-def _llama3(table: Rotary, base: np.ndarray) -> np.ndarray:
-    wavelength = 2 * math.pi / base
-    smooth = (table.original_length / wavelength - table.low_freq) / (
-        table.high_freq - table.low_freq
-    )
-    smooth = np.clip(smooth, 0.0, 1.0)
+def _ntk(table: Rotary, periods: np.ndarray) -> np.ndarray:
+    slowed = table.factor ** -_exponents(table) / periods
+    return slowed / table.factor ** (2 / table.dim)
+
+
+def _llama3(table: Rotary, periods: np.ndarray) -> np.ndarray:
+    base = 1.0 / periods
+    turns = table.original_length / (2 * math.pi / base)
+    smooth = np.clip((turns - table.low_freq) / (table.high_freq - table.low_freq), 0.0, 1.0)
     return (1 - smooth) * base / table.factor + smooth * base
 
 
-def _yarn(table: Rotary, base: np.ndarray) -> np.ndarray:
+def _yarn(table: Rotary, periods: np.ndarray) -> np.ndarray:
     def feature(rotations: float) -> float:
         turns = table.original_length / (rotations * 2 * math.pi)
         return table.dim * math.log(turns) / (2 * math.log(table.theta))
@@ -46,29 +47,67 @@ def _yarn(table: Rotary, base: np.ndarray) -> np.ndarray:
     if table.truncate:
         low, high = math.floor(low), math.ceil(high)
     low, high = max(low, 0), min(high, table.dim - 1)
-    ramp = (np.arange(table.dim // 2) - low) / max(high - low, 0.001)
+    ramp = (np.arange(table.dim // 2, dtype=np.float32) - low) / max(high - low, 0.001)
     keep = 1 - np.clip(ramp, 0.0, 1.0)
-    return base / table.factor * (1 - keep) + base * keep
+    return 1.0 / (table.factor * periods) * (1 - keep) + 1.0 / periods * keep
 
 
-SCALINGS = {
-    "none": lambda table, base: base,
-    "linear": _linear,
+FIXED = {
+    "none": lambda table, periods: 1.0 / periods,
+    "linear": lambda table, periods: 1.0 / periods / table.factor,
     "ntk": _ntk,
     "llama3": _llama3,
     "yarn": _yarn,
 }
 
 
-def rotary_tables(arch: Arch, positions: jax.Array) -> jax.Array | None:
-    """Cosines and sines `[tables, 2, B, T, dim / 2]` in float32; None without rotary positions."""
+def _dynamic(table: Rotary, lengths: jax.Array) -> jax.Array:
+    """NTK-aware base that grows with the text (bloc97, emozilla), `[B, T, dim / 2]`."""
+    ratio = jnp.maximum(lengths.astype(jnp.float32) / table.original_length, 1.0)
+    growth = (table.factor * ratio - (table.factor - 1)) ** (table.dim / (table.dim - 2))
+    return (table.theta * growth[..., None]) ** -jnp.asarray(_exponents(table))
+
+
+def _longrope(table: Rotary, lengths: jax.Array) -> jax.Array:
+    """Factors for short texts and for long ones (arXiv 2402.13753), `[B, T, dim / 2]`."""
+    short, long = (
+        jnp.asarray(1.0 / (np.asarray(factors, np.float32) * _periods(table)))
+        for factors in (table.short, table.long)
+    )
+    return jnp.where(lengths[..., None] > table.original_length, long, short)
+
+
+BY_LENGTH = {"dynamic": _dynamic, "longrope": _longrope}
+
+
+def segment_lengths(batch) -> jax.Array:
+    """The number of tokens of each token's own segment, int32 `[B, T]`."""
+    b, t = batch.segments.shape
+    row = (t + 1) * jnp.arange(b, dtype=jnp.int32)[:, None]
+    slots = (batch.segments + row).reshape(-1)
+    return jnp.bincount(slots, length=b * (t + 1))[slots].reshape(b, t)
+
+
+def rotary_tables(arch: Arch, batch) -> jax.Array | None:
+    """Cosines and sines `[tables, 2, B, T, dim / 2]` in float32; None without rotary positions.
+
+    A law that depends on the length of the text sees each segment's own.
+    """
     if not arch.rotary:
         return None
-    return jnp.stack([_table(table, positions) for table in arch.rotary])
+    laws = [table.scaling in BY_LENGTH for table in arch.rotary]
+    lengths = segment_lengths(batch) if any(laws) else None
+    width = max(table.dim for table in arch.rotary) // 2
+    return jnp.stack([_table(table, batch.positions, lengths, width) for table in arch.rotary])
 
 
-def _table(table: Rotary, positions: jax.Array) -> jax.Array:
-    rates = jnp.asarray(frequencies(table), jnp.float32)
+def _table(table: Rotary, positions: jax.Array, lengths, width: int) -> jax.Array:
+    if not table.dim:
+        rates = jnp.zeros(width, jnp.float32)
+    elif table.scaling in BY_LENGTH:
+        rates = BY_LENGTH[table.scaling](table, lengths)
+    else:
+        rates = jnp.asarray(frequencies(table), jnp.float32)
     angles = positions[..., None].astype(jnp.float32) * rates
     return jnp.stack([jnp.cos(angles), jnp.sin(angles)]) * table.attention_factor
 

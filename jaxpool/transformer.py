@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxpool import layers, positions
 from jaxpool.arch import Arch
 from jaxpool.attention import attention
+from jaxpool.experts import experts
 from jaxpool.params import unstack
 
 
@@ -20,11 +21,13 @@ def forward(params: dict, batch, arch: Arch, unroll: bool = False) -> jax.Array:
     x = layers.embed(params["embed"], batch, arch)
     block = _block(params, batch, arch)
     xs = (None if arch.shared_layers else params["layers"], *_layer_data(arch))
+    steps = arch.layers // arch.period
+    xs = jax.tree.map(lambda leaf: leaf.reshape(steps, -1, *leaf.shape[1:]), xs)
     if unroll:
-        for layer in unstack(xs, arch.layers):
-            x, _ = block(x, layer)
+        for group in unstack(xs, steps):
+            x, _ = block(x, group)
     else:
-        x, _ = jax.lax.scan(block, x, xs, length=arch.layers)
+        x, _ = jax.lax.scan(block, x, xs, length=steps)
     return layers.arch_norm(params["norm"], x, arch) if arch.final_norm else x
 
 
@@ -37,21 +40,40 @@ def _layer_data(arch: Arch) -> tuple:
 
 
 def _block(params: dict, batch, arch: Arch):
-    """One layer as the body of a scan, closed over what all layers share."""
-    tables = positions.rotary_tables(arch, batch.positions)
+    """The body of the scan, closed over what all layers share: one period of layers, often one."""
+    tables = positions.rotary_tables(arch, batch)
     attend = attention(params, batch, arch)
     shared = unstack(params["layers"], 1)[0] if arch.shared_layers else None
 
-    def block(x, layer):
-        p, window, index, first = layer
-        p = shared or p
+    def layer(x, p, window, index, first):
         table = tables if tables is None else tables[0 if index is None else index]
         mix = lambda y: _attention(p["attention"], y, table, partial(attend, window=window), arch)  # noqa: E731
         x = _residual(p, "attention", x, mix, arch, first)
-        x = _residual(p, "mlp", x, lambda y: layers.mlp(p["mlp"], y, arch), arch, None)
+        return _residual(p, "mlp", x, lambda y: _mlp(p, y, arch), arch, None)
+
+    def block(x, group):
+        p, *data = group
+        for i, facts in enumerate(unstack(data, arch.period)):
+            x = layer(x, shared or _member(p, i, arch), *facts)
         return x, None
 
     return block
+
+
+def _member(group: dict, i: int, arch: Arch) -> dict:
+    """The parameters of layer `i` of a period: its MLP or its experts lie among their own kind."""
+    sparse = arch.sparse[: arch.period]
+    kind, other = ("experts", "mlp") if sparse[i] else ("mlp", "experts")
+    rank = sparse[:i].count(sparse[i])
+    return {
+        name: jax.tree.map(lambda leaf, at=rank if name == kind else i: leaf[at], part)
+        for name, part in group.items()
+        if name != other
+    }
+
+
+def _mlp(p: dict, x, arch: Arch) -> jax.Array:
+    return experts(p["experts"], x, arch) if "experts" in p else layers.mlp(p["mlp"], x, arch)
 
 
 def _residual(p: dict, name: str, x, branch, arch: Arch, skip) -> jax.Array:

@@ -1,0 +1,141 @@
+"""What decoder families share: switches read from a configuration, name tables, heads."""
+
+from collections.abc import Mapping
+
+from converters.family import Head, activation, dense, norm
+from converters.rotary import features, reach, rotary
+from jaxpool.arch import Arch
+from jaxpool.heads import Dense, Pool
+
+LAST = Pool(("lasttoken",))
+IGNORED = (r"rotary_emb\.inv_freq$", r"^lm_head\.", r"^output\.weight$")
+
+
+def arch(config, **switches) -> Arch:
+    """Llama's switches (pre-norm, RMS, gated, rotary, causal), changed as a family asks."""
+    bias = bool(getattr(config, "attention_bias", False))
+    kinds = dict(
+        vocab=config.vocab_size,
+        layers=config.num_hidden_layers,
+        dim=config.hidden_size,
+        heads=config.num_attention_heads,
+        kv_heads=config.num_key_value_heads or config.num_attention_heads,
+        head_dim=features(config),
+        mlp_dim=config.intermediate_size,
+        norm="rms",
+        norm_eps=config.rms_norm_eps,
+        placement="pre",
+        final_norm=True,
+        causal=causal(config),
+        windows=windows(config),
+        qkv_bias=bias,
+        out_bias=bias,
+        gated=True,
+        activation=activation(getattr(config, "hidden_act", None) or config.hidden_activation),
+        mlp_bias=bool(getattr(config, "mlp_bias", False)),
+        max_length=reach(config),
+    )
+    if "rotary" not in switches:
+        kinds["rotary"] = (rotary(config),)
+    return Arch(**(kinds | switches))
+
+
+def causal(config) -> bool:
+    """Whether tokens see their past alone: some checkpoints say no, others by their name."""
+    if any("Bidirectional" in name for name in config.architectures or ()):
+        return False
+    if getattr(config, "use_bidirectional_attention", False):
+        return False
+    return getattr(config, "is_causal", True) is not False
+
+
+def windows(config) -> tuple[int, ...]:
+    """The reach of every layer's window; empty where all are unlimited.
+
+    transformers' windows count the token itself, but for a decoder made bidirectional by
+    `is_causal: false`, where they count the tokens on each side.
+    """
+    window = getattr(config, "sliding_window", None)
+    if not window:
+        return ()
+    both = getattr(config, "is_causal", True) is False
+    kinds = getattr(config, "layer_types", None) or ["sliding_attention"] * config.num_hidden_layers
+    sides = tuple(
+        (window if both else window - 1) if kind == "sliding_attention" else 0 for kind in kinds
+    )
+    return sides if any(sides) else ()
+
+
+ATTENTION = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "out": "o_proj"}
+MLP = {"gate": "gate_proj", "up": "up_proj", "down": "down_proj"}
+NORMS = {"attention_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm"}
+
+
+def attention_names(layer: str, qk_norm: str = "H") -> str:
+    """Separate projections; `qk_norm` are the axes of the norms' scales, with N for heads."""
+    axes = {"query": "(N H) D", "key": "(K H) D", "value": "(K H) D", "out": "D (N H)"}
+    lines = [
+        dense(f"layers.attention.{ours}", f"{layer}.{name}", axes[ours])
+        for ours, name in ATTENTION.items()
+    ]
+    for ours, name, heads in (("query", "q_norm", "N"), ("key", "k_norm", "K")):
+        scale = f"layers.attention.{ours}_norm.scale {layer}.{name}.weight"
+        lines.append(f"{scale} {qk_norm.replace('N', heads)}\n")
+    return "".join(lines)
+
+
+def mlp_names(layer: str, names: Mapping[str, str] = MLP) -> str:
+    """Separate projections of a gated MLP."""
+    return "".join(
+        dense(f"layers.mlp.{ours}", f"{layer}.{name}", "D F" if ours == "down" else "F D")
+        for ours, name in names.items()
+    )
+
+
+def decoder_names(
+    attention: str = attention_names("layers.{L}.self_attn"),
+    mlp: str = mlp_names("layers.{L}.mlp"),
+    norms: Mapping[str, str] = NORMS,
+    embedding: str = "embed_tokens",
+    last_norm: str = "norm",
+    layer: str = "layers.{L}",
+) -> str:
+    """The table of a decoder without learned positions, of its parts."""
+    ends = f"embed.token.embedding {embedding}.weight V E\n" + norm("norm", last_norm)
+    inner = "".join(norm(f"layers.{ours}", f"{layer}.{name}") for ours, name in norms.items())
+    return ends + attention + mlp + inner
+
+
+def score(pool: Pool = LAST) -> Head:
+    """Logits of the last token by a linear layer, with a bias where the file has one."""
+    return Head(
+        "classify",
+        lambda config, arch: (pool, Dense("score", arch.dim, config.num_labels)),
+        dense("heads.score", "score"),
+        optional_bias=True,
+    )
+
+
+def token_score(name: str = "score") -> Head:
+    """Logits of every token by a linear layer."""
+    return Head(
+        "token_classify",
+        lambda config, arch: (Dense("score", arch.dim, config.num_labels),),
+        dense("heads.score", name),
+        optional_bias=True,
+    )
+
+
+def reward(outputs: int) -> Head:
+    """Linear, ReLU, linear on every token (Qwen2.5-Math-RM: a value; -PRM: two labels)."""
+    return Head(
+        "reward",
+        lambda config, arch: (
+            Dense("score", arch.dim, arch.dim, activation="relu"),
+            Dense("value", arch.dim, outputs),
+        ),
+        dense("heads.score", "score.0") + dense("heads.value", "score.2"),
+    )
+
+
+HEADS = {"SequenceClassification": score(), "TokenClassification": token_score()}
