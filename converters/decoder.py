@@ -126,16 +126,20 @@ def token_score(name: str = "score") -> Head:
     )
 
 
-def reward(outputs: int) -> Head:
-    """Linear, ReLU, linear on every token (Qwen2.5-Math-RM: a value; -PRM: two labels)."""
+def reward(outputs: int, **defaults) -> Head:
+    """Linear, ReLU, linear on every token; `defaults` are fields of `PoolerConfig`."""
     return Head(
-        "reward",
+        "token_classify",
         lambda config, arch: (
             Dense("score", arch.dim, arch.dim, activation="relu"),
             Dense("value", arch.dim, outputs),
         ),
         dense("heads.score", "score.0") + dense("heads.value", "score.2"),
+        defaults,
     )
 
 
 HEADS = {"SequenceClassification": score(), "TokenClassification": token_score()}
+# Qwen2.5-Math-RM: a value a token; -PRM: two labels, read after each step (<extra_0>).
+REWARD = reward(1, use_activation=False)
+PROCESS_REWARD = reward(2, tok_pooling_type="STEP", step_tag_id=151651)

@@ -3,10 +3,11 @@
 from converters.decoder import (
     HEADS,
     IGNORED,
+    PROCESS_REWARD,
+    REWARD,
     arch,
     attention_names,
     decoder_names,
-    reward,
 )
 from converters.family import Family
 from converters.rotary import rotary
@@ -15,10 +16,10 @@ from jaxpool.arch import Arch, Rotary
 NAMES = decoder_names()
 
 
-def family(switches, names: str = NAMES, **changes) -> Family:
+def family(name: str, switches, names: str = NAMES, **changes) -> Family:
     """A family whose files are Llama's but for what is given."""
     facts = dict(prefix="model.", heads=HEADS, ignored=IGNORED, pool="lasttoken")
-    return Family(switches, names, **(facts | changes))
+    return Family(name, switches, names, **(facts | changes))
 
 
 def qwen2_arch(config) -> Arch:
@@ -71,11 +72,15 @@ OLMO2_NAMES = decoder_names(
     norms={"attention_norm": "post_attention_layernorm", "mlp_norm": "post_feedforward_layernorm"},
 )
 
-LLAMA = family(arch)
+LLAMA = family("Llama", arch, examples=("Skywork/Skywork-Reward-V2-Llama-3.2-1B",))
+MISTRAL = family("Mistral", arch, examples=("intfloat/e5-mistral-7b-instruct",))
 QWEN2 = family(
-    qwen2_arch, heads=HEADS | {"RewardModel": reward(1), "ProcessRewardModel": reward(2)}
+    "Qwen2",
+    qwen2_arch,
+    heads=HEADS | {"RewardModel": REWARD, "ProcessRewardModel": PROCESS_REWARD},
+    examples=("Alibaba-NLP/gte-Qwen2-1.5B-instruct", "Qwen/Qwen2.5-Math-PRM-7B"),
 )
-QWEN3 = family(qwen3_arch)
-QWEN3_MOE = family(qwen3_moe_arch, NAMES + EXPERT_NAMES)
-OLMO2 = family(olmo2_arch, OLMO2_NAMES)
-SMOLLM3 = family(smollm3_arch)
+QWEN3 = family("Qwen3", qwen3_arch, examples=("Qwen/Qwen3-Embedding-0.6B",))
+QWEN3_MOE = family("Qwen3Moe", qwen3_moe_arch, NAMES + EXPERT_NAMES)
+OLMO2 = family("Olmo2", olmo2_arch, OLMO2_NAMES)
+SMOLLM3 = family("SmolLM3", smollm3_arch)

@@ -9,7 +9,7 @@ from converters.electra import ELECTRA
 from converters.family import Family
 from converters.gte import GTE, NEW
 from converters.jina_v3 import JINA_V3
-from converters.llama import LLAMA, OLMO2, QWEN2, QWEN3, QWEN3_MOE, SMOLLM3
+from converters.llama import LLAMA, MISTRAL, OLMO2, QWEN2, QWEN3, QWEN3_MOE, SMOLLM3
 from converters.modernbert import MODERNBERT
 from converters.mpnet import MPNET
 from converters.nomic import NOMIC
@@ -26,7 +26,7 @@ FAMILIES: dict[str, Family] = {
     "gte": GTE,
     "jina_embeddings_v3": JINA_V3,
     "llama": LLAMA,
-    "mistral": LLAMA,
+    "mistral": MISTRAL,
     "modernbert": MODERNBERT,
     "mpnet": MPNET,
     "new": NEW,
