@@ -1,6 +1,8 @@
 """Jina's XLM-RoBERTa: rotary (embeddings v3, colbert v2) or learned positions (reranker v2)."""
 
-from converters import bert
+from dataclasses import replace
+
+from converters import bert, roberta
 from converters.family import Family, dense, fused_attention, norm
 from converters.heads import roberta_heads, unused_pooler
 from converters.nomic import EMBEDDINGS
@@ -29,4 +31,25 @@ JINA_V3 = Family(
     ignored=(*bert.BUFFERS, r"^lm_head\.", r"^roberta\.pooler\."),
     pool="mean",
     examples=("jinaai/jina-embeddings-v3-hf",),
+)
+
+
+def flash_arch(config) -> Arch:
+    """Published under XLM-RoBERTa's model_type: rotary, or RoBERTa's learned positions."""
+    if config.position_embedding_type == "rotary":
+        return arch(config)
+    return roberta.arch(config)
+
+
+JINA_FLASH = replace(
+    JINA_V3,
+    name="XLMRoberta",
+    arch=flash_arch,
+    config="jina_embeddings_v3",
+    aliases={"rotary_emb_base": "rope_theta"},
+    examples=(
+        "jinaai/jina-embeddings-v3",
+        "jinaai/jina-colbert-v2",
+        "jinaai/jina-reranker-v2-base-multilingual",
+    ),
 )

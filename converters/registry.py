@@ -8,7 +8,8 @@ from converters.distilbert import DISTILBERT
 from converters.electra import ELECTRA
 from converters.family import Family
 from converters.gte import GTE, NEW
-from converters.jina_v3 import JINA_V3
+from converters.jina_bert import JINA_BERT, JINA_BERT_QK
+from converters.jina_v3 import JINA_FLASH, JINA_V3
 from converters.llama import LLAMA, MISTRAL, OLMO2, QWEN2, QWEN3, QWEN3_MOE, SMOLLM3
 from converters.modernbert import MODERNBERT
 from converters.mpnet import MPNET
@@ -41,8 +42,29 @@ FAMILIES: dict[str, Family] = {
 }
 
 
+# Published under another family's `model_type`: told apart by the code that config.json points
+# to (a repository, or a configuration class), none of which ever runs.
+REMOTE: dict[str, Family] = {
+    "jinaai/jina-bert-v2-qk-post-norm": JINA_BERT_QK,
+    "JinaBertConfig": JINA_BERT,
+    "XLMRobertaFlashConfig": JINA_FLASH,
+}
+# Architectures whose names do not end in the name of their head.
+HEADS: dict[str, str] = {
+    "BertSpladeSparseEmbeddingModel": "MaskedLM",
+    "BgeM3EmbeddingModel": "BgeM3",
+    "ColBERTJinaRobertaModel": "ColBERT",
+    "ColBERTModernBertModel": "ColBERT",
+    "HF_ColBERT": "ColBERT",
+}
+
+
 def find(config: Mapping) -> Family:
     """The family of a config.json; the error lists the supported model types."""
+    repository, _, code = (config.get("auto_map") or {}).get("AutoConfig", "").rpartition("--")
+    for name in (repository, config.get("_name_or_path"), code.rpartition(".")[2]):
+        if name in REMOTE:
+            return REMOTE[name]
     model_type = config.get("model_type")
     if model_type not in FAMILIES:
         raise ValueError(

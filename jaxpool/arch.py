@@ -5,7 +5,7 @@ from typing import Literal
 
 Norm = Literal["layer", "rms"]
 Placement = Literal["pre", "post", "sandwich", "branch"]
-QKNorm = Literal["none", "head", "full"]
+QKNorm = Literal["none", "head", "full", "layer"]
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,7 @@ class Arch:
     norm_bias: bool = True
     norm_offset: float = 0.0  # the stored scale is the true one less this
     placement: Placement = "post"
+    inner_attention_norm: bool = False  # attention is norm(x + attention(x)) before its placement
     first_attention_norm: bool = True
     final_norm: bool = False
 

@@ -69,12 +69,15 @@ def _layer_axes(arch: Arch, norm: dict) -> dict:
         "out": dense("N H D", "D", arch.out_bias),
     }
     if arch.qk_norm != "none":
-        full = arch.qk_norm == "full"
-        attention["query_norm"] = {"scale": "N H" if full else "H"}
-        attention["key_norm"] = {"scale": "K H" if full else "H"}
+        names = ("scale", "bias") if arch.qk_norm == "layer" else ("scale",)
+        for norm_name, heads in (("query_norm", "N "), ("key_norm", "K ")):
+            features = "H" if arch.qk_norm == "head" else f"{heads}H"
+            attention[norm_name] = dict.fromkeys(names, features)
     norms = ["attention_norm", "mlp_norm"]
     if arch.placement == "sandwich":
         norms += ["attention_post_norm", "mlp_post_norm"]
+    if arch.inner_attention_norm:
+        norms.append("attention_inner_norm")
     tree = {"attention": attention} | {name: norm for name in norms}
     tree = tree_map(lambda axes: f"L {axes}", tree)
     if not all(arch.sparse):
