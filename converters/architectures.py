@@ -1,5 +1,6 @@
 """Which head a checkpoint's architecture name and the `runner` and `convert` options ask for."""
 
+from converters import registry
 from converters.family import Family, Head
 
 SUFFIXES = (  # the first that fits an architecture's name: its runner, what it converts to
@@ -35,6 +36,8 @@ def architecture(config) -> str:
 def ending(config) -> str:
     """What an architecture's name ends in: "Model", "SequenceClassification", "MaskedLM", ..."""
     name = architecture(config)
+    if name in registry.HEADS:
+        return registry.HEADS[name]
     return name.rpartition("For")[2] if "For" in name else "Model"
 
 

@@ -101,15 +101,10 @@ def open_checkpoint(
     arch = family.arch(config)
     pools = bool(pipeline and pipeline.pools)
     check_options(runner, convert, architecture(config), pools)
-    head, uses_head = choose_head(family, config, convert, pools)
     source = open_tensors(folder, base, _canonical(family))
-    tied = getattr(config, "tie_word_embeddings", True)
-    table = _table(family, head, source, tied)
-    steps = head.steps(config, arch) if head else ()
-    if head and head.optional_bias:
-        steps = _without_absent_biases(steps, table, source)
-    if head and not uses_head and not _has(table[len(rows.parse(family.names)) :], source):
-        steps = ()
+    chosen = choose_head(family, config, convert, pools)
+    head, uses_head, head_table, steps = _head(family, config, arch, chosen, source)
+    table = _base_table(family, source) + head_table
     leaves = params.abstract(arch) | {"heads": heads.abstract([steps])}
     flat = params.flatten(leaves)
     parts = [
@@ -149,24 +144,55 @@ def _canonical(family: Family) -> Callable[[str], str]:
     return rename
 
 
-def _table(family: Family, head: Head | None, source: Tensors, tied: bool) -> list[rows.Row]:
-    """The name table as the file has it: with the family's prefix or without, tied or not."""
+def _head(family, config, arch: Arch, chosen: tuple[Head | None, bool], source) -> tuple:
+    """The head as this file has it: itself, whether the tasks come from it, its table and steps."""
+    head, uses_head = chosen
+    table = _head_table(family, head, source, config)
+    if head and head.task == "sparse" and not _has(table, source):
+        # Many embedding models keep the name of the masked language model they were trained from.
+        head, uses_head = family.heads.get("Model"), False
+        table = _head_table(family, head, source, config)
+    if head is None or not (uses_head or _has(table, source)):
+        return head, uses_head, table, ()
+    _read_sizes(head, source, config)
+    steps = head.steps(config, arch)
+    if head.optional_bias:
+        steps = _without_absent_biases(steps, table, source)
+    return head, uses_head, table, steps
+
+
+def _prefix(family: Family, source: Tensors) -> str:
+    """What precedes the base model's names in this file: the family's prefix, or nothing."""
     prefix = family.prefix
-    prefixed = bool(prefix) and any(name.startswith(prefix) for name in source.keys())
-    add = prefix if prefixed else ""
-    base = [row._replace(name=add + row.name) for row in rows.parse(family.names)]
-    if head is None:
-        return base
-    table = rows.parse(head.names)
-    if not head.task:
-        return base + [row._replace(name=add + row.name) for row in table]
-    cut = "" if prefixed else prefix
-    table = [row.rename(lambda name: name.removeprefix(cut)) for row in table]
-    return base + ([row.tie(source.keys()) for row in table] if tied else table)
+    return prefix if prefix and any(name.startswith(prefix) for name in source.keys()) else ""
+
+
+def _base_table(family: Family, source: Tensors) -> list[rows.Row]:
+    add = _prefix(family, source)
+    return [row._replace(name=add + row.name) for row in rows.parse(family.names)]
+
+
+def _head_table(family: Family, head: Head | None, source: Tensors, config) -> list[rows.Row]:
+    """A head's table as the file has it: with the family's prefix or without, tied or not."""
+    add = _prefix(family, source)
+    table = rows.parse(head.names) if head else []
+    if head and not head.task:
+        return [row._replace(name=add + row.name) for row in table]
+    if not add:
+        table = [row.rename(lambda name: name.removeprefix(family.prefix)) for row in table]
+    tied = getattr(config, "tie_word_embeddings", True)
+    return [row.tie(source.keys()) for row in table] if tied else table
 
 
 def _has(table: list[rows.Row], source: Tensors) -> bool:
-    return any(row.name in source.keys() for row in table)
+    return any(row.exported and row.name in source.keys() for row in table)
+
+
+def _read_sizes(head: Head, source: Tensors, config) -> None:
+    """Set the configuration's missing sizes of a head from its tensors."""
+    for field, name in head.sizes.items():
+        if getattr(config, field, None) is None and name in source.keys():
+            setattr(config, field, source.shape(name)[0])
 
 
 def read_config(folder: Path, overrides: Mapping | Callable | None = None) -> tuple[Family, Any]:

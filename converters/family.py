@@ -15,7 +15,8 @@ class Head(NamedTuple):
     steps: (config, arch) -> chain of `jaxpool.heads` steps, without the final activation;
     names: the table of its tensors, `steps` names under `heads.`;
     defaults: `PoolerConfig` fields that this class sets where nobody else does;
-    optional_bias: files may lack the biases of the steps, which then have none.
+    optional_bias: files may lack the biases of the steps, which then have none;
+    sizes: fields that config.json may omit -> the tensor whose first axis has that size.
     """
 
     task: str
@@ -23,6 +24,7 @@ class Head(NamedTuple):
     names: str
     defaults: Mapping[str, Any] = MappingProxyType({})
     optional_bias: bool = False
+    sizes: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,16 @@ def masked_lm(
     return Head("sparse", steps, names)
 
 
+def colbert(name: str = "linear") -> Head:
+    """Late interaction: a linear layer without bias on every token."""
+    return Head(
+        "token_embed",
+        lambda config, arch: (Dense("colbert", arch.dim, config.colbert_dim, bias=False),),
+        f"heads.colbert.kernel {name}.weight O I\n",
+        sizes={"colbert_dim": f"{name}.weight"},
+    )
+
+
 def bert_heads(prefix: str, normed: str = "LayerNorm") -> dict[str, Head]:
     """BERT's heads: pooler and classifier, and the transform of `cls.predictions`."""
     lm = "cls.predictions"
@@ -66,6 +76,7 @@ def bert_heads(prefix: str, normed: str = "LayerNorm") -> dict[str, Head]:
             f"{prefix}embeddings.word_embeddings",
             bias=lm,
         ),
+        "ColBERT": colbert(),
     }
 
 
@@ -82,6 +93,7 @@ def roberta_heads(prefix: str) -> dict[str, Head]:
             bias="lm_head",
             act="gelu",
         ),
+        "ColBERT": colbert(),
     }
 
 

@@ -29,7 +29,7 @@ def arch(config) -> Arch:
 
 def qk_arch(config) -> Arch:
     """Queries and keys normalized, and attention with a residual and a norm of its own."""
-    return arch(config).replace(qk_norm="full", qk_norm_kind="layer", inner_attention_norm=True)
+    return arch(config).replace(qk_norm="layer", inner_attention_norm=True)
 
 
 LAYER = "encoder.layer.{L}"

@@ -1,6 +1,7 @@
 """ModernBERT: pre-norm, rotary, gated MLP, local attention in all but every third layer."""
 
 from converters.family import Family, Head, activation, dense, fused_attention, norm
+from converters.heads import colbert
 from converters.rotary import rotary
 from jaxpool.arch import Arch
 from jaxpool.heads import Dense, Norm, Pool
@@ -84,6 +85,7 @@ MODERNBERT = Family(
     heads={
         "SequenceClassification": Head("classify", _classify, CLASSIFIER),
         "TokenClassification": Head("token_classify", _token_classify, CLASSIFIER),
+        "ColBERT": colbert(),
         "MaskedLM": Head("sparse", _masked_lm, TRANSFORM + DECODER),
     },
     ignored=(r"^head\.", r"^decoder\."),

@@ -26,6 +26,7 @@ ACTIVATIONS = {
     "tanh": jnp.tanh,
     "sigmoid": jax.nn.sigmoid,
     "identity": lambda x: x,
+    "log1p_relu": lambda x: jnp.log1p(jax.nn.relu(x)),
 }
 
 

@@ -102,6 +102,12 @@ def _token_embedding(checkpoint, config: PoolerConfig) -> dict[str, Task]:
     return {"token_embed": Task("token_embed", steps, config.use_activation)}
 
 
+def _sparse(checkpoint, config: PoolerConfig) -> dict[str, Task]:
+    """SPLADE (arXiv 2107.05720): the greatest logit of each word, log(1 + relu) of it."""
+    steps = (*checkpoint.head_steps, Pool(("max",)), Activate("log1p_relu"))
+    return _embedding(checkpoint, config) | {"sparse": Task("sparse", steps)}
+
+
 def _logits(checkpoint, config: PoolerConfig) -> tuple:
     steps = _pooled(checkpoint.head_steps, config)
     if config.logit_mean is not None or config.logit_sigma is not None:
@@ -123,6 +129,7 @@ def _token_classification(checkpoint, config: PoolerConfig) -> dict[str, Task]:
 TASKS = {
     "embed": _embedding,
     "token_embed": _token_embedding,
+    "sparse": _sparse,
     "classify": _classification,
     "token_classify": _token_classification,
 }

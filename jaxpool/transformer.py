@@ -84,7 +84,10 @@ def _residual(p: dict, name: str, x, branch, arch: Arch, skip) -> jax.Array:
     before = lambda y: layers.arch_norm(p[f"{name}_norm"], y, arch)  # noqa: E731
     match arch.placement:
         case "post":
-            return before(x + branch(x))
+            y = branch(x)
+            if f"{name}_inner_norm" in p:
+                y = layers.arch_norm(p[f"{name}_inner_norm"], x + y, arch)
+            return before(x + y)
         case "pre":
             y = before(x)
             return x + branch(y if skip is None else jnp.where(skip, x, y))
@@ -107,9 +110,10 @@ def _attention(p: dict, x, table, attend, arch: Arch) -> jax.Array:
 
 
 def _qk_norm(p: dict, x, arch: Arch) -> jax.Array:
-    """RMSNorm of each head, or of all heads together, with the arch's epsilon and offset."""
+    """RMSNorm of each head, RMSNorm or LayerNorm of all together; the arch's epsilon and offset."""
     if arch.qk_norm == "head":
         return layers.norm(p, x, "rms", arch.norm_eps, arch.norm_offset)
-    flat = {"scale": p["scale"].reshape(-1)}
-    y = layers.norm(flat, x.reshape(*x.shape[:2], -1), "rms", arch.norm_eps, arch.norm_offset)
+    kind = "layer" if arch.qk_norm == "layer" else "rms"
+    flat = {name: leaf.reshape(-1) for name, leaf in p.items()}
+    y = layers.norm(flat, x.reshape(*x.shape[:2], -1), kind, arch.norm_eps, arch.norm_offset)
     return y.reshape(x.shape)
