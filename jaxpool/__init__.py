@@ -8,6 +8,7 @@ os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
 from jaxpool.arch import Arch
 from jaxpool.batch import Batch, pad
 from jaxpool.llm import LLM
+from jaxpool.similarity import maxsim, maxsim_pairwise
 from jaxpool.model import Model, load
 from jaxpool.outputs import (
     ClassificationOutput,
@@ -44,5 +45,7 @@ __all__ = [
     "TokensPrompt",
     "forward",
     "load",
+    "maxsim",
+    "maxsim_pairwise",
     "pad",
 ]
