@@ -8,7 +8,6 @@ os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
 from jaxpool.arch import Arch
 from jaxpool.batch import Batch, pad
 from jaxpool.llm import LLM
-from jaxpool.similarity import maxsim, maxsim_pairwise
 from jaxpool.model import Model, load
 from jaxpool.outputs import (
     ClassificationOutput,
@@ -22,6 +21,7 @@ from jaxpool.outputs import (
 )
 from jaxpool.prompts import PromptType, TextPrompt, TokensPrompt
 from jaxpool.requests import LateChunkingParams, PoolerConfig, PoolingParams
+from jaxpool.similarity import maxsim, maxsim_pairwise
 from jaxpool.transformer import forward
 
 __all__ = [

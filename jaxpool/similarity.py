@@ -1,11 +1,12 @@
-"""MaxSim, the score of late interaction (ColBERT, arXiv 2004.12832), as one program a shape.
+"""Similarities of embeddings: cosine, and MaxSim of token vectors as one program a shape.
 
-For each query token the greatest dot product with any token of the document, summed over the
-query's tokens. Pure, jit-able and differentiable on arrays; ragged lists are padded first.
+MaxSim (ColBERT, arXiv 2004.12832) is, for each query token, the greatest dot product with any
+token of the document, summed over the query's tokens. On arrays it is pure, jit-able and
+differentiable; ragged lists are padded first, to powers of two so that few shapes compile.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,24 @@ AT_ONCE = 1 << 24  # similarities (query tokens x document tokens) held at once
 Vectors = Any  # `[N, T, D]`, one `[T, D]`, or a sequence of `[T_i, D]`
 
 
+def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The cosine of each row of `a` with the same row of `b`: `[N, D]` twice -> float32 `[N]`."""
+    a, b = (np.asarray(x, np.float32) for x in (a, b))
+    norms = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
+    return np.sum(a * b, axis=-1) / np.maximum(norms, 1e-8)
+
+
+class _Side(NamedTuple):
+    """Token vectors `[N, T, D]`, the mask `[N, T]` of those that count, and the rows that do."""
+
+    vectors: jax.Array
+    mask: jax.Array
+    count: int
+
+    def __getitem__(self, rows):
+        return self.vectors[rows], self.mask[rows]
+
+
 def maxsim(
     queries: Vectors, documents: Vectors, query_mask: Any = None, document_mask: Any = None
 ) -> jax.Array:
@@ -25,63 +44,60 @@ def maxsim(
     Each side is `[N, T, D]` with a bool mask `[N, T]` of the tokens that count (all, if not
     given), a single `[T, D]`, or a sequence of `[T_i, D]`.
     """
-    (q, q_mask), (d, d_mask) = _stack(queries, query_mask), _stack(documents, document_mask)
-    step = max(1, AT_ONCE // max(1, q.shape[0] * q.shape[1] * d.shape[1]))
-    parts = [
-        _every(q, d[i : i + step], q_mask, d_mask[i : i + step]) for i in range(0, len(d), step)
-    ]
-    return jnp.concatenate(parts, axis=1)
+    q, d = _side(queries, query_mask), _side(documents, document_mask)
+    step = max(1, AT_ONCE // max(1, q.mask.size * d.mask.shape[1]))
+    parts = [_every(q[:], d[i : i + step]) for i in range(0, len(d.mask), step)]
+    return jnp.concatenate(parts, axis=1)[: q.count, : d.count]
 
 
 def maxsim_pairwise(
     queries: Vectors, documents: Vectors, query_mask: Any = None, document_mask: Any = None
 ) -> jax.Array:
     """The score of query i with document i: float32 `[N]`; arguments as those of `maxsim`."""
-    (q, q_mask), (d, d_mask) = _stack(queries, query_mask), _stack(documents, document_mask)
-    if len(q) != len(d):
-        raise ValueError(f"maxsim_pairwise: {len(q)} queries but {len(d)} documents")
-    step = max(1, AT_ONCE // max(1, q.shape[1] * d.shape[1]))
-    slices = [slice(i, i + step) for i in range(0, len(d), step)]
-    return jnp.concatenate([_pairs(q[s], d[s], q_mask[s], d_mask[s]) for s in slices])
+    q, d = _side(queries, query_mask), _side(documents, document_mask)
+    if q.count != d.count:
+        raise ValueError(f"maxsim_pairwise: {q.count} queries but {d.count} documents")
+    step = max(1, AT_ONCE // max(1, q.mask.shape[1] * d.mask.shape[1]))
+    rows = min(len(q.mask), len(d.mask))  # a list is padded to more rows than an array of as many
+    slices = [slice(i, min(i + step, rows)) for i in range(0, rows, step)]
+    return jnp.concatenate([_pairs(q[s], d[s]) for s in slices])[: d.count]
 
 
-def _score(q, d, q_mask, d_mask):
+def _score(query, document):
+    (q, q_mask), (d, d_mask) = query, document
     similar = jnp.einsum(
         "td,sd->ts", q, d, precision=jax.lax.Precision.HIGHEST, preferred_element_type=jnp.float32
     )
     best = jnp.max(similar, axis=1, where=d_mask[None, :], initial=jnp.finfo(jnp.float32).min)
-    score = jnp.sum(best, where=q_mask)
-    return jnp.where(jnp.any(d_mask), score, EMPTY)
+    return jnp.where(jnp.any(d_mask), jnp.sum(best, where=q_mask), EMPTY)
 
 
 _pairs = jax.jit(jax.vmap(_score))
-_every = jax.jit(
-    jax.vmap(jax.vmap(_score, in_axes=(None, 0, None, 0)), in_axes=(0, None, 0, None))
-)
+_every = jax.jit(jax.vmap(jax.vmap(_score, in_axes=(None, 0)), in_axes=(0, None)))
 
 
-def _stack(vectors: Vectors, mask: Any) -> tuple[jax.Array, jax.Array]:
-    """`[N, T, D]` and its mask `[N, T]`; ragged sides are padded to a power of two of tokens."""
+def _side(vectors: Vectors, mask: Any) -> _Side:
     if isinstance(vectors, Sequence):
         if mask is not None:
             raise ValueError("a mask goes with an array [N, T, D], not with a list of [T_i, D]")
-        return _pad([np.asarray(v) for v in vectors])
+        return _padded([np.asarray(v) for v in vectors])
     vectors = jnp.asarray(vectors)
     if vectors.ndim == 2:
         vectors, mask = vectors[None], None if mask is None else jnp.asarray(mask)[None]
     if vectors.ndim != 3:
         raise ValueError(f"token vectors must be [N, T, D] or [T, D], got {vectors.shape}")
     mask = jnp.ones(vectors.shape[:2], bool) if mask is None else jnp.asarray(mask, bool)
-    return vectors, mask
+    return _Side(vectors, mask, len(vectors))
 
 
-def _pad(vectors: list[np.ndarray]) -> tuple[jax.Array, jax.Array]:
+def _padded(vectors: list[np.ndarray]) -> _Side:
     if not vectors:
         raise ValueError("maxsim needs at least one query and one document")
-    longest = max(1, *(len(v) for v in vectors))
-    length = 1 << (longest - 1).bit_length()
-    out = np.zeros((len(vectors), length, vectors[0].shape[-1]), vectors[0].dtype)
-    for row, v in zip(out, vectors, strict=True):
-        row[: len(v)] = v
-    lengths = np.array([len(v) for v in vectors])
-    return jnp.asarray(out), jnp.asarray(np.arange(length) < lengths[:, None])
+    rows, tokens = (
+        1 << (max(1, n) - 1).bit_length() for n in (len(vectors), max(map(len, vectors)))
+    )
+    out = np.zeros((rows, tokens, vectors[0].shape[-1]), vectors[0].dtype)
+    mask = np.zeros((rows, tokens), bool)
+    for row, v in enumerate(vectors):
+        out[row, : len(v)], mask[row, : len(v)] = v, True
+    return _Side(jnp.asarray(out), jnp.asarray(mask), len(vectors))

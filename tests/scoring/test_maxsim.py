@@ -34,6 +34,9 @@ def test_pairs():
     ours = jaxpool.maxsim_pairwise(QUERIES, DOCUMENTS[:3])
     theirs = similarity.maxsim_pairwise(_torch(QUERIES), _torch(DOCUMENTS[:3]))
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    same = np.stack([QUERIES[0]] * 3)
+    mixed = jaxpool.maxsim_pairwise(same, DOCUMENTS[:3])
+    np.testing.assert_allclose(mixed, jaxpool.maxsim(QUERIES[0], DOCUMENTS[:3])[0], atol=1e-5)
 
 
 def test_masks_and_chunks(monkeypatch):

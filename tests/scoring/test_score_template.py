@@ -20,8 +20,8 @@ PROMPTS = {
     ),
     "mxbai_rerank_v2": (
         "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant."
-        "<|im_end|>\n<|im_start|>user\nquery: Q\ndocument: D\nYou are a search relevance expert who "
-        "evaluates how well documents match search queries. For each query-document pair, "
+        "<|im_end|>\n<|im_start|>user\nquery: Q\ndocument: D\nYou are a search relevance expert "
+        "who evaluates how well documents match search queries. For each query-document pair, "
         "carefully analyze the semantic relationship between them, then provide your binary "
         "relevance judgment (0 for not relevant, 1 for relevant).\nRelevance:<|im_end|>\n"
         "<|im_start|>assistant"
