@@ -16,8 +16,11 @@ from jaxpool.outputs import (
     EmbeddingRequestOutput,
     PoolingOutput,
     PoolingRequestOutput,
+    ScoringOutput,
+    ScoringRequestOutput,
 )
 from jaxpool.requests import PoolerConfig, PoolingParams
+from jaxpool.scoring import prepare_scores
 from jaxpool.task import REQUIRED, Task
 
 log = logging.getLogger("jaxpool")
@@ -57,6 +60,7 @@ class LLM:
         max_model_len: int | None = None,
         hf_overrides: Mapping | Callable | None = None,
         pooler_config: PoolerConfig | Mapping | None = None,
+        chat_template: str | None = None,
         trust_remote_code: bool = False,
         revision: str | None = None,
         tensor_parallel_size: int = 1,
@@ -76,6 +80,7 @@ class LLM:
             max_model_len=max_model_len,
             hf_overrides=hf_overrides,
             pooler_config=pooler_config,
+            chat_template=chat_template,
             tensor_parallel_size=tensor_parallel_size,
             data_parallel_size=data_parallel_size,
         )
@@ -166,6 +171,36 @@ class LLM:
             use_tqdm,
             options,
         )
+
+    def score(
+        self,
+        data_1: str | Sequence[str],
+        data_2: str | Sequence[str],
+        /,
+        *,
+        use_tqdm: bool | Callable = True,
+        pooling_params: PoolingParams | None = None,
+        tokenization_kwargs: Mapping[str, Any] | None = None,
+        chat_template: str | None = None,
+    ) -> list[ScoringRequestOutput]:
+        """Scores of text pairs: one query with one or several documents, or N with N.
+
+        A classifier of one label reads both texts (through its score template, if it has one),
+        embeddings are compared by cosine, token vectors by MaxSim. `pooling_params.extra_kwargs`
+        may have max_tokens_per_query, max_tokens_per_doc, instruction and chat_template_kwargs.
+        """
+        scoring = prepare_scores(
+            self.model, data_1, data_2, pooling_params, tokenization_kwargs, chat_template
+        )
+        results = [
+            result
+            for task, requests in scoring.parts
+            for result in self._run(task, requests, use_tqdm)
+        ]
+        return [
+            ScoringRequestOutput(pair.request_id, ScoringOutput(float(score)), pair.tokens)
+            for pair, score in zip(scoring.pairs, scoring.combine(results), strict=True)
+        ]
 
     def reward(
         self,

@@ -19,6 +19,7 @@ from jaxpool.model_config import ModelConfig, model_config
 from jaxpool.requests import PoolerConfig, as_pooler_config
 from jaxpool.resolve import Resolution
 from jaxpool.resolve import resolve as resolve_tasks
+from jaxpool.score_template import ScoreTemplate, load_template
 from jaxpool.sharding import make_mesh, tree_shardings
 from jaxpool.task import Task, choose
 from jaxpool.tokenize import NO_LIMIT, Tokenizer
@@ -47,6 +48,7 @@ class Model:
     mesh: jax.sharding.Mesh
     checkpoint: Any
     budget: int
+    score_template: ScoreTemplate | None = None
 
     @cached_property
     def executor(self) -> Executor:
@@ -133,18 +135,21 @@ def load(
     max_model_len: int | None = None,
     hf_overrides: Mapping | Callable | None = None,
     pooler_config: PoolerConfig | Mapping | None = None,
+    chat_template: str | None = None,
     tensor_parallel_size: int = 1,
     data_parallel_size: int | None = None,
 ) -> Model:
     """Load a checkpoint: a folder, a Hub id, or `pkg://package/path`.
 
     runner, convert: as vLLM's (see `converters.architectures`); convert "embed", "classify" or
-    "reward" names what to make of an architecture that leaves it open.
+    "reward" names what to make of an architecture that leaves it open. chat_template (text, file
+    or name of a shipped one) replaces the score template found for a reranker.
     dtype "auto" is float32 on CPU and bfloat16 on TPU and GPU. Parameters go leaf by leaf onto
     the mesh of `data_parallel_size` x `tensor_parallel_size` devices.
     """
     from converters.checkpoint import open_checkpoint
     from converters.files import resolve
+    from converters.score_templates import find_template
 
     enable_cache()
     folder = resolve(model, revision)
@@ -158,16 +163,23 @@ def load(
     tokenizer = Tokenizer(
         folder / (pipeline.transformer if pipeline else ""), bool(pipeline and pipeline.lower_case)
     )
+    resolution = resolve_tasks(checkpoint, as_pooler_config(pooler_config))
+    template = find_template(model, folder, checkpoint.config)
+    if chat_template:
+        template = load_template(chat_template)
+    if template and "classify" in resolution.tasks:
+        template.render(tokenizer.transformers, [("", "")], {})  # an error shows here, not later
     return Model(
         name=model,
         arch=arch,
         params=_read(checkpoint, kind, shardings),
-        resolution=resolve_tasks(checkpoint, as_pooler_config(pooler_config)),
+        resolution=resolution,
         tokenizer=tokenizer,
         max_length=max_length(checkpoint, tokenizer, max_model_len),
         mesh=mesh,
         checkpoint=checkpoint,
         budget=TOKEN_BUDGET.get(jax.default_backend(), TOKEN_BUDGET["cpu"]),
+        score_template=template,
     )
 
 

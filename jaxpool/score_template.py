@@ -18,12 +18,14 @@ RESERVED = ("chat_template", "tools", "tokenize")  # arguments of the renderer i
 class ScoreTemplate:
     """A template and how its text is to be tokenized.
 
-    special_tokens: whether the tokenizer adds its own around the text; system: a system message
-    put before the query (sentence-transformers' default prompt); options: template variables.
+    special_tokens: whether the tokenizer adds its own around the text; structured: contents are
+    lists of parts, not texts; system: a message put before the query (sentence-transformers'
+    default prompt); options: template variables.
     """
 
     source: str
     special_tokens: bool = True
+    structured: bool = False
     system: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -34,9 +36,9 @@ class ScoreTemplate:
                 "chat_template_kwargs contains reserved keys that conflict with fixed scorer "
                 f"arguments: {clash}"
             )
-        head = [] if self.system is None else [{"role": "system", "content": self.system}]
+        head = [] if self.system is None else [("system", self.system)]
         messages = [
-            [*head, {"role": "query", "content": q}, {"role": "document", "content": d}]
+            [self._message(*part) for part in (*head, ("query", q), ("document", d))]
             for q, d in pairs
         ]
         variables = {**self.options, **options}
@@ -44,6 +46,10 @@ class ScoreTemplate:
             return tokenizer.apply_chat_template(
                 messages, chat_template=self.source, tokenize=False, **variables
             )
+
+    def _message(self, role: str, text: str) -> dict[str, Any]:
+        content = [{"type": "text", "text": text}] if self.structured else text
+        return {"role": role, "content": content}
 
 
 def load_template(given: str) -> ScoreTemplate:

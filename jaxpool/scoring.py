@@ -1,0 +1,212 @@
+"""Scores of text pairs in pure phases, which `LLM.score` and the server share.
+
+`prepare_scores` makes a `Scoring` of two sides: what to compute, and how the results become one
+score a pair. Cross-encoders read both texts at once, bi-encoders compare two embeddings by their
+cosine, late interaction two matrices of token vectors by MaxSim.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxpool import similarity
+from jaxpool.errors import RequestError
+from jaxpool.inputs import Prepared, encode, prepare, request
+from jaxpool.requests import PoolingParams
+from jaxpool.score_template import ScoreTemplate, load_template
+from jaxpool.task import Task
+from jaxpool.tokenization import Tokenization
+from jaxpool.validate import resolve_params
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One score to be: its id, and the tokens it is computed from."""
+
+    request_id: str
+    tokens: list[int]
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """Scores to be computed.
+
+    parts: tasks with the requests to run under each; pairs: one a score; combine: the results of
+    all parts' requests, in order, to float32 scores `[len(pairs)]`.
+    """
+
+    parts: tuple[tuple[Task, list[Prepared]], ...]
+    pairs: list[Pair]
+    combine: Callable[[Sequence[np.ndarray]], np.ndarray]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens to compute: each distinct text once."""
+        return sum(len(request.ids) for _, requests in self.parts for request in requests)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a call may ask of scoring, beyond `PoolingParams`: its `extra_kwargs`.
+
+    max_tokens_per_query, max_tokens_per_doc: where each text is cut (0: nowhere);
+    chat_template_kwargs: variables of the template; instruction: the commonest of them.
+    """
+
+    max_tokens_per_query: int = 0
+    max_tokens_per_doc: int = 0
+    chat_template_kwargs: Mapping[str, Any] | None = None
+    instruction: str | None = None
+
+    @classmethod
+    def of(cls, extra: Mapping[str, Any] | None, limit: int) -> "Options":
+        """The options among `extra_kwargs`, for a model of `limit` tokens."""
+        known = {name: value for name, value in (extra or {}).items() if name in OPTIONS}
+        options = cls(**known)
+        for name in ("max_tokens_per_query", "max_tokens_per_doc"):
+            value = getattr(options, name)
+            if value < 0:
+                raise RequestError(f"{name} must be a non-negative integer")
+            if value >= limit:
+                raise RequestError(f"{name} ({value}) must be less than max_model_len ({limit}).")
+        return options
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """The template's variables."""
+        told = {} if self.instruction is None else {"instruction": self.instruction}
+        return told | dict(self.chat_template_kwargs or {})
+
+
+OPTIONS = frozenset(Options.__dataclass_fields__)
+
+
+class Call(NamedTuple):
+    """What came with the texts of a call."""
+
+    params: PoolingParams
+    tokenization: Mapping[str, Any]
+    options: Options
+    template: ScoreTemplate | None
+
+
+def prepare_scores(
+    model,
+    data_1: str | Sequence[str],
+    data_2: str | Sequence[str],
+    params: PoolingParams | None = None,
+    tokenization_kwargs: Mapping[str, Any] | None = None,
+    chat_template: str | None = None,
+) -> Scoring:
+    """The scores of one query with one or several documents, or of N queries with N documents.
+
+    Raises before anything is computed. `chat_template` (text, file or name) replaces the model's
+    own score template.
+    """
+    task = model.task()
+    if task.name not in SCORERS:
+        raise ValueError("This model does not support the Scoring API.")
+    queries, documents = _texts(model, data_1), _texts(model, data_2)
+    _check_counts(len(queries), len(documents))
+    params = params or PoolingParams()
+    options = Options.of(params.extra_kwargs, model.max_length)
+    cut = partial(shorten, model.tokenizer)
+    queries = [cut(text, options.max_tokens_per_query) for text in queries]
+    documents = [cut(text, options.max_tokens_per_doc) for text in documents]
+    template = load_template(chat_template) if chat_template else model.score_template
+    call = Call(params, tokenization_kwargs or {}, options, template)
+    return SCORERS[task.name](model, task, queries, documents, call)
+
+
+def _texts(model, data: Any) -> list[str]:
+    texts = [data] if isinstance(data, str | Mapping) else list(data)
+    for text in texts:
+        if isinstance(text, Mapping):
+            name = model.checkpoint.architecture
+            raise RequestError(f"MultiModalParam is not supported for {name}")
+        if not isinstance(text, str):
+            raise TypeError(f"texts to score must be strings, got {type(text).__name__}")
+    return texts
+
+
+def _check_counts(queries: int, documents: int) -> None:
+    if queries > 1 and queries != documents:
+        raise ValueError("Input lengths must be either 1:1, 1:N or N:N")
+    if not queries:
+        raise ValueError("At least one text element must be given")
+    if not documents:
+        raise ValueError("At least one text_pair element must be given")
+
+
+def shorten(tokenizer, text: str, limit: int) -> str:
+    """`text` up to the end of its token number `limit`; all of it where `limit` is 0."""
+    while limit and text:
+        offsets = tokenizer([text], special_tokens=False, offsets=True)[0].offsets
+        if len(offsets) <= limit:
+            break
+        end = min(offsets[limit - 1][1], offsets[limit][0])
+        text = text[: min(int(end), len(text) - 1)]
+    return text
+
+
+def _cross_encoder(model, task: Task, queries, documents, call: Call) -> Scoring:
+    """One prompt a pair, read by the classifier."""
+    if task.width(model.arch.dim) != 1:
+        raise ValueError("Scoring API is only enabled for num_labels == 1.")
+    pairs = list(zip(_repeated(queries, documents), documents, strict=True))
+    options = Tokenization.of(call.tokenization, model.max_length)
+    if call.template is not None:
+        prompts = call.template.render(model.tokenizer.transformers, pairs, call.options.variables)
+        options = replace(options, special_tokens=call.template.special_tokens)
+    else:
+        prompts = pairs
+    (settings,) = resolve_params(model, task, call.params, 1)
+    requests = [request(task, tokens, settings) for tokens in encode(model, prompts, options)]
+    names = [Pair(str(i), r.ids.tolist()) for i, r in enumerate(requests)]
+    return Scoring(((task, requests),), names, lambda results: np.concatenate(results))
+
+
+def _two_sided(compare: Callable, model, task: Task, queries, documents, call: Call) -> Scoring:
+    """Each text by itself; `compare` takes the results of both sides to one score a pair."""
+    sides = [
+        (
+            task.route(side),
+            prepare(model, task, texts, call.params, call.tokenization),
+        )
+        for side, texts in (("query", queries), ("document", documents))
+    ]
+    (first, asked), (second, answers) = sides
+    count = len(asked)
+    ids = [r.ids.tolist() for r in (*asked, *answers)]
+    names = [
+        Pair(f"{q}_{count + d}", [*ids[q], model.tokenizer.pad_id, *ids[count + d]])
+        for d, q in enumerate(_repeated(list(range(count)), documents))
+    ]
+    # One batch may mix both sides, unless each has its own path through the model.
+    parts = ((first, asked + answers),) if first == second else tuple(sides)
+    return Scoring(parts, names, lambda results: compare(results[:count], results[count:]))
+
+
+def _cosines(queries: Sequence[np.ndarray], documents: Sequence[np.ndarray]) -> np.ndarray:
+    return similarity.cosine(np.stack(queries), np.stack(documents))
+
+
+def _maxsims(queries: Sequence[np.ndarray], documents: Sequence[np.ndarray]) -> np.ndarray:
+    if len(queries) == 1:
+        return np.asarray(similarity.maxsim(queries, documents))[0]
+    return np.asarray(similarity.maxsim_pairwise(queries, documents))
+
+
+def _repeated(queries: list, documents: list) -> list:
+    """The query of each document."""
+    return queries * len(documents) if len(queries) == 1 else queries
+
+
+SCORERS = {
+    "classify": _cross_encoder,
+    "embed": partial(_two_sided, _cosines),
+    "token_embed": partial(_two_sided, _maxsims),
+}
