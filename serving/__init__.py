@@ -1,0 +1,1 @@
+"""The HTTP shell: validate, `await queue.submit(...)`, shape the answer."""

@@ -1,0 +1,5 @@
+"""`python -m serving` is `jaxpool serve`."""
+
+from serving.server import main
+
+main()

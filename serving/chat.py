@@ -1,0 +1,76 @@
+"""Conversations to prompts, by the chat template of the request, the server or the tokenizer."""
+
+import re
+from typing import Any
+
+from serving.errors import APIError, refusing
+from serving.models import Served
+from serving.schemas import Message
+
+NO_TEMPLATE = (
+    "As of transformers v4.44, default chat template is no longer allowed, so you must provide a "
+    "chat template if the tokenizer does not define one."
+)
+UNTRUSTED = (
+    "Chat template is passed with request, but --trust-request-chat-template is not set. "
+    "Refused request with untrusted chat template."
+)
+BOTH_FLAGS = "Cannot set both `continue_final_message` and `add_generation_prompt` to True."
+# Templates that walk through the parts of a content want a list, the others a text.
+WALKS_PARTS = re.compile(r"for\s+\w+\s+in\s+\w+(\.content|\[['\"]content['\"]\])")
+RESERVED = {"chat_template", "tools", "tokenize"}
+
+
+def conversations(value: Any) -> list[list[Message]] | None:
+    """`value` as conversations, if it is one or a list of them."""
+    if not isinstance(value, list) or not value:
+        return None
+    if isinstance(value[0], Message):
+        return [value]
+    if isinstance(value[0], list) and value[0] and isinstance(value[0][0], Message):
+        return value
+    return None
+
+
+def choose(body: Any, served: Served, trust: bool) -> str:
+    """The template of a request, or an error that says why there is none."""
+    if body.chat_template is not None and not trust:
+        raise APIError(400, UNTRUSTED)
+    own = served.model.tokenizer.config.get("chat_template")
+    template = body.chat_template or served.chat_template or own
+    if not template:
+        raise APIError(400, NO_TEMPLATE)
+    if body.add_generation_prompt and body.continue_final_message:
+        raise APIError(400, BOTH_FLAGS)
+    return template
+
+
+def render(conversation: list[Message], template: str, body: Any, served: Served) -> str:
+    """The prompt of one conversation."""
+    walks = bool(WALKS_PARTS.search(template))
+    messages = [_message(message, walks, served) for message in conversation]
+    options = {k: v for k, v in (body.chat_template_kwargs or {}).items() if k not in RESERVED}
+    options["add_generation_prompt"] = body.add_generation_prompt
+    options["continue_final_message"] = body.continue_final_message
+    with refusing():
+        return served.model.tokenizer.transformers.apply_chat_template(
+            messages, chat_template=template, tokenize=False, **options
+        )
+
+
+def _message(message: Message, walks: bool, served: Served) -> dict:
+    fields = message.model_dump()
+    content = message.content
+    if content is not None and (walks or not isinstance(content, str)):
+        texts = [content] if isinstance(content, str) else [_text(p, served) for p in content]
+        parts = [{"type": "text", "text": text} for text in texts]
+        fields["content"] = parts if walks else "\n".join(texts)
+    return fields
+
+
+def _text(part: str | dict, served: Served) -> str:
+    if isinstance(part, str):
+        return part
+    if isinstance(part.get("text"), str):
+        return part["text"]
+    raise APIError(400, f"{served.name} is not a multimodal model")

@@ -1,0 +1,204 @@
+"""The one thread that owns the device: loads models, runs batches, answers for its health."""
+
+import asyncio
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from serving.errors import APIError
+from serving.queue import Item, Queue, settle
+
+log = logging.getLogger("jaxpool.serving")
+
+
+class Engine(Protocol):
+    """A model on the device."""
+
+    budget: int
+
+    def start(self, task: Any, requests: list) -> Any:
+        """Begin computing; returns at once where the device allows."""
+
+    def finish(self, started: Any) -> list:
+        """Wait for the results, one a request."""
+
+    def ping(self) -> None:
+        """A trivial computation: raises or hangs if the device does."""
+
+
+class Dead(APIError):
+    """The device thread has ended."""
+
+    def __init__(self):
+        super().__init__(503, "The engine is dead")
+
+
+class Failed(APIError):
+    """The device could not compute this request, tried alone."""
+
+    def __init__(self, error: Exception):
+        super().__init__(500, f"The request could not be computed: {type(error).__name__}: {error}")
+
+
+@dataclass
+class Flight:
+    """A batch on the device."""
+
+    queue: Queue
+    items: list[Item]
+    started: Any
+    since: float
+
+
+class Owner(threading.Thread):
+    """Runs the batches of every queue in turn; `depth` of them are on the device at once.
+
+    observe: called with (queue, items, seconds) after each batch.
+    """
+
+    def __init__(self, depth: int = 1, observe: Callable | None = None):
+        super().__init__(name="device", daemon=True)
+        self.condition = threading.Condition(threading.RLock())
+        self.queues: deque[Queue] = deque()
+        self.depth, self.observe = depth, observe
+        self.stopping = self.dead = False
+        self._calls: deque[tuple[Callable, asyncio.Future]] = deque()
+        self._flying: deque[Flight] = deque()
+        self._last = 0.0  # when the latest batch finished
+        self._setup: Callable[[], None] = lambda: None
+
+    def begin(self, setup: Callable[[], None]) -> None:
+        """Start the thread; `setup` is the first it does, and its failure the end of it."""
+        self._setup = setup
+        self.start()
+
+    def add(self, engine: Engine, limit: int) -> Queue:
+        """A queue for one more model."""
+        queue = Queue(engine, self.condition, limit)
+        with self.condition:
+            self.queues.append(queue)
+        return queue
+
+    async def call(self, function: Callable[[], Any]) -> Any:
+        """Run a function on the device thread, between two batches."""
+        if self.dead:
+            raise Dead
+        future = asyncio.get_running_loop().create_future()
+        with self.condition:
+            self._calls.append((function, future))
+            self.condition.notify()
+        return await future
+
+    async def probe(self) -> None:
+        """Pass through the thread and the device of every model."""
+        await self.call(lambda: [queue.engine.ping() for queue in self.queues])
+
+    def stop(self) -> None:
+        """End the thread after the batches it is running."""
+        with self.condition:
+            self.stopping = True
+            self.condition.notify()
+
+    def run(self) -> None:
+        """The thread: until it is stopped, or dies and takes every waiting request with it."""
+        try:
+            self._setup()
+            while not self.stopping:
+                self._step()
+        except BaseException as error:
+            log.critical("the device thread ends", exc_info=error)
+        finally:
+            self.dead = True
+            for queue in self.queues:
+                queue.abort(Dead())
+            for _, future in self._calls:
+                settle(future, error=Dead())
+
+    def _step(self) -> None:
+        with self.condition:
+            while not (self._calls or self._flying or self.stopping or self._waiting()):
+                self.condition.wait()
+            call = self._calls.popleft() if self._calls else None
+            queue = self._waiting() if len(self._flying) < self.depth and not call else None
+            items = queue.take() if queue else []
+        if call:
+            self._answer(*call)
+        elif items:
+            self._start(queue, items)
+        elif self._flying:
+            self._finish(self._flying.popleft())
+
+    def _waiting(self) -> Queue | None:
+        """The next queue, in turn, that has something to compute."""
+        for _ in self.queues:
+            self.queues.rotate(-1)
+            if self.queues[-1].tokens:
+                return self.queues[-1]
+        return None
+
+    def _answer(self, function: Callable, future: asyncio.Future) -> None:
+        try:
+            settle(future, function())
+        except Exception as error:
+            settle(future, error=error)
+        except BaseException:
+            settle(future, error=Dead())
+            raise
+
+    def _start(self, queue: Queue, items: list[Item]) -> None:
+        since = time.monotonic()
+        try:
+            started = queue.engine.start(items[0].job.task, [item.request for item in items])
+        except Exception as error:
+            self._retry(queue, items, error, len(items))
+        else:
+            self._flying.append(Flight(queue, items, started, since))
+
+    def _finish(self, flight: Flight) -> None:
+        queue, items = flight.queue, flight.items
+        try:
+            results = queue.engine.finish(flight.started)
+        except Exception as error:
+            self._retry(queue, items, error, len(items))
+            return
+        seconds = time.monotonic() - max(flight.since, self._last)
+        self._last = time.monotonic()
+        queue.measured(sum(item.tokens for item in items), seconds)
+        if self.observe:
+            self.observe(queue, items, seconds)
+        self._deliver(queue, items, results)
+
+    def _deliver(self, queue: Queue, items: list[Item], results: list) -> None:
+        bad = []
+        for item, result in zip(items, results, strict=True):
+            if np.isfinite(result).all():
+                queue.deliver(item, result)
+            else:
+                bad.append(item)
+        if bad:
+            self._retry(queue, bad, ArithmeticError("the result is not finite"), len(items))
+
+    def _retry(self, queue: Queue, failed: list[Item], error: Exception, size: int) -> None:
+        """Compute again what failed in a batch of `size`, so that only the guilty request fails.
+
+        Where all of it failed it is halved; a request that failed alone is not tried again.
+        """
+        if size == 1:
+            log.error("a request failed on the device", exc_info=error)
+            queue.refuse(failed[0], Failed(error))
+            return
+        middle = len(failed) // 2
+        for items in [failed] if len(failed) < size else [failed[:middle], failed[middle:]]:
+            requests = [item.request for item in items]
+            try:
+                results = queue.engine.finish(queue.engine.start(items[0].job.task, requests))
+            except Exception as again:
+                self._retry(queue, items, again, len(items))
+            else:
+                self._deliver(queue, items, results)

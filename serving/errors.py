@@ -1,0 +1,152 @@
+"""Errors as clients of vLLM expect them, in the present envelope and the flat one before it."""
+
+import logging
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import jinja2
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+
+from serving.encoding import json_response
+
+log = logging.getLogger("jaxpool.serving")
+
+SHOWN_ERRORS, SHOWN_VALUE, SHOWN_ENTRY = 10, 200, 1000
+TYPES = {
+    400: "BadRequestError",
+    401: "Unauthorized",
+    404: "NotFoundError",
+    408: "RequestTimeoutError",
+    413: "PayloadTooLargeError",
+    429: "RateLimitError",
+    500: "InternalServerError",
+    501: "NotImplementedError",
+    503: "ServiceUnavailableError",
+    504: "TimeoutError",
+}
+# Absolute paths, and relative ones of three parts and more.
+PATHS = re.compile(r"(?<![\w/:.])(?:/|\.{1,2}/|~/)?(?:[\w.@+-]+/){2,}[\w.@+-]+|(?<![\w/:])/[\w.-]+")
+
+
+class APIError(Exception):
+    """An answer other than 200: status, message, and the parameter at fault if one is."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        param: str | None = None,
+        value: Any = None,
+        retry_after: int | None = None,
+    ):
+        detail = f" (parameter={param}, value={value})" if value is not None else ""
+        detail = detail or (f" (parameter={param})" if param else "")
+        super().__init__(message + detail)
+        self.status, self.param, self.retry_after = status, param, retry_after
+
+
+class NotServed(Exception):
+    """The route exists for other models than the one asked: answered like an unknown route."""
+
+
+def missing(body: Any, *names: str) -> RequestValidationError:
+    """The schema error of absent fields."""
+    return RequestValidationError(
+        [
+            {"type": "missing", "loc": ("body", name), "msg": "Field required", "input": body}
+            for name in names
+        ]
+    )
+
+
+def unsupported_media_type() -> RequestValidationError:
+    """The schema error of a body that is not JSON."""
+    return RequestValidationError(["Unsupported Media Type: Only 'application/json' is allowed"])
+
+
+def envelope(message: str, kind: str, param: str | None, code: int) -> dict:
+    """The error body: nested as today, flat as it was."""
+    error = {"message": sanitize(message), "type": kind, "param": param, "code": code}
+    return {"error": error, "object": "error", **error}
+
+
+def sanitize(message: str) -> str:
+    """`message` without file paths."""
+    return PATHS.sub("<path>", message)
+
+
+def answer(
+    status: int, message: str, kind: str | None = None, param: str | None = None
+) -> Response:
+    """An error response."""
+    body = envelope(message, kind or TYPES.get(status, "InternalServerError"), param, status)
+    return json_response(body, status)
+
+
+def schema_message(errors: Iterable[dict | str]) -> str:
+    """`N validation errors:` and the first of them, one a line."""
+    errors = list(errors)
+    lines = [_entry(error) for error in errors[:SHOWN_ERRORS]]
+    plural = "" if len(errors) == 1 else "s"
+    return f"{len(errors)} validation error{plural}:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def _entry(error: dict | str) -> str:
+    if isinstance(error, str):
+        return error
+    shown = {"type": error["type"], "loc": _location(error["loc"]), "msg": error["msg"]}
+    shown["input"] = _value(error.get("input"))
+    if error.get("ctx"):
+        shown["ctx"] = error["ctx"]
+    return str(shown)[:SHOWN_ENTRY]
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, dict | list):
+        return f"<{type(value).__name__} of {len(value)} items>"
+    return str(value)[:SHOWN_VALUE]
+
+
+def _location(loc: Iterable) -> str:
+    """A dotted path; the branches of a union are types and no fields."""
+    parts = [str(part) for part in loc]
+    return ".".join(part for part in parts if not re.search(r"[\[(]|^(str|int|list|dict)$", part))
+
+
+def install(app: FastAPI) -> None:
+    """Answer every exception of a handler."""
+
+    @app.exception_handler(RequestValidationError)
+    async def schema(request: Request, error: RequestValidationError):
+        first = error.errors()[0]
+        param = _location(first["loc"]) if isinstance(first, dict) else None
+        return answer(400, schema_message(error.errors()), "Bad Request", param)
+
+    @app.exception_handler(APIError)
+    async def refused(request: Request, error: APIError):
+        response = answer(error.status, str(error), param=error.param)
+        if error.retry_after is not None:
+            response.headers["Retry-After"] = str(error.retry_after)
+        return response
+
+    @app.exception_handler(NotServed)
+    async def not_served(request: Request, error: NotServed):
+        return json_response({"detail": "Not Found"}, 404)
+
+    @app.exception_handler(Exception)
+    async def unexpected(request: Request, error: Exception):
+        log.error("unexpected error", exc_info=error)
+        return answer(500, "Internal server error")
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Turn what the library raises about a caller's input into a 400."""
+    try:
+        yield
+    except (ValueError, TypeError, OverflowError, jinja2.TemplateError) as error:
+        raise APIError(400, str(error), getattr(error, "parameter", None)) from error

@@ -1,0 +1,143 @@
+"""Prometheus metrics: vLLM's names where it has one, and our own.
+
+Gauges read the live objects when they are scraped; the rest is counted as it happens.
+"""
+
+import os
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
+from prometheus_client.core import GaugeMetricFamily
+
+LATENCY = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5)
+LATENCY += (10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680)
+TOKENS = tuple(2**n for n in range(18))
+SIZES = tuple(2**n for n in range(13))
+SHARES = tuple(n / 10 for n in range(1, 11))
+LABELS = ("model_name", "engine")
+
+
+class Metrics:
+    """One server's metrics; `models` is called at each scrape for what is loaded then."""
+
+    def __init__(self, models):
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        self.registry.register(_Live(models))
+        self.requests = self._counter("http_requests", "Requests", "handler", "method", "status")
+        self.latency = self._histogram(
+            "http_request_duration_seconds", "Whole requests", LATENCY, "handler", "method"
+        )
+        self.success = self._counter(
+            "vllm:request_success", "Jobs by how they ended", *LABELS, "finished_reason"
+        )
+        self.rejections = self._counter(
+            "vllm:admission_rejections", "Jobs refused", "model_name", "reason"
+        )
+        self.prompt_tokens = self._counter("vllm:prompt_tokens", "Tokens computed", *LABELS)
+        self.job_tokens = self._histogram(
+            "vllm:request_prompt_tokens", "Tokens a job", TOKENS, *LABELS
+        )
+        self.e2e = self._histogram(
+            "vllm:e2e_request_latency_seconds", "Arrival to result", LATENCY, *LABELS
+        )
+        self.queued = self._histogram(
+            "vllm:request_queue_time_seconds", "Arrival to device", LATENCY, *LABELS
+        )
+        self.inference = self._histogram(
+            "vllm:request_inference_time_seconds", "Device to result", LATENCY, *LABELS
+        )
+        self.tokenizing = self._histogram(
+            "jaxpool:tokenize_seconds", "Body to token ids", LATENCY, "model_name"
+        )
+        self.batch_tokens = self._histogram(
+            "vllm:iteration_tokens_total", "Tokens a batch", TOKENS, *LABELS
+        )
+        self.batch_size = self._histogram(
+            "jaxpool:batch_requests", "Requests a batch", SIZES, "model_name"
+        )
+        self.batch_share = self._histogram(
+            "jaxpool:batch_real_share", "Real of computed tokens", SHARES, "model_name"
+        )
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, buckets: Iterable, *labels: str) -> Histogram:
+        return Histogram(name, text, labels, buckets=buckets, registry=self.registry)
+
+    def batch(self, name: str, items: list, computed: int) -> None:
+        """Record one batch of `items` that took `computed` tokens with its padding."""
+        real = sum(item.tokens for item in items)
+        self.batch_tokens.labels(name, "0").observe(real)
+        self.batch_size.labels(name).observe(len(items))
+        self.batch_share.labels(name).observe(min(1.0, real / max(computed, 1)))
+        self.prompt_tokens.labels(name, "0").inc(real)
+
+    def job(self, name: str, job: Any) -> None:
+        """Record one finished job."""
+        self.success.labels(name, "0", "stop").inc()
+        self.job_tokens.labels(name, "0").observe(job.tokens)
+        self.e2e.labels(name, "0").observe(job.finished - job.arrived)
+        self.queued.labels(name, "0").observe(job.started - job.arrived)
+        self.inference.labels(name, "0").observe(job.finished - job.started)
+
+    def text(self) -> bytes:
+        """The exposition of all metrics."""
+        return generate_latest(self.registry)
+
+
+class _Live:
+    """Gauges of the queues, the compiled programs and the devices."""
+
+    def __init__(self, models):
+        self.models = models
+
+    def describe(self):
+        """Nothing is known before a model is loaded."""
+        return []
+
+    def collect(self):
+        """The present values."""
+        running = _gauge("vllm:num_requests_running", "Requests on the device")
+        waiting = _gauge("vllm:num_requests_waiting", "Requests in the queue")
+        tokens = _gauge("jaxpool:queued_tokens", "Tokens in the queue")
+        rate = _gauge("jaxpool:tokens_per_second", "Measured speed of the device")
+        compiled = _gauge("jaxpool:compilations", "Programs compiled")
+        for model in self.models():
+            queue, labels = model.queue, (model.name, "0")
+            running.add_metric(labels, queue.running)
+            waiting.add_metric(labels, queue.requests)
+            tokens.add_metric(labels, queue.tokens)
+            rate.add_metric(labels, queue.rate)
+            compiled.add_metric(labels, queue.engine.compilations)
+        yield from (running, waiting, tokens, rate, compiled, _memory())
+
+
+def _gauge(name: str, text: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, text, labels=LABELS)
+
+
+def _memory() -> GaugeMetricFamily:
+    """Bytes in use on each device; on CPU the process's own."""
+    gauge = GaugeMetricFamily("jaxpool:device_memory_bytes", "In use", labels=["device"])
+    jax = sys.modules.get("jax")
+    for device in jax.local_devices() if jax else ():
+        stats = device.memory_stats() or {}
+        gauge.add_metric([str(device)], stats.get("bytes_in_use", _resident()))
+    return gauge
+
+
+def _resident() -> int:
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,158 @@
+"""What every request passes, as plain ASGI: ids, keys, limits of size and time, logs, metrics."""
+
+import asyncio
+import hmac
+import logging
+import time
+import uuid
+from collections.abc import Iterable
+from contextvars import ContextVar
+
+from serving.encoding import json_response
+from serving.errors import APIError, answer, unsupported_media_type
+
+access = logging.getLogger("jaxpool.access")
+request_id: ContextVar[str] = ContextVar("request_id", default="-")
+
+OPEN = {"/health", "/ping", "/metrics"}  # routes that need no key
+UNCOUNTED = OPEN | {"/load", "/version"}  # routes left out of metrics and logs
+
+
+class Keys:
+    """Refuses requests without one of the keys, before their body is read."""
+
+    def __init__(self, app, keys: Iterable[str]):
+        self.app, self.keys = app, [f"bearer {key}".encode() for key in keys]
+
+    async def __call__(self, scope, receive, send):
+        if scope["type"] != "http" or self._allowed(scope):
+            return await self.app(scope, receive, send)
+        response = json_response({"error": "Unauthorized"}, 401)
+        await response(scope, receive, send)
+
+    def _allowed(self, scope) -> bool:
+        if scope["method"] == "OPTIONS" or _path(scope) in OPEN:
+            return True
+        scheme, _, token = header(scope, b"authorization").partition(b" ")
+        given = scheme.lower() + b" " + token.strip()
+        return any([hmac.compare_digest(given, key) for key in self.keys])
+
+
+class Limits:
+    """Reads the body: within `size` bytes, within `seconds`, and only as JSON."""
+
+    def __init__(self, app, size: int, seconds: float):
+        self.app, self.size, self.seconds = app, size, seconds
+
+    async def __call__(self, scope, receive, send):
+        if scope["type"] != "http" or scope["method"] != "POST" or _path(scope) == "/ping":
+            return await self.app(scope, receive, send)
+        try:
+            body = await self._read(scope, receive)
+        except APIError as error:
+            response = answer(error.status, str(error))
+            # The rest of the body is still to come: only a closed connection ends it.
+            response.headers["Connection"] = "close"
+            return await response(scope, receive, send)
+        if body is not None:
+            await self.app(scope, _replay(body, receive), send)
+
+    async def _read(self, scope, receive) -> bytes | None:
+        """The body, or None where the client left while sending it."""
+        length = header(scope, b"content-length")
+        if length.isdigit() and int(length) > self.size:
+            raise self._too_large()
+        chunks, size = [], 0
+        try:
+            async with asyncio.timeout(self.seconds):
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        return None
+                    chunks.append(message.get("body", b""))
+                    size += len(chunks[-1])
+                    if size > self.size:
+                        raise self._too_large()
+                    if not message.get("more_body"):
+                        return b"".join(chunks)
+        except TimeoutError:
+            raise APIError(408, f"The body did not arrive within {self.seconds:g} s") from None
+
+    def _too_large(self) -> APIError:
+        return APIError(413, f"The body is larger than {self.size} bytes")
+
+
+def _replay(body: bytes, receive):
+    """A `receive` that gives the body once more, then what the connection says."""
+    sent = False
+
+    async def again():
+        nonlocal sent
+        if sent:
+            return await receive()
+        sent = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return again
+
+
+class Observe:
+    """Gives each request an id, counts and times it, and logs it where asked."""
+
+    def __init__(self, app, service, options):
+        self.app, self.service = app, service
+        self.echo, self.log = options.enable_request_id_headers, options.enable_log_requests
+
+    async def __call__(self, scope, receive, send):
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        name = header(scope, b"x-request-id").decode("latin-1") or uuid.uuid4().hex
+        scope.setdefault("state", {})["id"] = name
+        token = request_id.set(name)
+        begun, status = time.perf_counter(), 499  # a client that leaves gets no answer
+
+        async def observed(message):
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                if self.echo:
+                    message["headers"].append((b"x-request-id", name.encode("latin-1")))
+            await send(message)
+
+        self.service.active += 1
+        try:
+            await self.app(scope, receive, observed)
+        except BaseException:
+            status = 500 if status == 499 else status
+            raise
+        finally:
+            self.service.active -= 1
+            self._record(scope, status, time.perf_counter() - begun)
+            request_id.reset(token)
+
+    def _record(self, scope, status: int, seconds: float) -> None:
+        path = _path(scope)
+        if path in UNCOUNTED:
+            return
+        # Unknown paths share one label, or a scanner could grow the metrics without end.
+        handler = path if "endpoint" in scope else "none"
+        self.service.metrics.requests.labels(handler, scope["method"], f"{status // 100}xx").inc()
+        self.service.metrics.latency.labels(handler, scope["method"]).observe(seconds)
+        if self.log:
+            access.info("%s %s %d %.1f ms", scope["method"], path, status, seconds * 1e3)
+
+
+def header(scope, name: bytes) -> bytes:
+    """A request header, empty if absent."""
+    return next((value for key, value in scope["headers"] if key == name), b"")
+
+
+def _path(scope) -> str:
+    return scope["path"].removeprefix(scope.get("root_path", "")) or "/"
+
+
+def require_json(scope_headers) -> None:
+    """Raise unless the request says it is JSON."""
+    kind = scope_headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise unsupported_media_type()

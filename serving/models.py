@@ -1,0 +1,127 @@
+"""The models of a server: loading, names, and what each can do."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from serving.config import Options
+from serving.device import Owner
+from serving.errors import APIError, NotServed
+from serving.queue import Queue
+
+log = logging.getLogger("jaxpool.serving")
+
+
+@dataclass
+class Served:
+    """A loaded model, its queue, and the names clients call it by."""
+
+    names: Sequence[str]
+    path: str
+    model: Any
+    queue: Queue
+    chat_template: str | None = None
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    @property
+    def name(self) -> str:
+        """The name that responses report."""
+        return self.names[0]
+
+    @property
+    def default_task(self) -> str:
+        """The task of a request that names none."""
+        return self.model.pooling_task
+
+    @property
+    def embedding_task(self) -> str | None:
+        """What /v1/embeddings computes: one vector a text, or one a token."""
+        tasks = self.model.tasks
+        if self.default_task == "token_embed" or "embed" not in tasks:
+            return "token_embed" if "token_embed" in tasks else None
+        return "embed"
+
+    @property
+    def scoring_task(self) -> str | None:
+        """What /score computes with: a cross-encoder's, ColBERT's or an embedder's task."""
+        if self.default_task != "classify":
+            return self.embedding_task
+        return "classify" if self.model.config.num_labels == 1 else None
+
+
+class Registry:
+    """All models of a server. Empty, and answering 503, until the first is loaded."""
+
+    def __init__(self, options: Options, owner: Owner):
+        self.options, self.owner = options, owner
+        self.served: list[Served] = []
+        self.error: str | None = None
+
+    @property
+    def state(self) -> str:
+        """starting, ready or failed."""
+        if self.error:
+            return "failed"
+        return "ready" if len(self.served) == len(self.options.models) else "starting"
+
+    def load(self) -> None:
+        """Load every model, in the order of the command line; runs on the device thread."""
+        try:
+            for path, names in zip(self.options.models, served_names(self.options), strict=True):
+                self._load(path, names)
+        except Exception as error:
+            self.error = f"{type(error).__name__}: {error}"
+            log.critical("cannot load the model", exc_info=error)
+            raise
+
+    def _load(self, path: str, names: list[str]) -> None:
+        from serving.engine import ModelEngine, load_model
+
+        begun = time.monotonic()
+        model = load_model(path, self.options)
+        engine = ModelEngine(model, self.options.max_num_batched_tokens)
+        queue = self.owner.add(engine, self.options.max_queued_tokens)
+        self.served.append(Served(names, path, model, queue, template(self.options)))
+        log.info("model %s loaded in %.1f s", names[0], time.monotonic() - begun)
+
+    def find(self, name: str | None, able: Callable[[Served], Any] = lambda served: True) -> Served:
+        """The model of a name, the first able one where none is given."""
+        if not self.served:
+            raise APIError(503, f"The server is {self.state}", retry_after=1)
+        if not name:
+            found = next(filter(able, self.served), None)
+        else:
+            found = next((served for served in self.served if name in served.names), None)
+            if found is None:
+                raise APIError(404, f"The model `{name}` does not exist.")
+        if found is None or not able(found):
+            raise NotServed
+        return found
+
+    def require(self, able: Callable[[Served], Any]) -> None:
+        """Raise `NotServed` if no model can do what a route is about."""
+        if self.state == "ready" and not any(able(served) for served in self.served):
+            raise NotServed
+
+
+def served_names(options: Options) -> list[list[str]]:
+    """The names of each model: given ones, or what the command line calls it."""
+    given, models = options.served_model_name, options.models
+    if not given:
+        return [[path] for path in models]
+    if len(models) == 1:
+        return [given]
+    if len(given) != len(models):
+        raise ValueError(f"{len(models)} models but {len(given)} names in --served-model-name")
+    return [[name] for name in given]
+
+
+def template(options: Options) -> str | None:
+    """The chat template of the options: a file's text, or the template itself."""
+    given = options.chat_template
+    if given and "{" not in given and "\n" not in given:
+        return Path(given).read_text(encoding="utf-8")
+    return given

@@ -1,0 +1,124 @@
+"""POST /v2/embed (Cohere)."""
+
+from types import SimpleNamespace
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from serving import chat, encoding
+from serving.errors import APIError
+from serving.models import Served
+from serving.queue import Job
+from serving.routes.common import serves, service, size_of
+from serving.schemas import CohereEmbedRequest, CohereInput, Message
+from serving.service import timings
+
+router = APIRouter()
+
+
+def _able(served: Served) -> bool:
+    return served.embedding_task == "embed"
+
+
+@router.post("/v2/embed", dependencies=serves(_able))
+async def embed(body: CohereEmbedRequest, request: Request) -> Response:
+    """Embed texts as float, int8, uint8, binary, ubinary or base64."""
+    shared = service(request)
+    served = shared.models.find(body.model, _able)
+    prompts, special = _prompts(body, served)
+    options = _truncation(body) | {"add_special_tokens": special}
+
+    def prepare():
+        from jaxpool.inputs import prepare
+
+        from jaxpool.requests import PoolingParams
+
+        task = served.model.task("embed")
+        params = PoolingParams(dimensions=body.output_dimension)
+        return task, prepare(served.model, task, prompts, params, options)
+
+    task, requests = await shared.prepare(served, size_of(prompts), prepare)
+    _check_length(body, requests)
+    job = await shared.compute(served, task, requests, body.priority, request)
+    return encoding.json_response(_answer(body, request, job), 200, timings(job))
+
+
+def _prompts(body: CohereEmbedRequest, served: Served) -> tuple[list[str], bool]:
+    """Texts with the instruction of their input type, and whether special tokens are added."""
+    if body.images or any(part.type != "text" for i in body.inputs or () for part in i.content):
+        raise APIError(400, f"{served.name} is not a multimodal model")
+    prefix = _instruction(body.input_type, served)
+    template = served.chat_template or served.model.tokenizer.config.get("chat_template")
+    if body.inputs:
+        texts = [_joined(one) for one in body.inputs]
+        if not template:
+            raise APIError(400, chat.NO_TEMPLATE)
+    else:
+        texts = body.texts
+    if not template:
+        return [prefix + text for text in texts], True
+    return [_chat(prefix, text, template, served) for text in texts], False
+
+
+def _joined(one: CohereInput) -> str:
+    return "\n".join(part.text or "" for part in one.content)
+
+
+def _chat(prefix: str, text: str, template: str, served: Served) -> str:
+    messages = [Message(role="system", content=prefix)] if prefix else []
+    messages.append(Message(role="user", content=text))
+    options = SimpleNamespace(
+        add_generation_prompt=False, continue_final_message=False, chat_template_kwargs=None
+    )
+    return chat.render(messages, template, options, served)
+
+
+def _instruction(name: str | None, served: Served) -> str:
+    """The text that an input type puts before each input."""
+    if name is None:
+        return ""
+    config = served.model.checkpoint.config
+    known = getattr(config, "task_instructions", None) or served.model.prompts
+    if name in known:
+        return known[name]
+    if not known:
+        reason = "This model does not define any input_type task instructions."
+    else:
+        reason = f"Supported values: {', '.join(sorted(known))}"
+    raise APIError(400, f"Unsupported input_type {name!r}. {reason}")
+
+
+def _truncation(body: CohereEmbedRequest) -> dict[str, Any]:
+    if body.truncate == "NONE":
+        return {}
+    side = {"truncation_side": "left"} if body.truncate == "START" else {}
+    return {"truncate_prompt_tokens": -1 if body.max_tokens is None else body.max_tokens} | side
+
+
+def _check_length(body: CohereEmbedRequest, requests: list) -> None:
+    if body.truncate != "NONE" or body.max_tokens is None:
+        return
+    longest = max(len(one.ids) for one in requests)
+    if longest > body.max_tokens:
+        raise APIError(
+            400,
+            f"Input of {longest} tokens exceeds max_tokens={body.max_tokens} with truncate=NONE. "
+            "Set truncate to END or START to allow truncation.",
+        )
+
+
+def _answer(body: CohereEmbedRequest, request: Request, job: Job) -> dict:
+    kinds = body.embedding_types or ["float"]
+    width = len(job.results[0])
+    if width % 8 and {"binary", "ubinary"} & set(kinds):
+        raise APIError(400, f"binary embeddings need a multiple of 8 dimensions, not {width}")
+    answer = {
+        "id": f"embd-{request.headers.get('x-request-id') or request.state.id}",
+        "embeddings": {k: [encoding.cohere(v, k) for v in job.results] for k in kinds},
+        "meta": {
+            "api_version": {"version": "2"},
+            "billed_units": {"input_tokens": job.tokens, "image_tokens": 0},
+        },
+        "response_type": "embeddings_by_type",
+    }
+    return answer | ({"texts": body.texts} if body.texts else {})

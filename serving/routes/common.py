@@ -1,0 +1,106 @@
+"""What the routes share: dependencies, prompts of a body, the frame of an answer."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import Depends, Request
+
+from serving import chat
+from serving.errors import APIError
+from serving.middleware import require_json
+from serving.models import Served
+from serving.queue import Job
+from serving.schemas import Common, Prompts
+from serving.service import Service
+
+
+async def json_only(request: Request) -> None:
+    """Refuse bodies that do not say they are JSON."""
+    require_json(request.headers)
+
+
+def service(request: Request) -> Service:
+    """The service of the app that answers a request."""
+    return request.app.state.service
+
+
+def serves(able: Callable[[Served], Any]) -> list:
+    """Dependencies of a route that answers only if some model is `able`."""
+
+    async def check(request: Request) -> None:
+        service(request).models.require(able)
+
+    return [Depends(check), Depends(json_only)]
+
+
+def rid(body: Any, request: Request) -> str:
+    """The id a client gives in a header or the body, or a random one."""
+    return request.headers.get("x-request-id") or body.request_id
+
+
+def check_common(body: Common) -> None:
+    """Refuse what a text model cannot honour."""
+    if body.mm_processor_kwargs:
+        raise APIError(
+            400,
+            "mm_processor_kwargs is passed with the request, but these are text models",
+            "mm_processor_kwargs",
+        )
+    salt = body.cache_salt or ""
+    if len(salt) > 128 or any(c in salt for c in "@/\\\0"):
+        raise APIError(
+            400, "cache_salt must be at most 128 characters without @ / \\ NUL", "cache_salt"
+        )
+
+
+def tokenization(body: Common) -> dict:
+    """The tokenizer's options in a body."""
+    return {
+        "truncate_prompt_tokens": body.truncate_prompt_tokens,
+        "truncation_side": body.truncation_side,
+        "padding": body.padding,
+    }
+
+
+def prompts_of(body: Prompts, served: Served, trust_template: bool) -> tuple[Any, bool]:
+    """The prompts of a body, and whether special tokens are added to them."""
+    check_common(body)
+    messages = chat.conversations(body.messages if body.input is None else body.input)
+    if messages is None:
+        return body.input, body.add_special_tokens is not False
+    template = chat.choose(body, served, trust_template)
+    texts = [chat.render(conversation, template, body, served) for conversation in messages]
+    return texts, bool(body.add_special_tokens)
+
+
+def size_of(prompts: Any) -> int:
+    """How many characters (or ids) a tokenizer call is about."""
+    if isinstance(prompts, str):
+        return len(prompts)
+    return sum(len(p) if isinstance(p, str | list) else 1 for p in prompts)
+
+
+def usage(job: Job, full: bool = True) -> dict:
+    """Tokens used; `full` adds the keys of the OpenAI schema that are always empty here."""
+    tokens = job.tokens
+    counts = {"prompt_tokens": tokens, "total_tokens": tokens}
+    if full:
+        counts |= {
+            "completion_tokens": 0,
+            "prompt_tokens_details": None,
+            "completion_tokens_details": None,
+        }
+    return counts
+
+
+def frame(kind: str, name: str, served: Served, data: list, used: dict) -> dict:
+    """The common shape of a list answer."""
+    return {
+        "id": f"{kind}-{name}",
+        "object": "list",
+        "created": int(time.time()),
+        "model": served.name,
+        "data": data,
+        "usage": used,
+    }

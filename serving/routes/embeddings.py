@@ -1,0 +1,116 @@
+"""POST /v1/embeddings, /pooling and /classify."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from serving import encoding
+from serving.errors import APIError
+from serving.models import Served
+from serving.queue import Job
+from serving.routes.common import frame, prompts_of, rid, serves, service, size_of, usage
+from serving.routes.common import tokenization as options_of
+from serving.schemas import ClassifyRequest, EmbeddingRequest, PoolingRequest, Prompts
+from serving.service import timings
+
+router = APIRouter()
+NO_PLUGIN = "No IOProcessor plugin installed."
+
+
+async def run(body: Prompts, request: Request, served: Served, name: str) -> Job:
+    """Compute the prompts of a body with a task."""
+    shared = service(request)
+    trust = shared.options.trust_request_chat_template
+    prompts, special = prompts_of(body, served, trust)
+    options = options_of(body) | {"add_special_tokens": special}
+
+    def prepare():
+        from jaxpool.inputs import prepare
+
+        task = served.model.task(name)
+        named = body.prompt_name
+        return task, prepare(
+            served.model, task, prompts, params_of(body), options, prompt_name=named
+        )
+
+    task, requests = await shared.prepare(served, size_of(prompts), prepare)
+    return await shared.compute(served, task, requests, body.priority, request)
+
+
+def params_of(body: Prompts) -> Any:
+    """The pooling parameters of a body."""
+    from jaxpool.requests import PoolingParams
+
+    late = getattr(body, "late_chunking_params", None)
+    return PoolingParams(
+        use_activation=body.use_activation,
+        dimensions=getattr(body, "dimensions", None),
+        late_chunking_params=late.model_dump() if late else None,
+    )
+
+
+def vectors(kind: str, key: str, body: Any, request: Request, served: Served, job: Job) -> Response:
+    """Vectors or matrices in the encoding a client asks for."""
+    name = rid(body, request)
+    if body.encoding_format.startswith("bytes"):
+        answer = frame(kind, name, served, [], {})
+        head = {field: answer[field] for field in ("id", "created", "model")}
+        used = usage(job, full=False)
+        return encoding.bytes_response(job.results, body, head, used, timings(job))
+    label = {"embd": "embedding"}.get(kind, kind)
+    data = [
+        {"index": index, "object": label, key: encoding.encode(vector, body)}
+        for index, vector in enumerate(job.results)
+    ]
+    return encoding.json_response(frame(kind, name, served, data, usage(job)), 200, timings(job))
+
+
+@router.post("/v1/embeddings", dependencies=serves(lambda served: served.embedding_task))
+async def embeddings(body: EmbeddingRequest, request: Request) -> Response:
+    """Embed texts, token ids or conversations (OpenAI)."""
+    served = service(request).models.find(body.model, lambda served: served.embedding_task)
+    job = await run(body, request, served, served.embedding_task)
+    return vectors("embd", "embedding", body, request, served, job)
+
+
+@router.post("/pooling", dependencies=serves(lambda served: True))
+async def pooling(body: PoolingRequest, request: Request) -> Response:
+    """Any task of the model: vectors, matrices, probabilities, sparse weights."""
+    if body.dimensions is not None:
+        raise APIError(400, "dimensions is currently not supported", "dimensions")
+    served = service(request).models.find(body.model)
+    check_task(body.task, served)
+    job = await run(body, request, served, body.task or served.default_task)
+    return vectors("pooling", "data", body, request, served, job)
+
+
+def check_task(name: str | None, served: Served) -> None:
+    """Refuse a task that the model cannot do, or was not started for."""
+    model = served.model
+    if name == "plugin":
+        raise APIError(400, NO_PLUGIN, "task")
+    if name is not None and name not in model.tasks:
+        raise APIError(
+            400, f"Unsupported task: {name!r} Supported tasks: {sorted(model.tasks)}", "task"
+        )
+    if name is not None and model.task_fixed and name != model.pooling_task:
+        raise APIError(
+            400,
+            f"Try switching the model's pooling_task via --pooler-config.task {name}.",
+            "task",
+        )
+
+
+@router.post("/classify", dependencies=serves(lambda served: "classify" in served.model.tasks))
+async def classify(body: ClassifyRequest, request: Request) -> Response:
+    """Class probabilities and the label of the greatest."""
+    served = service(request).models.find(body.model, lambda s: "classify" in s.model.tasks)
+    job = await run(body, request, served, "classify")
+    names = getattr(served.model.checkpoint.config, "id2label", None) or {}
+    data = []
+    for index, probs in enumerate(job.results):
+        label = names.get(int(probs.argmax()))
+        one = {"index": index, "label": label, "probs": probs, "num_classes": len(probs)}
+        data.append(one)
+    answer = frame("classify", rid(body, request), served, data, usage(job))
+    return encoding.json_response(answer, 200, timings(job))

@@ -1,0 +1,41 @@
+"""POST /invocations (SageMaker): the body decides which route answers."""
+
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+
+from serving.errors import APIError, NotServed
+from serving.routes import embeddings, scoring
+from serving.routes.common import json_only, service
+from serving.schemas import (
+    ClassifyRequest,
+    EmbeddingRequest,
+    PoolingRequest,
+    RerankRequest,
+    ScoreRequest,
+)
+
+router = APIRouter()
+HANDLERS = (
+    (EmbeddingRequest, embeddings.embeddings, lambda served: served.embedding_task == "embed"),
+    (ClassifyRequest, embeddings.classify, lambda served: "classify" in served.model.tasks),
+    (RerankRequest, scoring.rerank, lambda served: served.scoring_task),
+    (ScoreRequest, scoring.score, lambda served: served.scoring_task),
+    (PoolingRequest, embeddings.pooling, lambda served: True),
+)
+
+
+@router.post("/invocations", dependencies=[Depends(json_only)])
+async def invocations(request: Request) -> Response:
+    """Answer as the first route does whose body this is and whose task the model has."""
+    content = await request.body()
+    registry = service(request).models
+    for schema, handler, able in HANDLERS:
+        try:
+            body = schema.model_validate_json(content)
+            registry.find(body.model, able)
+        except (ValidationError, RequestValidationError, NotServed):
+            continue
+        return await handler(body, request)
+    expected = [schema.__name__ for schema, _, _ in HANDLERS]
+    raise APIError(400, f"Cannot find suitable handler for request. Expected one of: {expected}")

@@ -1,0 +1,95 @@
+"""POST /score and /rerank, under all their paths."""
+
+from typing import Any
+
+import numpy as np
+from fastapi import APIRouter, Request, Response
+
+from serving import encoding
+from serving.errors import APIError
+from serving.models import Served
+from serving.queue import Job
+from serving.routes.common import check_common, frame, rid, serves, service, tokenization, usage
+from serving.schemas import Parts, RerankRequest, ScoreRequest, Scoring
+from serving.service import timings
+
+router = APIRouter()
+
+
+def _able(served: Served) -> Any:
+    return served.scoring_task
+
+
+async def _scores(
+    body: Scoring, request: Request, left: Any, right: Any
+) -> tuple[Served, np.ndarray, Job]:
+    """The score of each pair of texts."""
+    check_common(body)
+    shared = service(request)
+    served = shared.models.find(body.model, _able)
+    first, second = _texts(left, served), _texts(right, served)
+    size = sum(map(len, first)) + sum(map(len, second))
+    pairs = await shared.prepare(served, size, lambda: _pairs(body, served, first, second))
+    job = await shared.compute(served, pairs.task, pairs.requests, body.priority, request)
+    return served, await shared.off_loop(len(job.results), lambda: pairs.scores(job.results)), job
+
+
+def _texts(side: Any, served: Served) -> list[str]:
+    texts = side if isinstance(side, list) else [side]
+    if any(isinstance(text, Parts) for text in texts):
+        name = served.model.model_config.architectures[0]
+        raise APIError(400, f"MultiModalParam is not supported for {name}")
+    return texts
+
+
+def _pairs(body: Scoring, served: Served, first: list[str], second: list[str]) -> Any:
+    from jaxpool.requests import PoolingParams
+    from jaxpool.scoring import prepare
+
+    kwargs = dict(body.chat_template_kwargs or {})
+    if body.instruction is not None:
+        kwargs.setdefault("instruction", body.instruction)
+    extra = {
+        "max_tokens_per_query": body.max_tokens_per_query,
+        "max_tokens_per_doc": body.max_tokens_per_doc,
+        "chat_template_kwargs": kwargs,
+    }
+    params = PoolingParams(use_activation=body.use_activation, extra_kwargs=extra)
+    options = tokenization(body)
+    return prepare(served.model, first, second, params, options, served.chat_template)
+
+
+@router.post("/score", dependencies=serves(_able))
+@router.post("/v1/score", dependencies=serves(_able))
+async def score(body: ScoreRequest, request: Request) -> Response:
+    """Scores of pairs of texts, 1:1, 1:N or N:N."""
+    served, scores, job = await _scores(body, request, *body.sides())
+    data = [
+        {"index": index, "object": "score", "score": value} for index, value in enumerate(scores)
+    ]
+    answer = frame("score", rid(body, request), served, data, usage(job))
+    return encoding.json_response(answer, 200, timings(job))
+
+
+@router.post("/rerank", dependencies=serves(_able))
+@router.post("/v1/rerank", dependencies=serves(_able))
+@router.post("/v2/rerank", dependencies=serves(_able))
+async def rerank(body: RerankRequest, request: Request) -> Response:
+    """Documents by their score with a query, the best first (Jina, Cohere)."""
+    served, scores, job = await _scores(body, request, body.query, body.documents)
+    documents = body.documents if isinstance(body.documents, list) else [body.documents]
+    order = np.argsort(-scores, kind="stable")[: body.top_n or None]
+    answer = {
+        "id": f"score-{rid(body, request)}",
+        "model": served.name,
+        "usage": usage(job, full=False),
+        "results": [
+            {
+                "index": int(i),
+                "document": {"text": documents[i], "multi_modal": None},
+                "relevance_score": scores[i],
+            }
+            for i in order
+        ],
+    }
+    return encoding.json_response(answer, 200, timings(job))

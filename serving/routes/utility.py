@@ -1,0 +1,123 @@
+"""Health, version, models, tokens, metrics, load."""
+
+import time
+import uuid
+from importlib.metadata import version as distribution_version
+
+from fastapi import APIRouter, Depends, Request, Response
+
+from serving import chat
+from serving.encoding import json_response
+from serving.errors import APIError
+from serving.models import Served
+from serving.routes.common import json_only, service
+from serving.schemas import DetokenizeRequest, TokenizeRequest
+
+router = APIRouter()
+PERMISSION = {
+    "object": "model_permission",
+    "allow_create_engine": False,
+    "allow_sampling": True,
+    "allow_logprobs": True,
+    "allow_search_indices": False,
+    "allow_view": True,
+    "allow_fine_tuning": False,
+    "organization": "*",
+    "group": None,
+    "is_blocking": False,
+}
+
+
+@router.get("/health")
+@router.get("/ping")
+@router.post("/ping")
+async def health(request: Request) -> Response:
+    """200 when the device answers; 503 while starting, or when it is stuck or dead."""
+    await service(request).check_health()
+    return Response()
+
+
+@router.get("/version")
+async def version() -> Response:
+    """The version of jaxpool."""
+    return json_response({"version": distribution_version("jaxpool")})
+
+
+@router.get("/load")
+async def load(request: Request) -> Response:
+    """Requests being answered, where `--enable-server-load-tracking` counts them."""
+    return json_response({"server_load": service(request).load})
+
+
+@router.get("/metrics")
+async def metrics(request: Request) -> Response:
+    """Prometheus metrics."""
+    text = service(request).metrics.text()
+    return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+@router.get("/v1/models")
+async def models(request: Request) -> Response:
+    """A card for each served name."""
+    registry = service(request).models
+    registry.find(None)
+    cards = [_card(name, served) for served in registry.served for name in served.names]
+    return json_response({"object": "list", "data": cards})
+
+
+def _card(name: str, served: Served) -> dict:
+    permission = {"id": f"modelperm-{uuid.uuid4().hex[:16]}", "created": int(time.time())}
+    return {
+        "id": name,
+        "object": "model",
+        "created": served.created,
+        "owned_by": "vllm",
+        "root": served.path,
+        "parent": None,
+        "max_model_len": served.model.max_length,
+        "permission": [permission | PERMISSION],
+    }
+
+
+def _find(name: str | None, request: Request) -> Served:
+    registry = service(request).models
+    try:
+        return registry.find(name)
+    except APIError as error:
+        if error.status != 404:
+            raise
+        aliases = ", ".join(alias for served in registry.served for alias in served.names)
+        message = f"The model `{name}` does not exist. Valid aliases: {aliases}."
+        raise APIError(404, message, "model") from None
+
+
+@router.post("/tokenize", dependencies=[Depends(json_only)])
+async def tokenize(body: TokenizeRequest, request: Request) -> Response:
+    """Token ids of a text or a conversation."""
+    served, shared = _find(body.model, request), service(request)
+    if body.prompt is None:
+        template = chat.choose(body, served, shared.options.trust_request_chat_template)
+        text, special = chat.render(body.messages, template, body, served), body.add_special_tokens
+    else:
+        text, special = body.prompt, body.add_special_tokens is not False
+    tokenizer = served.model.tokenizer
+    tokens = await shared.prepare(
+        served, len(text), lambda: tokenizer([text], special_tokens=bool(special))[0].ids.tolist()
+    )
+    fast = tokenizer.fast
+    answer = {
+        "count": len(tokens),
+        "max_model_len": served.model.max_length,
+        "tokens": tokens,
+        "token_strs": [fast.id_to_token(i) for i in tokens] if body.return_token_strs else None,
+    }
+    return json_response(answer)
+
+
+@router.post("/detokenize", dependencies=[Depends(json_only)])
+async def detokenize(body: DetokenizeRequest, request: Request) -> Response:
+    """The text of token ids; ids out of the vocabulary are left out."""
+    served = _find(body.model, request)
+    fast = served.model.tokenizer.fast
+    known = [token for token in body.tokens if token < 2**31]
+    return json_response({"prompt": fast.decode(known, skip_special_tokens=False)})

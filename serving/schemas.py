@@ -1,0 +1,241 @@
+"""Request bodies as vLLM, Cohere and Jina clients send them; unknown fields are ignored."""
+
+import uuid
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from serving.errors import missing
+
+INT64 = {"ge": -(2**63), "le": 2**63 - 1}
+Int = Annotated[int, Field(**INT64)]
+Token = Annotated[int, Field(ge=0, le=2**63 - 1)]
+EncodingFormat = Literal["float", "base64", "bytes", "bytes_only"]
+EmbedDtype = Literal["float32", "float16", "bfloat16", "fp8_e4m3", "fp8_e5m2"]
+Endianness = Literal["native", "big", "little"]
+TaskName = Literal[
+    "embed", "classify", "token_embed", "token_classify", "plugin", "embed&token_classify"
+]
+ONE_INPUT = "Exactly one of texts, images, or inputs must be provided, and it must be non-empty"
+
+
+class Message(BaseModel):
+    """One chat message; `content` is a text or a list of parts."""
+
+    model_config = ConfigDict(extra="allow")
+
+    role: str
+    content: str | list[str | dict[str, Any]] | None = None
+
+
+Conversation = list[Message]
+
+
+def one_of(body: Any, *names: str) -> Any:
+    """`body` if it has one of the fields."""
+    if isinstance(body, dict) and not any(name in body for name in names):
+        raise missing(body, names[0])
+    return body
+
+
+class Common(BaseModel):
+    """Fields of every pooling request."""
+
+    model: str | None = None
+    user: str | None = None
+    truncate_prompt_tokens: Annotated[int, Field(ge=-1, le=2**63 - 1)] | None = None
+    truncation_side: Literal["left", "right"] | None = None
+    padding: Literal["max_length", "do_not_pad"] | None = None
+    request_id: str = Field(default_factory=lambda: uuid.uuid4().hex[:16])
+    priority: Int = 0
+    mm_processor_kwargs: dict[str, Any] | None = None
+    cache_salt: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
+    use_activation: bool | None = None
+
+
+class Prompts(Common):
+    """`input` (texts or token ids) or `messages` (chat), and how to render and encode them."""
+
+    input: list[Int] | list[list[Int]] | str | list[str] | Conversation | list[Conversation] = None
+    messages: Conversation | list[Conversation] = None
+    add_special_tokens: bool | None = None
+    add_generation_prompt: bool = False
+    continue_final_message: bool = False
+    chat_template: str | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+    media_io_kwargs: dict[str, dict[str, Any]] | None = None
+    prompt_name: str | None = None
+    softmax: bool | None = Field(None, description="the oldest name of use_activation")
+    normalize: bool | None = Field(None, description="an older name of use_activation")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _required(cls, body: Any) -> Any:
+        return one_of(body, "input", "messages")
+
+    @model_validator(mode="after")
+    def _old_names(self):
+        if self.use_activation is None:
+            self.use_activation = self.softmax if self.normalize is None else self.normalize
+        return self
+
+
+class Encoded(BaseModel):
+    """How vectors are written."""
+
+    encoding_format: EncodingFormat = "float"
+    embed_dtype: EmbedDtype = "float32"
+    endianness: Endianness = "native"
+
+
+class LateChunking(BaseModel):
+    """Mean-pool every `chunk_size` tokens of a document that was encoded whole."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    chunk_size: Annotated[int, Field(strict=True, ge=1, le=2**63 - 1)]
+
+
+class EmbeddingRequest(Prompts, Encoded):
+    """POST /v1/embeddings."""
+
+    dimensions: Int | None = None
+    late_chunking_params: LateChunking | None = None
+
+
+class PoolingRequest(Prompts, Encoded):
+    """POST /pooling: any task of the model."""
+
+    task: TaskName | Literal["sparse", "dense+sparse+multi"] | None = None
+    dimensions: Int | None = None
+    late_chunking_params: LateChunking | None = None
+
+
+class ClassifyRequest(Prompts):
+    """POST /classify."""
+
+
+class Parts(BaseModel):
+    """A score input as content parts."""
+
+    content: list[dict[str, Any]]
+
+
+Text = str | Parts
+Texts = Text | list[Text]
+
+
+class Scoring(Common):
+    """Fields of score and rerank requests."""
+
+    max_tokens_per_query: Int = 0
+    max_tokens_per_doc: Int = 0
+    instruction: str | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+
+
+class ScoreRequest(Scoring):
+    """POST /score: the two sides under any of vLLM's four pairs of names."""
+
+    queries: Texts | None = None
+    documents: Texts | None = None
+    items: Texts | None = None
+    data_1: Texts | None = None
+    data_2: Texts | None = None
+    text_1: Texts | None = None
+    text_2: Texts | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _required(cls, body: Any) -> Any:
+        if not isinstance(body, dict) or any(
+            body.get(one) is not None and body.get(two) is not None for one, two in PAIRS
+        ):
+            return body
+        known = next((pair for pair in PAIRS if set(pair) & set(body)), PAIRS[0])
+        raise missing(body, *(name for name in known if body.get(name) is None))
+
+    def sides(self) -> tuple[Texts, Texts]:
+        """The first pair of names that is given."""
+        found = ((getattr(self, one), getattr(self, two)) for one, two in PAIRS)
+        return next(pair for pair in found if None not in pair)
+
+
+PAIRS = (
+    ("queries", "documents"),
+    ("queries", "items"),
+    ("data_1", "data_2"),
+    ("text_1", "text_2"),
+)
+
+
+class RerankRequest(Scoring):
+    """POST /rerank (Jina, Cohere)."""
+
+    query: Text
+    documents: Texts
+    top_n: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
+
+
+class CohereContent(BaseModel):
+    """One part of a Cohere input."""
+
+    type: Literal["text", "image_url"]
+    text: str | None = None
+    image_url: dict[str, str] | None = None
+
+
+class CohereInput(BaseModel):
+    """A Cohere input of several parts."""
+
+    content: list[CohereContent]
+
+
+class CohereEmbedRequest(BaseModel):
+    """POST /v2/embed (Cohere)."""
+
+    model: str | None = None
+    input_type: str | None = None
+    texts: list[str] | None = None
+    images: list[str] | None = None
+    inputs: list[CohereInput] | None = None
+    output_dimension: Int | None = None
+    embedding_types: (
+        list[Literal["float", "int8", "uint8", "binary", "ubinary", "base64"]] | None
+    ) = None
+    truncate: Literal["NONE", "START", "END"] = "END"
+    max_tokens: Int | None = None
+    priority: Int = 0
+
+    @model_validator(mode="after")
+    def _one_input(self):
+        given = [x for x in (self.texts, self.images, self.inputs) if x is not None]
+        if len(given) != 1 or not given[0]:
+            raise ValueError(ONE_INPUT)
+        return self
+
+
+class TokenizeRequest(BaseModel):
+    """POST /tokenize: a text or a conversation."""
+
+    model: str | None = None
+    prompt: str | None = None
+    messages: Conversation | None = None
+    add_special_tokens: bool | None = None
+    return_token_strs: bool | None = False
+    add_generation_prompt: bool = True
+    continue_final_message: bool = False
+    chat_template: str | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _required(cls, body: Any) -> Any:
+        return one_of(body, "prompt", "messages")
+
+
+class DetokenizeRequest(BaseModel):
+    """POST /detokenize."""
+
+    model: str | None = None
+    tokens: list[Token]

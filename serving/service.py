@@ -1,0 +1,144 @@
+"""From a validated body to results: tokenize, queue, wait, give up when the client does."""
+
+import asyncio
+import math
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from fastapi import Request
+
+from serving.config import Options
+from serving.device import Owner
+from serving.errors import APIError, refusing
+from serving.metrics import Metrics
+from serving.models import Registry, Served
+from serving.queue import Job
+
+INLINE = 4096  # characters that are tokenized at once, without a thread in between
+TOKENIZERS = 2
+
+
+class Gone(Exception):
+    """The client has closed the connection."""
+
+
+class Service:
+    """What the routes share."""
+
+    def __init__(self, options: Options):
+        self.options = options
+        self.owner = Owner(observe=self._batch)
+        self.models = Registry(options, self.owner)
+        self.metrics = Metrics(lambda: self.models.served)
+        self.active = 0
+        self.threads = ThreadPoolExecutor(TOKENIZERS, thread_name_prefix="tokenize")
+
+    def start(self) -> None:
+        """Start the device thread; its first work is to load the models."""
+        self.owner.begin(self.models.load)
+
+    async def stop(self) -> None:
+        """End the threads."""
+        self.owner.stop()
+        self.threads.shutdown(wait=False)
+        await asyncio.to_thread(self.owner.join, 5)
+
+    @property
+    def load(self) -> int:
+        """Requests being answered, if they are counted."""
+        return self.active if self.options.enable_server_load_tracking else 0
+
+    async def check_health(self) -> None:
+        """Raise unless every model is loaded and the device answers within the timeout."""
+        if self.models.state != "ready":
+            raise APIError(503, self.models.state, retry_after=1)
+        try:
+            async with asyncio.timeout(self.options.health_timeout):
+                await self.owner.probe()
+        except TimeoutError:
+            raise APIError(503, "The engine does not answer") from None
+
+    async def prepare(self, served: Served, size: int, function: Callable[[], Any]) -> Any:
+        """Call a function that tokenizes `size` characters; what it refuses is a 400."""
+        served.queue.check()
+        begun = time.perf_counter()
+        with refusing():
+            if size <= INLINE:
+                result = function()
+            else:
+                result = await asyncio.get_running_loop().run_in_executor(self.threads, function)
+        seconds = time.perf_counter() - begun
+        self.metrics.tokenizing.labels(served.name).observe(seconds)
+        return result
+
+    async def compute(
+        self, served: Served, task: Any, requests: list, priority: int, request: Request
+    ) -> Job:
+        """The finished job of some requests; withdrawn if the client leaves."""
+        deadline = deadline_of(request)
+        try:
+            job = await while_connected(
+                request, served.queue.submit(task, requests, priority, deadline)
+            )
+        except APIError as error:
+            self._refused(served.name, error)
+            raise
+        except (asyncio.CancelledError, Gone):
+            self.metrics.success.labels(served.name, "0", "abort").inc()
+            raise
+        self.metrics.job(served.name, job)
+        return job
+
+    def _refused(self, name: str, error: APIError) -> None:
+        if error.status == 429:
+            self.metrics.rejections.labels(name, "queue").inc()
+        else:
+            self.metrics.success.labels(name, "0", "error").inc()
+
+    def _batch(self, queue, items: list, seconds: float) -> None:
+        served = next(served for served in self.models.served if served.queue is queue)
+        self.metrics.batch(served.name, items, queue.engine.computed)
+
+
+def deadline_of(request: Request) -> float:
+    """When the `x-request-timeout` header (seconds) ends, on the monotonic clock."""
+    text = request.headers.get("x-request-timeout")
+    if text is None:
+        return math.inf
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not seconds > 0:
+        raise APIError(400, f"x-request-timeout must be a positive number of seconds, got {text!r}")
+    return time.monotonic() + seconds
+
+
+async def while_connected(request: Request, work: Awaitable) -> Any:
+    """Await `work`; cancel it and raise `Gone` if the client disconnects first."""
+    task = asyncio.ensure_future(work)
+    watch = asyncio.ensure_future(_disconnected(request))
+    try:
+        await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise Gone
+    finally:
+        watch.cancel()
+        task.cancel()
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def timings(job: Job) -> dict[str, str]:
+    """Response headers: milliseconds in the queue and on the device, and tokens."""
+    return {
+        "x-queue-time": f"{(job.started - job.arrived) * 1e3:.3f}",
+        "x-inference-time": f"{(job.finished - job.started) * 1e3:.3f}",
+        "x-tokens": str(job.tokens),
+    }
