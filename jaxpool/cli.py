@@ -105,6 +105,17 @@ def export(model: ModelName, output: Annotated[Path, typer.Argument()], revision
     typer.echo(f"{model} -> {output}", err=True)
 
 
+@app.command(
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def serve(context: typer.Context):
+    """Serve models over HTTP, by vLLM's API (`jaxpool serve --help`)."""
+    from serving.server import main
+
+    main(context.args)
+
+
 @app.command()
 def demo():
     """Embed six sentences with the packaged all-MiniLM-L6-v2 and print how similar they are."""

@@ -62,9 +62,7 @@ class Tokenization:
         if self.truncate is not None and self.truncate > self.limit:
             raise RequestError(
                 "truncate_prompt_tokens value is greater than max_model_len. "
-                "Please request a smaller truncation size.",
-                "truncate_prompt_tokens",
-                self.truncate,
+                "Please request a smaller truncation size."
             )
         for name in ("truncate", "pad"):
             value = getattr(self, name)

@@ -122,10 +122,10 @@ class Owner(threading.Thread):
 
     def _step(self) -> None:
         with self.condition:
-            while not (self._calls or self._flying or self.stopping or self._waiting()):
+            while not (self._calls or self._flying or self.stopping or self._waiting):
                 self.condition.wait()
             call = self._calls.popleft() if self._calls else None
-            queue = self._waiting() if len(self._flying) < self.depth and not call else None
+            queue = self._next() if len(self._flying) < self.depth and not call else None
             items = queue.take() if queue else []
         if call:
             self._answer(*call)
@@ -134,9 +134,13 @@ class Owner(threading.Thread):
         elif self._flying:
             self._finish(self._flying.popleft())
 
-    def _waiting(self) -> Queue | None:
+    @property
+    def _waiting(self) -> bool:
+        return any(queue.tokens for queue in self.queues)
+
+    def _next(self) -> Queue | None:
         """The next queue, in turn, that has something to compute."""
-        for _ in self.queues:
+        for _ in range(len(self.queues)):
             self.queues.rotate(-1)
             if self.queues[-1].tokens:
                 return self.queues[-1]

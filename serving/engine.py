@@ -9,6 +9,7 @@ class ModelEngine:
     def __init__(self, model: Any, budget: int | None = None):
         self.model = model
         self.budget = budget or model.budget
+        self.computed = 0
 
     @property
     def compilations(self) -> int:
@@ -24,7 +25,7 @@ class ModelEngine:
         task, requests = started
         results: list = [None] * len(requests)
         for index, result in self.model.run(task, requests):
-            results[index] = result
+            results[index] = requests[index].finish(result)
         return results
 
     def ping(self) -> None:
@@ -40,6 +41,8 @@ def load_model(path: str, options: Any) -> Any:
 
     return jaxpool.load(
         path,
+        runner=options.runner,
+        convert=options.convert,
         dtype=options.dtype,
         revision=options.revision,
         max_model_len=options.max_model_len,

@@ -149,4 +149,6 @@ def refusing() -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError, OverflowError, jinja2.TemplateError) as error:
-        raise APIError(400, str(error), getattr(error, "parameter", None)) from error
+        refusal = APIError(400, str(error))  # a RequestError's text has its parameter already
+        refusal.param = getattr(error, "parameter", None)
+        raise refusal from error

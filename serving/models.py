@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ class Served:
         """What /score computes with: a cross-encoder's, ColBERT's or an embedder's task."""
         if self.default_task != "classify":
             return self.embedding_task
-        return "classify" if self.model.config.num_labels == 1 else None
+        return "classify" if self.model.checkpoint.config.num_labels == 1 else None
 
 
 class Registry:
@@ -81,7 +81,7 @@ class Registry:
         from serving.engine import ModelEngine, load_model
 
         begun = time.monotonic()
-        model = load_model(path, self.options)
+        model = replace(load_model(path, self.options), name=names[0])
         engine = ModelEngine(model, self.options.max_num_batched_tokens)
         queue = self.owner.add(engine, self.options.max_queued_tokens)
         self.served.append(Served(names, path, model, queue, template(self.options)))

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from serving.errors import missing
+from serving.errors import APIError, missing
 
 INT64 = {"ge": -(2**63), "le": 2**63 - 1}
 Int = Annotated[int, Field(**INT64)]
@@ -14,8 +14,16 @@ EncodingFormat = Literal["float", "base64", "bytes", "bytes_only"]
 EmbedDtype = Literal["float32", "float16", "bfloat16", "fp8_e4m3", "fp8_e5m2"]
 Endianness = Literal["native", "big", "little"]
 TaskName = Literal[
-    "embed", "classify", "token_embed", "token_classify", "plugin", "embed&token_classify"
+    "embed", "classify", "token_embed", "token_classify", "embed&token_classify", "sparse"
 ]
+NOT_A_TASK = {
+    "encode": "`encode` task was removed; use `token_embed` or `token_classify` instead.",
+    "score": "`score` task was removed; use `classify` instead.",
+    "plugin": (
+        "No IOProcessor plugin installed. Please refer to the documentation and to the "
+        "'prithvi_geospatial_mae_io_processor' offline inference example for more details."
+    ),
+}
 ONE_INPUT = "Exactly one of texts, images, or inputs must be provided, and it must be non-empty"
 
 
@@ -106,9 +114,17 @@ class EmbeddingRequest(Prompts, Encoded):
 class PoolingRequest(Prompts, Encoded):
     """POST /pooling: any task of the model."""
 
-    task: TaskName | Literal["sparse", "dense+sparse+multi"] | None = None
+    task: TaskName | None = None
     dimensions: Int | None = None
     late_chunking_params: LateChunking | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_task(cls, body: Any) -> Any:
+        task = body.get("task") if isinstance(body, dict) else None
+        if isinstance(task, str) and task in NOT_A_TASK:
+            raise APIError(400, NOT_A_TASK[task], "task")
+        return body
 
 
 class ClassifyRequest(Prompts):

@@ -135,10 +135,12 @@ async def _disconnected(request: Request) -> None:
         pass
 
 
-def timings(job: Job) -> dict[str, str]:
+def timings(*jobs: Job) -> dict[str, str]:
     """Response headers: milliseconds in the queue and on the device, and tokens."""
+    queued = sum(job.started - job.arrived for job in jobs)
+    computing = sum(job.finished - job.started for job in jobs)
     return {
-        "x-queue-time": f"{(job.started - job.arrived) * 1e3:.3f}",
-        "x-inference-time": f"{(job.finished - job.started) * 1e3:.3f}",
-        "x-tokens": str(job.tokens),
+        "x-queue-time": f"{queued * 1e3:.3f}",
+        "x-inference-time": f"{computing * 1e3:.3f}",
+        "x-tokens": str(sum(job.tokens for job in jobs)),
     }

@@ -30,7 +30,6 @@ async def embed(body: CohereEmbedRequest, request: Request) -> Response:
 
     def prepare():
         from jaxpool.inputs import prepare
-
         from jaxpool.requests import PoolingParams
 
         task = served.model.task("embed")

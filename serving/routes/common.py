@@ -10,7 +10,6 @@ from serving import chat
 from serving.errors import APIError
 from serving.middleware import require_json
 from serving.models import Served
-from serving.queue import Job
 from serving.schemas import Common, Prompts
 from serving.service import Service
 
@@ -81,9 +80,8 @@ def size_of(prompts: Any) -> int:
     return sum(len(p) if isinstance(p, str | list) else 1 for p in prompts)
 
 
-def usage(job: Job, full: bool = True) -> dict:
+def usage(tokens: int, full: bool = True) -> dict:
     """Tokens used; `full` adds the keys of the OpenAI schema that are always empty here."""
-    tokens = job.tokens
     counts = {"prompt_tokens": tokens, "total_tokens": tokens}
     if full:
         counts |= {

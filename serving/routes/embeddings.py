@@ -14,7 +14,6 @@ from serving.schemas import ClassifyRequest, EmbeddingRequest, PoolingRequest, P
 from serving.service import timings
 
 router = APIRouter()
-NO_PLUGIN = "No IOProcessor plugin installed."
 
 
 async def run(body: Prompts, request: Request, served: Served, name: str) -> Job:
@@ -53,16 +52,18 @@ def vectors(kind: str, key: str, body: Any, request: Request, served: Served, jo
     """Vectors or matrices in the encoding a client asks for."""
     name = rid(body, request)
     if body.encoding_format.startswith("bytes"):
-        answer = frame(kind, name, served, [], {})
-        head = {field: answer[field] for field in ("id", "created", "model")}
-        used = usage(job, full=False)
+        whole = frame(kind, name, served, [], {})
+        head = {field: whole[field] for field in ("id", "created", "model")}
+        used = usage(job.tokens, full=False)
         return encoding.bytes_response(job.results, body, head, used, timings(job))
     label = {"embd": "embedding"}.get(kind, kind)
     data = [
         {"index": index, "object": label, key: encoding.encode(vector, body)}
         for index, vector in enumerate(job.results)
     ]
-    return encoding.json_response(frame(kind, name, served, data, usage(job)), 200, timings(job))
+    return encoding.json_response(
+        frame(kind, name, served, data, usage(job.tokens)), 200, timings(job)
+    )
 
 
 @router.post("/v1/embeddings", dependencies=serves(lambda served: served.embedding_task))
@@ -87,13 +88,11 @@ async def pooling(body: PoolingRequest, request: Request) -> Response:
 def check_task(name: str | None, served: Served) -> None:
     """Refuse a task that the model cannot do, or was not started for."""
     model = served.model
-    if name == "plugin":
-        raise APIError(400, NO_PLUGIN, "task")
     if name is not None and name not in model.tasks:
         raise APIError(
             400, f"Unsupported task: {name!r} Supported tasks: {sorted(model.tasks)}", "task"
         )
-    if name is not None and model.task_fixed and name != model.pooling_task:
+    if name is not None and model.pooler_config.task not in (None, name):
         raise APIError(
             400,
             f"Try switching the model's pooling_task via --pooler-config.task {name}.",
@@ -112,5 +111,5 @@ async def classify(body: ClassifyRequest, request: Request) -> Response:
         label = names.get(int(probs.argmax()))
         one = {"index": index, "label": label, "probs": probs, "num_classes": len(probs)}
         data.append(one)
-    answer = frame("classify", rid(body, request), served, data, usage(job))
+    answer = frame("classify", rid(body, request), served, data, usage(job.tokens))
     return encoding.json_response(answer, 200, timings(job))

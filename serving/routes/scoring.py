@@ -1,6 +1,6 @@
 """POST /score and /rerank, under all their paths."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from fastapi import APIRouter, Request, Response
@@ -8,7 +8,6 @@ from fastapi import APIRouter, Request, Response
 from serving import encoding
 from serving.errors import APIError
 from serving.models import Served
-from serving.queue import Job
 from serving.routes.common import check_common, frame, rid, serves, service, tokenization, usage
 from serving.schemas import Parts, RerankRequest, ScoreRequest, Scoring
 from serving.service import timings
@@ -20,18 +19,31 @@ def _able(served: Served) -> Any:
     return served.scoring_task
 
 
-async def _scores(
-    body: Scoring, request: Request, left: Any, right: Any
-) -> tuple[Served, np.ndarray, Job]:
+class Scored(NamedTuple):
+    """The scores of a body, and what they took."""
+
+    served: Served
+    scores: np.ndarray
+    usage: dict
+    headers: dict
+
+
+async def _scores(body: Scoring, request: Request, left: Any, right: Any, full: bool) -> Scored:
     """The score of each pair of texts."""
     check_common(body)
     shared = service(request)
     served = shared.models.find(body.model, _able)
     first, second = _texts(left, served), _texts(right, served)
     size = sum(map(len, first)) + sum(map(len, second))
-    pairs = await shared.prepare(served, size, lambda: _pairs(body, served, first, second))
-    job = await shared.compute(served, pairs.task, pairs.requests, body.priority, request)
-    return served, await shared.off_loop(len(job.results), lambda: pairs.scores(job.results)), job
+    scoring = await shared.prepare(served, size, lambda: _prepare(body, served, first, second))
+    jobs = [
+        await shared.compute(served, task, requests, body.priority, request)
+        for task, requests in scoring.parts
+    ]
+    results = [result for job in jobs for result in job.results]
+    scores = await shared.owner.call(lambda: scoring.combine(results))
+    headers = timings(*jobs)
+    return Scored(served, scores, usage(scoring.tokens, full), headers)
 
 
 def _texts(side: Any, served: Served) -> list[str]:
@@ -42,9 +54,10 @@ def _texts(side: Any, served: Served) -> list[str]:
     return texts
 
 
-def _pairs(body: Scoring, served: Served, first: list[str], second: list[str]) -> Any:
+def _prepare(body: Scoring, served: Served, first: list[str], second: list[str]) -> Any:
+    from jaxpool.scoring import prepare_scores
+
     from jaxpool.requests import PoolingParams
-    from jaxpool.scoring import prepare
 
     kwargs = dict(body.chat_template_kwargs or {})
     if body.instruction is not None:
@@ -56,19 +69,20 @@ def _pairs(body: Scoring, served: Served, first: list[str], second: list[str]) -
     }
     params = PoolingParams(use_activation=body.use_activation, extra_kwargs=extra)
     options = tokenization(body)
-    return prepare(served.model, first, second, params, options, served.chat_template)
+    return prepare_scores(served.model, first, second, params, options, served.chat_template)
 
 
 @router.post("/score", dependencies=serves(_able))
 @router.post("/v1/score", dependencies=serves(_able))
 async def score(body: ScoreRequest, request: Request) -> Response:
     """Scores of pairs of texts, 1:1, 1:N or N:N."""
-    served, scores, job = await _scores(body, request, *body.sides())
+    scored = await _scores(body, request, *body.sides(), full=True)
     data = [
-        {"index": index, "object": "score", "score": value} for index, value in enumerate(scores)
+        {"index": index, "object": "score", "score": value}
+        for index, value in enumerate(scored.scores)
     ]
-    answer = frame("score", rid(body, request), served, data, usage(job))
-    return encoding.json_response(answer, 200, timings(job))
+    answer = frame("score", rid(body, request), scored.served, data, scored.usage)
+    return encoding.json_response(answer, 200, scored.headers)
 
 
 @router.post("/rerank", dependencies=serves(_able))
@@ -76,20 +90,20 @@ async def score(body: ScoreRequest, request: Request) -> Response:
 @router.post("/v2/rerank", dependencies=serves(_able))
 async def rerank(body: RerankRequest, request: Request) -> Response:
     """Documents by their score with a query, the best first (Jina, Cohere)."""
-    served, scores, job = await _scores(body, request, body.query, body.documents)
+    scored = await _scores(body, request, body.query, body.documents, full=False)
     documents = body.documents if isinstance(body.documents, list) else [body.documents]
-    order = np.argsort(-scores, kind="stable")[: body.top_n or None]
+    order = np.argsort(-scored.scores, kind="stable")[: body.top_n or None]
     answer = {
         "id": f"score-{rid(body, request)}",
-        "model": served.name,
-        "usage": usage(job, full=False),
+        "model": scored.served.name,
+        "usage": scored.usage,
         "results": [
             {
                 "index": int(i),
                 "document": {"text": documents[i], "multi_modal": None},
-                "relevance_score": scores[i],
+                "relevance_score": scored.scores[i],
             }
             for i in order
         ],
     }
-    return encoding.json_response(answer, 200, timings(job))
+    return encoding.json_response(answer, 200, scored.headers)

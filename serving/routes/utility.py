@@ -2,6 +2,7 @@
 
 import time
 import uuid
+from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as distribution_version
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -40,7 +41,11 @@ async def health(request: Request) -> Response:
 @router.get("/version")
 async def version() -> Response:
     """The version of jaxpool."""
-    return json_response({"version": distribution_version("jaxpool")})
+    try:
+        number = distribution_version("jaxpool")
+    except PackageNotFoundError:  # run from its sources
+        number = "unknown"
+    return json_response({"version": number})
 
 
 @router.get("/load")

@@ -281,6 +281,7 @@ def test_a_stuck_device_does_not_answer_the_probe(device):
 
 def test_queues_of_several_models_take_turns(device):
     other = FakeEngine()
+    other.batches = device.engine.batches
     queue = device.owner.add(other, limit=100)
 
     async def go():
@@ -288,12 +289,11 @@ def test_queues_of_several_models_take_turns(device):
         first = submit(device, 0)
         await started(device)
         mine = submit(device, *range(16))
-        theirs = asyncio.ensure_future(queue.submit("embed", [Text(7.0)]))
+        theirs = asyncio.ensure_future(queue.submit("embed", [Text(7.0)] * 16))
         await queued(device, 16)
         device.engine.gate.set()
-        await theirs
-        finished = len(device.engine.batches)
-        await asyncio.gather(first, mine)
-        return finished
+        await asyncio.gather(first, mine, theirs)
 
-    assert asyncio.run(go()) <= 2
+    asyncio.run(go())
+    turns = [set(batch) == {7.0} for _, batch in device.engine.batches[1:]]
+    assert turns in ([True, False] * 2, [False, True] * 2)

