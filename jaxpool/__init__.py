@@ -2,50 +2,11 @@
 
 import os
 
+import lazy_loader
+
 # transformers reads configurations and tokenizers here; its advice to install torch is no use.
 os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
 
-from jaxpool.arch import Arch
-from jaxpool.batch import Batch, pad
-from jaxpool.llm import LLM
-from jaxpool.model import Model, load
-from jaxpool.outputs import (
-    ClassificationOutput,
-    ClassificationRequestOutput,
-    EmbeddingOutput,
-    EmbeddingRequestOutput,
-    PoolingOutput,
-    PoolingRequestOutput,
-    ScoringOutput,
-    ScoringRequestOutput,
-)
-from jaxpool.prompts import PromptType, TextPrompt, TokensPrompt
-from jaxpool.requests import LateChunkingParams, PoolerConfig, PoolingParams
-from jaxpool.similarity import maxsim, maxsim_pairwise
-from jaxpool.transformer import forward
-
-__all__ = [
-    "LLM",
-    "Arch",
-    "Batch",
-    "ClassificationOutput",
-    "ClassificationRequestOutput",
-    "EmbeddingOutput",
-    "EmbeddingRequestOutput",
-    "LateChunkingParams",
-    "Model",
-    "PoolerConfig",
-    "PoolingOutput",
-    "PoolingParams",
-    "PoolingRequestOutput",
-    "PromptType",
-    "ScoringOutput",
-    "ScoringRequestOutput",
-    "TextPrompt",
-    "TokensPrompt",
-    "forward",
-    "load",
-    "maxsim",
-    "maxsim_pairwise",
-    "pad",
-]
+# Names are imported at their first use, from where __init__.pyi says: commands that need no JAX
+# start in milliseconds, and the server listens before it is there.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
