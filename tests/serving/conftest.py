@@ -24,6 +24,7 @@ KINDS = {
     "ce": {},
     "tok": {},
     "mat": {"hf_overrides": {"matryoshka_dimensions": [8, 24, 64]}},
+    "raw": {},
     "tokemb": {"pooler_config": {"task": "token_embed"}},
     "chunk": {"pooler_config": {"enable_chunked_processing": True, "max_embed_len": 1000}},
     "auth": {
@@ -38,6 +39,7 @@ BUILDERS = {
     "ce": checkpoints.cross_encoder,
     "tok": checkpoints.tagger,
     "mat": checkpoints.embedder,
+    "raw": lambda folder: checkpoints.embedder(folder, normalize=False),
     "tokemb": checkpoints.embedder,
 }
 
