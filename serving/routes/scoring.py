@@ -55,9 +55,8 @@ def _texts(side: Any, served: Served) -> list[str]:
 
 
 def _prepare(body: Scoring, served: Served, first: list[str], second: list[str]) -> Any:
-    from jaxpool.scoring import prepare_scores
-
     from jaxpool.requests import PoolingParams
+    from jaxpool.scoring import prepare_scores
 
     kwargs = dict(body.chat_template_kwargs or {})
     if body.instruction is not None:

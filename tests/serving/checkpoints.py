@@ -47,6 +47,17 @@ def cross_encoder(folder: Path) -> Path:
     return bert(folder, "ForSequenceClassification", num_labels=1)
 
 
+def multi_label(folder: Path) -> Path:
+    """Three independent labels."""
+    kind = "multi_label_classification"
+    return bert(folder, "ForSequenceClassification", num_labels=3, problem_type=kind)
+
+
+def regression(folder: Path) -> Path:
+    """Two raw numbers."""
+    return bert(folder, "ForSequenceClassification", num_labels=2, problem_type="regression")
+
+
 def tagger(folder: Path) -> Path:
     """Five classes a token."""
     return bert(folder, "ForTokenClassification", num_labels=5)

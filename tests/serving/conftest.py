@@ -17,6 +17,9 @@ TEMPLATE = (
     "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}{{ '\\n' }}{% endfor %}"
     "{% if add_generation_prompt %}assistant:{% endif %}"
 )
+SCORE_TEMPLATE = (
+    "{{ instruction }} {% for m in messages %}{{ m['role'] }}: {{ m['content'] }} {% endfor %}"
+)
 # Options of each server, by the name of its model.
 KINDS = {
     "minilm": {},
@@ -25,6 +28,9 @@ KINDS = {
     "tok": {},
     "mat": {"hf_overrides": {"matryoshka_dimensions": [8, 24, 64]}},
     "raw": {},
+    "multi": {},
+    "regression": {},
+    "templated": {"chat_template": SCORE_TEMPLATE},
     "tokemb": {"pooler_config": {"task": "token_embed"}},
     "chunk": {"pooler_config": {"enable_chunked_processing": True, "max_embed_len": 1000}},
     "auth": {
@@ -41,6 +47,9 @@ BUILDERS = {
     "mat": checkpoints.embedder,
     "raw": lambda folder: checkpoints.embedder(folder, normalize=False),
     "tokemb": checkpoints.embedder,
+    "multi": checkpoints.multi_label,
+    "regression": checkpoints.regression,
+    "templated": checkpoints.cross_encoder,
 }
 
 

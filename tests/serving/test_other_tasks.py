@@ -1,0 +1,202 @@
+"""/pooling, /classify, /score and /rerank, behaviour by behaviour."""
+
+import numpy as np
+import pytest
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+TEXT = "The capital of France is Paris."
+QUERY, DOCUMENTS = "Where is Paris?", [TEXT, "cat", "Hello my name is Alice and this is long."]
+
+
+def post(server, path, status=200, **body):
+    response = server.post(path, body)
+    assert response.status_code == status, response.text
+    return response.json()
+
+
+def message(server, path, **body):
+    return post(server, path, 400, **body)["error"]["message"]
+
+
+def data(server, path, key, **body):
+    return [one[key] for one in post(server, path, **body)["data"]]
+
+
+def scores(server, text_1, text_2, **body):
+    return data(server, "/score", "score", text_1=text_1, text_2=text_2, **body)
+
+
+def reference(folder, pairs):
+    """Logits of transformers' own model."""
+    import torch
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    with torch.no_grad():
+        return np.array(
+            [model(**tokenizer(*p, return_tensors="pt")).logits[0].numpy() for p in pairs]
+        )
+
+
+class TestPooling:
+    """/pooling."""
+
+    def test_the_default_task(self, servers):
+        answer = post(servers("minilm"), "/pooling", input=TEXT)
+        assert answer["id"].startswith("pooling-") and answer["object"] == "list"
+        (one,) = answer["data"]
+        vector = data(servers("minilm"), "/v1/embeddings", "embedding", input=TEXT)[0]
+        np.testing.assert_allclose(one["data"], vector, atol=1e-6)
+        assert one["object"] == "pooling"
+
+    @pytest.mark.parametrize("name, task", [("minilm", "token_embed"), ("cls", "token_classify")])
+    def test_any_task_of_the_model_in_each_request(self, servers, name, task):
+        answer = post(servers(name), "/pooling", input=TEXT, task=task)
+        assert len(answer["data"][0]["data"]) == answer["usage"]["prompt_tokens"]
+
+    def test_a_task_fixed_by_the_options(self, servers):
+        text = message(servers("tokemb"), "/pooling", input=TEXT, task="embed")
+        assert text.startswith("Try switching the model's pooling_task via")
+        matrix = data(servers("tokemb"), "/pooling", "data", input=TEXT)[0]
+        assert np.array(matrix).shape == (9, 64)
+
+    @pytest.mark.parametrize(
+        "body, text",
+        [
+            ({"input": "a", "task": "classify"}, "Unsupported task: 'classify'"),
+            ({"input": "a", "dimensions": 8}, "dimensions is currently not supported"),
+            ({"input": "a", "task": "encode"}, "`encode` task was removed"),
+            ({"input": "a", "task": "score"}, "`score` task was removed"),
+            ({"data": {}, "task": "plugin"}, "No IOProcessor plugin installed."),
+            ({"input": "a", "task": "unheard"}, "literal_error"),
+        ],
+    )
+    def test_refusals(self, servers, body, text):
+        assert text in message(servers("minilm"), "/pooling", **body)
+
+
+class TestClassify:
+    """/classify."""
+
+    def test_probabilities_and_label(self, servers, folders):
+        (one,) = post(servers("cls"), "/classify", input=TEXT)["data"]
+        assert one["label"] in ("negative", "neutral", "positive") and one["num_classes"] == 3
+        assert abs(sum(one["probs"]) - 1) < 1e-5
+        logits = data(servers("cls"), "/classify", "probs", input=TEXT, use_activation=False)[0]
+        softmax = np.exp(logits) / np.exp(logits).sum()
+        np.testing.assert_allclose(softmax, one["probs"], atol=1e-5)
+        np.testing.assert_allclose(logits, reference(folders("cls"), [(TEXT,)])[0], atol=1e-4)
+
+    def test_multi_label_is_sigmoid_and_regression_raw(self, servers):
+        for name, function in (("multi", lambda x: 1 / (1 + np.exp(-x))), ("regression", float)):
+            raw = data(servers(name), "/classify", "probs", input=TEXT, use_activation=False)[0]
+            probs = data(servers(name), "/classify", "probs", input=TEXT)[0]
+            np.testing.assert_allclose(probs, [function(x) for x in raw], atol=1e-5)
+
+    def test_models_that_do_not_classify(self, servers):
+        assert post(servers("minilm"), "/classify", 404) == {"detail": "Not Found"}
+
+
+class TestScore:
+    """/score."""
+
+    @pytest.mark.parametrize("name", ["minilm", "ce", "tokemb"])
+    def test_every_pair_of_names_and_every_shape(self, servers, name):
+        server = servers(name)
+        many = scores(server, QUERY, DOCUMENTS)
+        for one, two in (("queries", "documents"), ("queries", "items"), ("data_1", "data_2")):
+            named = data(server, "/v1/score", "score", **{one: QUERY, two: DOCUMENTS})
+            np.testing.assert_allclose(named, many, atol=1e-5)
+        single = [scores(server, QUERY, document)[0] for document in DOCUMENTS]
+        np.testing.assert_allclose(single, many, atol=1e-5)
+        both = scores(server, [QUERY] * 3, DOCUMENTS)
+        np.testing.assert_allclose(both, many, atol=1e-5)
+
+    def test_a_cross_encoder_is_that_of_transformers(self, servers, folders):
+        logits = reference(folders("ce"), [(QUERY, d) for d in DOCUMENTS])[:, 0]
+        raw = scores(servers("ce"), QUERY, DOCUMENTS, use_activation=False)
+        np.testing.assert_allclose(raw, logits, atol=1e-4)
+        np.testing.assert_allclose(
+            scores(servers("ce"), QUERY, DOCUMENTS), 1 / (1 + np.exp(-logits)), atol=1e-4
+        )
+
+    def test_a_bi_encoder_is_the_cosine(self, servers):
+        texts = [QUERY, *DOCUMENTS]
+        q, *d = np.array(data(servers("minilm"), "/v1/embeddings", "embedding", input=texts))
+        np.testing.assert_allclose(scores(servers("minilm"), QUERY, DOCUMENTS), d @ q, atol=1e-5)
+
+    def test_late_interaction_is_the_sum_of_the_best(self, servers):
+        texts = [QUERY, *DOCUMENTS]
+        q, *d = map(np.array, data(servers("tokemb"), "/pooling", "data", input=texts))
+        wanted = [(q @ one.T).max(axis=1).sum() for one in d]
+        np.testing.assert_allclose(scores(servers("tokemb"), QUERY, DOCUMENTS), wanted, atol=1e-4)
+
+    @pytest.mark.parametrize(
+        "one, two, text",
+        [
+            (["a", "b"], ["a", "b", "c"], "Input lengths must be either 1:1, 1:N or N:N"),
+            ([], ["a"], "At least one text element must be given"),
+            ("a", [], "At least one text_pair element must be given"),
+        ],
+    )
+    def test_shapes_that_are_refused(self, servers, one, two, text):
+        assert message(servers("minilm"), "/score", text_1=one, text_2=two) == text
+
+    def test_missing_sides_are_named(self, servers):
+        error = post(servers("minilm"), "/score", 400, text_1="a")["error"]
+        assert error["param"] == "body.text_2"
+
+    def test_models_of_several_labels_do_not_score(self, servers):
+        for path in ("/score", "/v1/score", "/rerank", "/v1/rerank", "/v2/rerank"):
+            assert post(servers("cls"), path, 404) == {"detail": "Not Found"}
+
+
+class TestRerank:
+    """/rerank."""
+
+    def results(self, server, path="/rerank", **body):
+        body = {"query": QUERY, "documents": DOCUMENTS} | body
+        return post(server, path, **body)["results"]
+
+    @pytest.mark.parametrize("name", ["minilm", "ce", "tokemb"])
+    def test_the_best_come_first(self, servers, name):
+        results = self.results(servers(name))
+        order = [one["relevance_score"] for one in results]
+        assert order == sorted(order, reverse=True)
+        wanted = scores(servers(name), QUERY, DOCUMENTS)
+        for one in results:
+            assert one["document"] == {"text": DOCUMENTS[one["index"]], "multi_modal": None}
+            assert abs(one["relevance_score"] - wanted[one["index"]]) < 1e-5
+
+    def test_every_path_answers_the_same(self, servers):
+        wanted = self.results(servers("ce"))
+        for path in ("/v1/rerank", "/v2/rerank"):
+            assert self.results(servers("ce"), path) == wanted
+
+    def test_top_n(self, servers):
+        for top_n, count in ((2, 2), ("2", 2), (0, 3), (9, 3)):
+            assert len(self.results(servers("ce"), top_n=top_n)) == count
+        body = {"query": QUERY, "documents": DOCUMENTS, "top_n": -1}
+        assert post(servers("ce"), "/rerank", 400, **body)["error"]["param"] == "body.top_n"
+
+    def test_max_tokens_per_doc(self, servers):
+        body = {"query": QUERY, "documents": [DOCUMENTS[2]]}
+        whole, cut = (
+            post(servers("ce"), "/rerank", **body, max_tokens_per_doc=n)["usage"]["prompt_tokens"]
+            for n in (0, 3)
+        )
+        assert cut < whole
+        for bad in (-1, 96, 1000):
+            assert "max_tokens_per_doc" in message(
+                servers("ce"), "/rerank", **body, max_tokens_per_doc=bad
+            )
+
+    def test_an_instruction_needs_a_template(self, servers):
+        plain = self.results(servers("ce"))
+        assert self.results(servers("ce"), instruction="by colour") == plain
+        server = servers("templated")
+        assert self.results(server, instruction="by colour") != self.results(server)
+        variables = {"instruction": "by colour"}
+        assert self.results(server, instruction="by colour") == self.results(
+            server, chat_template_kwargs=variables
+        )
