@@ -8,6 +8,7 @@ import checkpoints
 import httpx
 import pytest
 import uvicorn
+from checkpoints import MINILM
 
 from serving.app import create_app
 from serving.config import Options
@@ -114,7 +115,7 @@ def folders(tmp_path_factory):
 
     def folder(name):
         if name not in BUILDERS:
-            return checkpoints.MINILM
+            return MINILM
         if name not in built:
             built[name] = BUILDERS[name](tmp_path_factory.mktemp(name))
         return built[name]
