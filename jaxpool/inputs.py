@@ -27,12 +27,13 @@ class Prepared(Request):
     """A request and what the host does to its result.
 
     keep: the token rows that are returned; columns: the classes (None returns all);
-    shares: the columns are probabilities, to be renormalized.
+    shares: the columns are probabilities, to be renormalized; offsets: characters of each token.
     """
 
     keep: np.ndarray | None = None
     columns: tuple[int, ...] | None = None
     shares: bool = False
+    offsets: np.ndarray | None = None
 
     def finish(self, result: np.ndarray) -> np.ndarray:
         """The result the caller gets, from what the device computed."""
@@ -57,18 +58,20 @@ def prepare(
     *,
     prompt: str | None = None,
     prompt_name: str | None = None,
+    offsets: bool = False,
 ) -> list[Prepared]:
     """One request a prompt, ready for `model.run`; raises before anything is computed.
 
     prompt, prompt_name: an instruction put before each text, given or by its name in
-    config_sentence_transformers.json.
+    config_sentence_transformers.json; offsets: keep the characters of each token.
     """
     prompts = as_prompts(prompts)
     settings = resolve_params(model, task, params, len(prompts))
     options = Tokenization.of(tokenization_kwargs, model.max_length)
     prefix = instruction(model, prompt, prompt_name)
     skip = prompt_length(model, prefix, options)
-    tokens = encode(model, [prefix + p if isinstance(p, str) else p for p in prompts], options)
+    texts = [prefix + p if isinstance(p, str) else p for p in prompts]
+    tokens = encode(model, texts, options, offsets)
     return [request(task, t, p, skip) for t, p in zip(tokens, settings, strict=True)]
 
 
@@ -118,4 +121,5 @@ def request(task: Task, tokens: Tokens, params: PoolingParams, skip: int = 0) ->
         keep=None if tag is None else np.flatnonzero(tokens.ids == tag),
         columns=tuple(columns) if columns else None,
         shares=params.use_activation and task.steps[-1] == Activate("softmax"),
+        offsets=tokens.offsets,
     )

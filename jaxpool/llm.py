@@ -8,6 +8,7 @@ import numpy as np
 from tqdm import tqdm
 
 from jaxpool import outputs
+from jaxpool.entities import Entity, entities
 from jaxpool.inputs import Prepared, prepare
 from jaxpool.model import load
 from jaxpool.model_config import ModelConfig
@@ -214,6 +215,26 @@ class LLM:
         return self.encode(
             prompts, pooling_params, use_tqdm=use_tqdm, pooling_task="reward", **options
         )
+
+    def entities(
+        self,
+        texts: str | Sequence[str],
+        *,
+        aggregation: str = "simple",
+        ignore: Sequence[str] = ("O",),
+        use_tqdm: bool | Callable = True,
+        tokenization_kwargs: Mapping | None = None,
+    ) -> list[list[Entity]]:
+        """The labelled spans of each text, for token classifiers (see `jaxpool.entities`)."""
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        task, labels = self.model.task("token_classify"), self.model_config.id2label
+        requests = prepare(self.model, task, texts, None, tokenization_kwargs, offsets=True)
+        results = self._run(task, requests, use_tqdm)
+        tokenizer = self.model.tokenizer
+        return [
+            entities(text, r.ids, r.offsets, probs, tokenizer, labels, aggregation, ignore)
+            for text, r, probs in zip(texts, requests, results, strict=True)
+        ]
 
     def generate(self, *args: Any, **kwargs: Any):
         """Not for pooling models: raises."""

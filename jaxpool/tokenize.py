@@ -74,9 +74,17 @@ class Tokenizer:
     @cached_property
     def pad_id(self) -> int:
         """The id of the padding token; 0 where the checkpoint names none."""
-        token = self.config.get("pad_token")
-        token = token["content"] if isinstance(token, dict) else token
+        token = self._named("pad_token")
         return (self.fast.token_to_id(token) if token else None) or 0
+
+    @cached_property
+    def unknown(self) -> str | None:
+        """The token of what the vocabulary does not have, where there is one."""
+        return self._named("unk_token")
+
+    def _named(self, name: str) -> str | None:
+        token = self.config.get(name)
+        return token["content"] if isinstance(token, dict) else token
 
     @cached_property
     def affixes(self) -> tuple[list[int], list[int]]:
