@@ -9,17 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from jaxpool.batch import Request
+from jaxpool.batch import NO_CUT, Request
 from jaxpool.errors import RequestError
 from jaxpool.heads import Activate
+from jaxpool.late_chunking import chunks
+from jaxpool.outputs import LateChunking
 from jaxpool.prompts import as_prompts
 from jaxpool.requests import PoolingParams
 from jaxpool.task import Task
 from jaxpool.tokenization import Tokenization
-from jaxpool.tokenize import Tokens
-from jaxpool.validate import check_tokens, resolve_params
-
-EVERYTHING = np.iinfo(np.int32).max  # `Request.dimensions` of a request that keeps them all
+from jaxpool.tokenize import NO_LIMIT, Tokens
+from jaxpool.validate import check_late_chunking, check_tokens, resolve_params
 
 
 @dataclass(frozen=True)
@@ -27,17 +27,19 @@ class Prepared(Request):
     """A request and what the host does to its result.
 
     keep: the token rows that are returned; columns: the classes (None returns all);
-    shares: the columns are probabilities, to be renormalized; offsets: characters of each token.
+    shares: the columns are probabilities, to be renormalized; offsets: characters of each token;
+    chunks: late chunks, whose vectors are the result.
     """
 
     keep: np.ndarray | None = None
     columns: tuple[int, ...] | None = None
     shares: bool = False
     offsets: np.ndarray | None = None
+    chunks: LateChunking | None = None
 
     def finish(self, result: np.ndarray) -> np.ndarray:
         """The result the caller gets, from what the device computed."""
-        if self.dimensions != EVERYTHING:
+        if self.dimensions != NO_CUT:
             result = result[..., : self.dimensions]
         if self.keep is not None:
             result = result[self.keep]
@@ -67,12 +69,27 @@ def prepare(
     """
     prompts = as_prompts(prompts)
     settings = resolve_params(model, task, params, len(prompts))
-    options = Tokenization.of(tokenization_kwargs, model.max_length)
+    options = Tokenization.of(tokenization_kwargs, token_limit(model, task), model.max_length)
+    late = any(setting.late_chunking_params is not None for setting in settings)
+    if late:
+        check_late_chunking(model, prompts, options)
     prefix = instruction(model, prompt, prompt_name)
     skip = prompt_length(model, prefix, options)
     texts = [prefix + p if isinstance(p, str) else p for p in prompts]
-    tokens = encode(model, texts, options, offsets)
+    tokens = encode(model, texts, options, offsets or late)
+    if prefix and (offsets or late):
+        tokens = [t._replace(offsets=np.maximum(t.offsets - len(prefix), 0)) for t in tokens]
     return [request(task, t, p, skip) for t, p in zip(tokens, settings, strict=True)]
+
+
+def token_limit(model, task: Task) -> int:
+    """Tokens a request may have: the model's, or max_embed_len where embeddings say so."""
+    config = model.pooler_config
+    if task.name != "embed":
+        return model.max_length
+    if config.enable_chunked_processing:
+        return config.max_embed_len or NO_LIMIT
+    return min(config.max_embed_len or model.max_length, model.max_length)
 
 
 def instruction(model, prompt: str | None, name: str | None) -> str:
@@ -111,15 +128,16 @@ def encode(model, prompts: Sequence, options: Tokenization, offsets: bool = Fals
 
 def request(task: Task, tokens: Tokens, params: PoolingParams, skip: int = 0) -> Prepared:
     """The request of some tokens under resolved parameters (see `resolve_params`)."""
-    tag, columns = params.step_tag_id, params.returned_token_ids
+    tag, columns, late = params.step_tag_id, params.returned_token_ids, params.late_chunking_params
     return Prepared(
         tokens.ids,
         tokens.types,
-        dimensions=EVERYTHING if params.dimensions is None else params.dimensions,
+        dimensions=NO_CUT if params.dimensions is None else params.dimensions,
         activate=params.use_activation,
         skip=skip,
         keep=None if tag is None else np.flatnonzero(tokens.ids == tag),
         columns=tuple(columns) if columns else None,
         shares=params.use_activation and task.steps[-1] == Activate("softmax"),
         offsets=tokens.offsets,
+        chunks=None if late is None else chunks(tokens, late),
     )

@@ -8,6 +8,7 @@ import numpy as np
 from tqdm import tqdm
 
 from jaxpool import outputs
+from jaxpool.compute import compute
 from jaxpool.entities import Entity, entities
 from jaxpool.inputs import Prepared, prepare
 from jaxpool.model import load
@@ -259,15 +260,17 @@ class LLM:
         requests = prepare(self.model, task, prompts, params, **options)
         results = self._run(task, requests, use_tqdm)
         return [
-            request_output(str(i), output(result), request.ids.tolist())
+            request_output(
+                str(i), output(result), request.ids.tolist(), late_chunking=request.chunks
+            )
             for i, (result, request) in enumerate(zip(results, requests, strict=True))
         ]
 
     def _run(self, task: Task, requests: list[Prepared], use_tqdm) -> list[np.ndarray]:
         results: list = [None] * len(requests)
         bar = _bar(use_tqdm, len(requests))
-        for index, result in self.model.run(task, requests):
-            results[index] = requests[index].finish(result)
+        for index, result in compute(self.model, task, requests):
+            results[index] = result
             if bar is not None:
                 bar.update()
         if bar is not None:

@@ -102,7 +102,8 @@ class PoolerConfig:
     pooling_type is shorthand for one of seq_pooling_type (CLS, LAST, MEAN, MAX, WEIGHTEDMEAN,
     MEAN_SQRT, or several joined by "+") and tok_pooling_type (ALL, STEP). logit_mean and
     logit_sigma calibrate: activation((logit - mean) / sigma). enable_chunked_processing embeds
-    texts beyond the model's length in chunks, up to max_embed_len tokens.
+    texts beyond the model's length in chunks, up to max_embed_len tokens; chunk_special_tokens
+    False cuts their finished ids as vLLM does, which leaves special tokens to the ends of a text.
     """
 
     task: str | None = None
@@ -114,6 +115,7 @@ class PoolerConfig:
     dimensions: int | None = None
     enable_chunked_processing: bool = False
     max_embed_len: int | None = None
+    chunk_special_tokens: bool = True
     logit_mean: float | None = None
     logit_sigma: float | None = None
     step_tag_id: int | None = None

@@ -29,7 +29,8 @@ SWITCHES = (
 class Tokenization:
     """How texts become ids: `tokenization_kwargs`, checked.
 
-    limit: tokens a request may have; truncate, pad: to how many tokens, None for not at all;
+    limit: tokens a request may have, longest: those of one pass of the model; truncate, pad: to
+    how many tokens, None for not at all;
     side: where truncation cuts. A named side cuts the finished ids, special tokens included;
     without one the tokenizer cuts the text and keeps them.
     """
@@ -40,26 +41,29 @@ class Tokenization:
     pad: int | None = None
     lower_case: bool = False
     special_tokens: bool = True
+    longest: int | None = None
 
     @classmethod
-    def of(cls, options: Mapping[str, Any] | None, limit: int) -> "Tokenization":
-        """Read `tokenization_kwargs` of a call to a model of `limit` tokens."""
+    def of(
+        cls, options: Mapping[str, Any] | None, limit: int, longest: int | None = None
+    ) -> "Tokenization":
+        """Read `tokenization_kwargs` of a call; without `longest`, it is `limit`."""
         given = {name: value for name, value in (options or {}).items() if value is not None}
-        longest = given.pop("max_length", limit)
+        length = given.pop("max_length", limit)
         found = {ours: given.pop(name) for name, ours in NAMES.items() if name in given}
         for name, ours, on, off in SWITCHES:
             if name in given and given[name] in (*on, *off):
-                found[ours] = longest if given.pop(name) in on else None
+                found[ours] = length if given.pop(name) in on else None
         given.pop("needs_detokenization", None)
         if given:
             log.warning("tokenization arguments that are not supported and ignored: %s", given)
-        return cls(limit, **found)
+        return cls(limit, longest=longest, **found)
 
     def __post_init__(self):
         if self.side not in (None, "left", "right"):
             message = "`truncation_side` must be either 'left' or 'right'."
             raise RequestError(message, "truncation_side", self.side)
-        if self.truncate is not None and self.truncate > self.limit:
+        if self.truncate is not None and self.truncate > (self.longest or self.limit):
             raise RequestError(
                 "truncate_prompt_tokens value is greater than max_model_len. "
                 "Please request a smaller truncation size."

@@ -39,6 +39,20 @@ def check_tokens(model, ids: np.ndarray, limit: int, exact: bool) -> None:
         raise RequestError(f"Token id {bad} is out of vocabulary")
 
 
+def check_late_chunking(model, prompts, options) -> None:
+    """Refuse late chunks of anything but whole texts, whose characters tokens can point to."""
+    if model.pooler_config.tok_pooling_type == "STEP":
+        raise RequestError("Late chunking does not support step pooling")
+    if not all(isinstance(prompt, str) and prompt for prompt in prompts):
+        raise RequestError("Late chunking requires nonempty plain-text input")
+    lower = options.lower_case or model.tokenizer.lower_case
+    if options.truncate is not None or options.pad is not None or lower:
+        raise RequestError(
+            "Late chunking does not support input padding, truncation or renderer text "
+            "normalization"
+        )
+
+
 def resolve_params(model, task: Task, given, count: int) -> list[PoolingParams]:
     """Checked copies of a call's parameters, one a prompt, with the model's defaults filled in."""
     if given is None or isinstance(given, PoolingParams):

@@ -1,0 +1,42 @@
+"""From prepared requests to finished results: what `LLM` and the server call."""
+
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+
+import numpy as np
+
+from jaxpool import late_chunking, long_text
+from jaxpool.inputs import Prepared
+from jaxpool.task import Task
+
+
+def compute(model, task: Task, requests: Sequence[Prepared]) -> Iterator[tuple[int, np.ndarray]]:
+    """Yields `(index of the request, its result)` as they are done, in any order."""
+    late = [i for i, request in enumerate(requests) if request.chunks is not None]
+    plain = [i for i, request in enumerate(requests) if request.chunks is None]
+    for indices, run in ((late, late_chunking.run), (plain, _plain)):
+        if indices:
+            for index, result in run(model, task, [requests[i] for i in indices]):
+                yield indices[index], requests[indices[index]].finish(result)
+
+
+def _plain(model, task: Task, requests: Sequence[Prepared]) -> Iterator[tuple[int, np.ndarray]]:
+    if all(len(request.ids) <= model.max_length for request in requests):
+        return model.run(task, requests)
+    return _in_pieces(model, task, requests)
+
+
+def _in_pieces(model, task: Task, requests) -> Iterator[tuple[int, np.ndarray]]:
+    special = model.pooler_config.chunk_special_tokens
+    affixes = model.tokenizer.affixes if special else ([], [])
+    parts = [long_text.split(request, model.max_length, affixes) for request in requests]
+    firsts = [0, *accumulate(map(len, parts))]
+    owners = np.repeat(np.arange(len(parts)), list(map(len, parts)))
+    waiting = [[None] * len(part) for part in parts]
+    left = [len(part) for part in parts]
+    for piece, vector in model.run(task, [piece for part in parts for piece in part]):
+        owner = int(owners[piece])
+        waiting[owner][piece - firsts[owner]] = vector
+        left[owner] -= 1
+        if not left[owner]:
+            yield owner, long_text.join(parts[owner], waiting[owner])
