@@ -55,6 +55,12 @@ class Checkpoint:
     parts: list[Part]
 
     @property
+    def pool(self) -> str:
+        """The pooling of an embedding model without sentence-transformers files."""
+        pool = self.family.pool
+        return pool(self.config) if callable(pool) else pool
+
+    @property
     def architecture(self) -> str:
         """The architecture's name in config.json."""
         return architecture(self.config)
@@ -198,21 +204,39 @@ def _read_sizes(head: Head, source: Tensors, config) -> None:
 def read_config(folder: Path, overrides: Mapping | Callable | None = None) -> tuple[Family, Any]:
     """The family of a folder, and its config.json as a transformers configuration object.
 
-    The object knows the defaults that the file omits.
-
-    `overrides` is a dict of fields (nested dicts are merged) or a function config -> config.
-    Never runs code from the checkpoint.
+    The object knows the defaults that the file omits. `overrides` is a dict of fields, as if the
+    file had them (nested dicts are merged), or a function config -> config. Never runs code from
+    the checkpoint.
     """
+    raw = read_json(folder / "config.json")
+    if not callable(overrides):
+        raw = _override(raw, overrides or {})
+    family = find(raw)
+    config = _config(family, raw)
+    if callable(overrides):
+        config = overrides(config)
+        family = find(raw | {"architectures": config.architectures})
+    return family, config
+
+
+def _override(raw: dict, overrides: Mapping) -> dict:
+    raw = dict(raw)
+    if "rope_parameters" in overrides and "rope_scaling" in raw:
+        raw["rope_parameters"] = raw.pop("rope_scaling")  # the older name would win
+    for name, value in overrides.items():
+        present = raw.get(name)
+        merge = isinstance(present, dict) and isinstance(value, Mapping)
+        raw[name] = {**present, **value} if merge else value
+    return raw
+
+
+def _config(family: Family, raw: dict):
+    from huggingface_hub.errors import StrictDataclassError
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-    raw = read_json(folder / "config.json")
-    family = find(raw)
     raw = {family.aliases.get(name, name): value for name, value in raw.items()}
-    config = CONFIG_MAPPING[family.config or raw["model_type"]].from_dict(raw)
-    if callable(overrides):
-        return family, overrides(config)
-    for name, value in (overrides or {}).items():
-        present = getattr(config, name, None)
-        merged = {**present, **value} if isinstance(present, dict) and present else value
-        setattr(config, name, merged)
-    return family, config
+    try:
+        return CONFIG_MAPPING[family.config or raw["model_type"]].from_dict(raw)
+    except (StrictDataclassError, ValueError, KeyError, TypeError) as error:
+        reason = " ".join(str(error.args[0] if error.args else error).split())
+        raise CheckpointError(f"config.json: {reason}") from error

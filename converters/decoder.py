@@ -139,6 +139,16 @@ def reward(outputs: int, **defaults) -> Head:
     )
 
 
+def value(name: str, **defaults) -> Head:
+    """A value of every token by a linear layer without bias."""
+    return Head(
+        "token_classify",
+        lambda config, arch: (Dense("value", arch.dim, 1, bias=False),),
+        dense("heads.value", name),
+        defaults,
+    )
+
+
 HEADS = {"SequenceClassification": score(), "TokenClassification": token_score()}
 # Qwen2.5-Math-RM: a value a token; -PRM: two labels, read after each step (<extra_0>).
 REWARD = reward(1, use_activation=False)

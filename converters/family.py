@@ -38,7 +38,8 @@ class Family:
     heads: by the architecture's ending ("SequenceClassification", "MaskedLM", "Model", ...);
     renames: (pattern, replacement) of older dialects, applied to names on disk;
     ignored: patterns of tensors that carry no information or belong to heads not in use;
-    pool: the pooling of an embedding model without sentence-transformers files;
+    pool: the pooling of an embedding model without sentence-transformers files, or a function
+    configuration object -> pooling;
     config: the model_type whose transformers class reads config.json, where it has none itself;
     aliases: keys of published config.json files -> their names in that class;
     examples: published models, for the table of supported architectures.
@@ -51,7 +52,7 @@ class Family:
     heads: Mapping[str, Head] = field(default_factory=dict)
     renames: tuple[tuple[str, str], ...] = ()
     ignored: tuple[str, ...] = ()
-    pool: str = "cls"
+    pool: str | Callable[[Any], str] = "cls"
     config: str = ""
     aliases: Mapping[str, str] = field(default_factory=dict)
     examples: tuple[str, ...] = ()

@@ -4,16 +4,21 @@ from collections.abc import Mapping
 
 from converters.albert import ALBERT
 from converters.bert import BERT, ERNIE
+from converters.bidirectional import LLAMA_BIDIRECTIONAL, VOYAGE
 from converters.distilbert import DISTILBERT
 from converters.electra import ELECTRA
 from converters.family import Family
+from converters.gemma import GEMMA, GEMMA2, GEMMA3
+from converters.gpt2 import GPT2
 from converters.gte import GTE, NEW
+from converters.internlm2 import INTERNLM2
 from converters.jina_bert import JINA_BERT, JINA_BERT_QK
 from converters.jina_v3 import JINA_FLASH, JINA_V3
 from converters.llama import LLAMA, MISTRAL, OLMO2, QWEN2, QWEN3, QWEN3_MOE, SMOLLM3
 from converters.modernbert import MODERNBERT
 from converters.mpnet import MPNET
 from converters.nomic import NOMIC
+from converters.phi3 import PHI3
 from converters.roberta import CAMEMBERT, ROBERTA, XLM_ROBERTA
 
 # By the `model_type` of config.json.
@@ -24,15 +29,22 @@ FAMILIES: dict[str, Family] = {
     "distilbert": DISTILBERT,
     "electra": ELECTRA,
     "ernie": ERNIE,
+    "gemma": GEMMA,
+    "gemma2": GEMMA2,
+    "gemma3_text": GEMMA3,
+    "gpt2": GPT2,
     "gte": GTE,
+    "internlm2": INTERNLM2,
     "jina_embeddings_v3": JINA_V3,
     "llama": LLAMA,
+    "llama_bidirec": LLAMA_BIDIRECTIONAL,
     "mistral": MISTRAL,
     "modernbert": MODERNBERT,
     "mpnet": MPNET,
     "new": NEW,
     "nomic_bert": NOMIC,
     "olmo2": OLMO2,
+    "phi3": PHI3,
     "qwen2": QWEN2,
     "qwen3": QWEN3,
     "qwen3_moe": QWEN3_MOE,
@@ -57,6 +69,12 @@ HEADS: dict[str, str] = {
     "ColBERTModernBertModel": "ColBERT",
     "HF_ColBERT": "ColBERT",
 }
+# By the architecture's name, where it says more than the model_type.
+ARCHITECTURES: dict[str, Family] = {
+    "LlamaBidirectionalForSequenceClassification": LLAMA_BIDIRECTIONAL,
+    "LlamaBidirectionalModel": LLAMA_BIDIRECTIONAL,
+    "VoyageQwen3BidirectionalEmbedModel": VOYAGE,
+}
 
 
 def find(config: Mapping) -> Family:
@@ -65,6 +83,9 @@ def find(config: Mapping) -> Family:
     for name in (repository, config.get("_name_or_path"), code.rpartition(".")[2]):
         if name in REMOTE:
             return REMOTE[name]
+    for name in config.get("architectures") or ():
+        if name in ARCHITECTURES:
+            return ARCHITECTURES[name]
     model_type = config.get("model_type")
     if model_type not in FAMILIES:
         raise ValueError(

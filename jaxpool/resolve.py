@@ -51,7 +51,7 @@ def _from_files(checkpoint) -> Mapping[str, Any]:
     pipeline = checkpoint.pipeline
     chains = pipeline.chains if pipeline else ()
     pools = [step for steps in chains for step in steps if isinstance(step, Pool)]
-    if not pools or checkpoint.uses_head:
+    if not pools or (checkpoint.uses_head and checkpoint.head.task != "embed"):
         return {}
     return {
         "seq_pooling_type": sequence_pooling_name(pools[0].kinds),
@@ -63,7 +63,7 @@ def _from_class(checkpoint) -> Mapping[str, Any]:
     steps = checkpoint.head_steps if checkpoint.uses_head else ()
     kinds = next((step.kinds for step in steps if isinstance(step, Pool)), None)
     values = {
-        "seq_pooling_type": sequence_pooling_name(kinds or (checkpoint.family.pool,)),
+        "seq_pooling_type": sequence_pooling_name(kinds or (checkpoint.pool,)),
         "tok_pooling_type": "ALL",
         "use_activation": True,
     }
@@ -80,11 +80,13 @@ def _pooled(steps: tuple, config: PoolerConfig) -> tuple:
 
 
 def _embedding(checkpoint, config: PoolerConfig) -> dict[str, Task]:
-    pipeline, bare = checkpoint.pipeline, (Pool((checkpoint.family.pool,)),)
+    pipeline, bare = checkpoint.pipeline, (Pool((checkpoint.pool,)),)
     steps, routes = (pipeline.steps, pipeline.routes) if _pools(checkpoint) else (bare, ())
 
+    projection = checkpoint.head_steps if checkpoint.uses_head else ()  # of each token
+
     def chain(steps):
-        steps = _pooled(steps, config)
+        steps = (*projection, *_pooled(steps, config))
         norm = ()
         if getattr(checkpoint.config, "matryoshka_layer_norm", False):
             # nomic-embed-text-v1.5's card normalizes the layer before it cuts.

@@ -30,8 +30,13 @@ BF16_COSINE = 0.999
 RUNGS = (48,)
 
 
-def save_random(model_class, config, folder: Path, rename=lambda name: name) -> Path:
-    """Save a model with random weights of std 0.1; `rename` gives the published names on disk."""
+def save_random(
+    model_class, config, folder: Path, rename=lambda name: name, scale: float = 1.0
+) -> Path:
+    """Save a model with random weights of std 0.1; `rename` gives the published names on disk.
+
+    Norm weights lie around `scale` (0 for Gemma, which stores them less one).
+    """
     from safetensors.torch import save_file
 
     torch.manual_seed(0)
@@ -39,7 +44,7 @@ def save_random(model_class, config, folder: Path, rename=lambda name: name) -> 
     with torch.no_grad():
         for name, tensor in model.named_parameters():
             noise = 0.1 * torch.randn_like(tensor)
-            tensor.copy_(1 + noise if "norm" in name.lower() and "weight" in name else noise)
+            tensor.copy_(scale + noise if "norm" in name.lower() and "weight" in name else noise)
     model.save_pretrained(folder)
     file = folder / "model.safetensors"
     tensors = {rename(name): torch.from_numpy(t) for name, t in load_file(file).items()}
