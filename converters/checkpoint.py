@@ -204,30 +204,24 @@ def _read_sizes(head: Head, source: Tensors, config) -> None:
 def read_config(folder: Path, overrides: Mapping | Callable | None = None) -> tuple[Family, Any]:
     """The family of a folder, and its config.json as a transformers configuration object.
 
-    The object knows the defaults that the file omits. `overrides` is a dict of fields, as if the
-    file had them (nested dicts are merged), or a function config -> config. Never runs code from
-    the checkpoint.
+    The object knows the defaults that the file omits. `overrides` is a dict of fields (nested
+    dicts are merged) or a function config -> config. Never runs code from the checkpoint.
     """
     raw = read_json(folder / "config.json")
-    if not callable(overrides):
-        raw = _override(raw, overrides or {})
-    family = find(raw)
-    config = _config(family, raw)
     if callable(overrides):
-        config = overrides(config)
-        family = find(raw | {"architectures": config.architectures})
+        config = overrides(_config(find(raw), raw))
+        return find(raw | {"architectures": config.architectures}), config
+    given = dict(overrides or {})
+    family = find(raw | given)
+    config = _config(family, raw)
+    # Fields that are read into others (rope_theta, rope_scaling) only count when it is made.
+    if unknown := {name: value for name, value in given.items() if not hasattr(config, name)}:
+        config = _config(family, raw | unknown)
+    for name in given.keys() - unknown:
+        present, value = getattr(config, name), given[name]
+        merge = isinstance(present, dict) and present and isinstance(value, Mapping)
+        setattr(config, name, {**present, **value} if merge else value)
     return family, config
-
-
-def _override(raw: dict, overrides: Mapping) -> dict:
-    raw = dict(raw)
-    if "rope_parameters" in overrides and "rope_scaling" in raw:
-        raw["rope_parameters"] = raw.pop("rope_scaling")  # the older name would win
-    for name, value in overrides.items():
-        present = raw.get(name)
-        merge = isinstance(present, dict) and isinstance(value, Mapping)
-        raw[name] = {**present, **value} if merge else value
-    return raw
 
 
 def _config(family: Family, raw: dict):
