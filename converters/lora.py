@@ -1,0 +1,157 @@
+"""LoRA: a PEFT adapter merged into its base as tensors are read (Hu et al., arXiv 2106.09685)."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from converters.files import Tensors, read_json, weight_files
+from converters.report import CheckpointError
+
+CONFIG = "adapter_config.json"
+WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
+# What changes the sum base + B A scale; other settings matter to training alone.
+REFUSED = (
+    "use_dora",
+    "lora_bias",
+    "use_qalora",
+    "use_bdlora",
+    "layer_replication",
+    "target_parameters",
+    "trainable_token_indices",
+    "alora_invocation_tokens",
+    "megatron_config",
+)
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether a folder holds a PEFT adapter."""
+    return (folder / CONFIG).is_file()
+
+
+def base_name(folder: Path) -> str:
+    """The model an adapter was trained on, by its adapter_config.json."""
+    name = read_json(folder / CONFIG).get("base_model_name_or_path")
+    if not name:
+        raise CheckpointError(f"{CONFIG} has no base_model_name_or_path, nor config.json beside it")
+    return name
+
+
+class Delta(NamedTuple):
+    """The names of a low-rank update in the adapter's file, and how it is added."""
+
+    a: str
+    b: str
+    scale: float
+    transposed: bool
+
+
+class Merged:
+    """The tensors of a base with those of an adapter folder added; reads like `files.Tensors`.
+
+    rename: as the base's; prefix: what the base's names may have more, or less, than the
+    adapter's. Raises `CheckpointError` for other adapters than LoRA, and for one of another base.
+    """
+
+    def __init__(self, base: Tensors, folder: Path, rename: Callable[[str], str], prefix: str):
+        self._base, self._prefix = base, prefix
+        self._config = _read_config(folder)
+        self._adapter = Tensors(weight_files(folder, WEIGHTS), _module_name)
+        self._deltas: dict[str, Delta] = {}
+        self._whole: dict[str, str] = {}  # biases and modules_to_save: our name -> the adapter's
+        for name in self._adapter.keys():
+            self._add(name, rename)
+
+    def _add(self, name: str, rename: Callable[[str], str]) -> None:
+        if ".original_module." in name:
+            return
+        if ".lora_" not in name:
+            ours = rename(re.sub(r"\.modules_to_save(\.default)?\.", ".", name))
+            self._whole[self._find(ours) or ours] = name
+            return
+        found = re.fullmatch(r"(.*)\.lora_(embedding_)?([AB])(\.weight)?", name)
+        if not found:
+            raise CheckpointError(f"adapter tensor {name}: wanted lora_A and lora_B, biases")
+        module, embedding, _, ending = found.groups("")
+        stem = f"{module}.lora_{embedding}"
+        a, b = (f"{stem}{part}{ending}" for part in "AB")
+        if not {a, b} <= self._adapter.keys():
+            raise CheckpointError(f"adapter tensors {a} and {b}: wanted both, found {name}")
+        target = self._find(rename(f"{module}.weight"))
+        transposed = bool(embedding) or bool(self._config.get("fan_in_fan_out"))
+        delta = Delta(a, b, self._scale(module, self._adapter.shape(a)[0]), transposed)
+        self._check(module, target, delta)
+        self._deltas[target] = delta
+
+    def _find(self, name: str) -> str | None:
+        """The base's spelling of a name: as it is, with the prefix, or without."""
+        for known in (name, self._prefix + name, name.removeprefix(self._prefix)):
+            if known in self._base.keys():
+                return known
+        return None
+
+    def _scale(self, module: str, rank: int) -> float:
+        alpha = self._config.get("lora_alpha", 8)
+        for pattern, value in (self._config.get("alpha_pattern") or {}).items():
+            if re.match(rf"(.*\.)?({pattern})$", module):
+                alpha = value
+                break
+        return alpha / (rank**0.5 if self._config.get("use_rslora") else rank)
+
+    def _check(self, module: str, target: str | None, delta: Delta) -> None:
+        wanted = (self._adapter.shape(delta.b)[0], self._adapter.shape(delta.a)[1])
+        wanted = wanted[::-1] if delta.transposed else wanted
+        found = self._base.shape(target) if target else "no such tensor"
+        if found != wanted:
+            raise CheckpointError(
+                f"{CONFIG}: the adapter is for another base "
+                f"({self._config.get('base_model_name_or_path')}): {module}.weight "
+                f"wanted {wanted}, found {found}"
+            )
+
+    def keys(self):
+        """The names of the base, and of the modules only the adapter has (a trained head)."""
+        return self._base.keys() | self._whole.keys()
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a tensor."""
+        whole = self._whole.get(name)
+        return self._adapter.shape(whole) if whole else self._base.shape(name)
+
+    def dtype(self, name: str) -> str:
+        """The dtype of a tensor as safetensors spells it: the base's where it has the tensor."""
+        has = name in self._base.keys()
+        return self._base.dtype(name) if has else self._adapter.dtype(self._whole[name])
+
+    def describe(self) -> dict[str, dict]:
+        """The shape and dtype of every tensor."""
+        return {n: {"shape": self.shape(n), "dtype": self.dtype(n)} for n in self.keys()}
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """A tensor; sums are made in float32 and have the dtype of the base."""
+        if name in self._whole:
+            return self._adapter[self._whole[name]]
+        base, delta = self._base[name], self._deltas.get(name)
+        if delta is None:
+            return base
+        a, b = (self._adapter[part].astype(np.float32) for part in (delta.a, delta.b))
+        update = delta.scale * (b @ a)
+        return (base + (update.T if delta.transposed else update)).astype(base.dtype)
+
+
+def _read_config(folder: Path) -> dict:
+    config = read_json(folder / CONFIG)
+    kind = config.get("peft_type")
+    if kind != "LORA":
+        raise CheckpointError(f"{CONFIG}: wanted peft_type LORA, found {kind}")
+    for field in REFUSED:
+        if config.get(field):
+            raise CheckpointError(f"{CONFIG}: {field}={config[field]!r} is not supported")
+    return config
+
+
+def _module_name(name: str) -> str:
+    """The name in the base model of what PEFT wraps."""
+    return name.removeprefix("base_model.model.").replace(".base_layer.", ".")
