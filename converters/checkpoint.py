@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from converters import rows
+from converters import lora, rows
 from converters.architectures import architecture, check_options, choose_head
 from converters.family import Family, Head
 from converters.files import (
@@ -40,10 +40,12 @@ class Checkpoint:
     """What a folder holds, before any tensor is read.
 
     leaves: the abstract parameter tree; head: the task head of the architecture, or None;
-    uses_head: whether the tasks come from it, or the model embeds.
+    uses_head: whether the tasks come from it, or the model embeds; base: the folder of config.json
+    and the transformer's weights, another one for a folder of an adapter alone.
     """
 
     folder: Path
+    base: Path
     config: Any
     family: Family
     arch: Arch
@@ -59,6 +61,12 @@ class Checkpoint:
         """The pooling of an embedding model without sentence-transformers files."""
         pool = self.family.pool
         return pool(self.config) if callable(pool) else pool
+
+    @property
+    def tokenizer_folder(self) -> Path:
+        """Where the tokenizer lies: an adapter may bring its own."""
+        own = self.folder / (self.pipeline.transformer if self.pipeline else "")
+        return own if (own / "tokenizer_config.json").is_file() else self.base
 
     @property
     def architecture(self) -> str:
@@ -85,9 +93,14 @@ class Checkpoint:
         part = self.parts[0]
         return part.source.dtype(next(name for _, name in part.layouts[0].names()))
 
+    def copy_companions(self, folder: Path) -> None:
+        """Copy everything but weights and the adapter, which is merged."""
+        copy_companions(self.base, folder / (self.pipeline.transformer if self.pipeline else ""))
+        copy_companions(self.folder, folder)
+
     def write(self, tree: dict, folder: Path) -> None:
         """Export parameters as a folder that Hugging Face loads."""
-        copy_companions(self.folder, folder)
+        self.copy_companions(folder)
         flat = params.flatten(tree)
         for part in self.parts:
             (folder / part.folder).mkdir(parents=True, exist_ok=True)
@@ -99,29 +112,47 @@ def open_checkpoint(
     overrides: Mapping | Callable | None = None,
     runner: str = "auto",
     convert: str = "auto",
+    adapter: Path | None = None,
 ) -> Checkpoint:
-    """Read the configuration files of a folder and match its weight files to name tables."""
+    """Read the configuration files of a folder and match its weight files to name tables.
+
+    A LoRA `adapter`, or one that lies in the folder, is merged.
+    """
     pipeline = read_pipeline(folder)
-    base = pipeline.transformer if pipeline else ""
-    family, config = read_config(folder / base, overrides)
+    inside = pipeline.transformer if pipeline else ""
+    base, adapter = lora.find(folder / inside, adapter)
+    family, config = read_config(base, overrides)
     arch = family.arch(config)
     pools = bool(pipeline and pipeline.pools)
     check_options(runner, convert, architecture(config), pools)
-    source = open_tensors(folder, base, _canonical(family))
+    source = _open(folder, inside, base, family, adapter)
     chosen = choose_head(family, config, convert, pools)
     head, uses_head, head_table, steps = _head(family, config, arch, chosen, source)
     table = _base_table(family, source) + head_table
     leaves = params.abstract(arch) | {"heads": heads.abstract([steps])}
     flat = params.flatten(leaves)
     parts = [
-        Part(base, rows.layouts(table, flat, arch.sizes(), arch.numbers()), source, family.ignored)
+        Part(
+            inside, rows.layouts(table, flat, arch.sizes(), arch.numbers()), source, family.ignored
+        )
     ]
     if pipeline:
         modules = params.flatten({"heads": heads.abstract(pipeline.chains)})
         parts += [_module(folder, path, names, modules) for path, names in pipeline.folders.items()]
         flat |= modules
     leaves = params.unflatten(flat)
-    return Checkpoint(folder, config, family, arch, head, uses_head, steps, pipeline, leaves, parts)
+    return Checkpoint(
+        folder, base, config, family, arch, head, uses_head, steps, pipeline, leaves, parts
+    )
+
+
+def _open(folder: Path, inside: str, base: Path, family: Family, adapter: Path | None):
+    """The transformer's tensors, with the adapter's added."""
+    rename = _canonical(family)
+    if base != folder / inside:
+        folder, inside = base, ""
+    source = open_tensors(folder, inside, rename)
+    return lora.Merged(source, adapter, rename, family.prefix) if adapter else source
 
 
 def _module(folder: Path, path: str, names: str, modules: dict) -> Part:

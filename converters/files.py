@@ -164,6 +164,12 @@ def weight_files(
     raise CheckpointError(f"{folder} has no {' nor '.join(stems)}, whole or sharded")
 
 
+def has_weights(folder: Path) -> bool:
+    """Whether a checkpoint folder holds its own parameters, as weight files or an Orbax tree."""
+    names = ("model*.safetensors", "pytorch_model*.bin", MANIFEST)
+    return any(any(folder.glob(name)) for name in names)
+
+
 def save_tensors(tensors: Iterator[tuple[str, np.ndarray]], folder: Path, stem="model") -> None:
     """Write safetensors as Hugging Face does: one file, or shards of 4 GiB with an index."""
     shards: list[dict[str, np.ndarray]] = [{}]
@@ -189,5 +195,7 @@ def save_tensors(tensors: Iterator[tuple[str, np.ndarray]], folder: Path, stem="
 
 def copy_companions(source: Path, target: Path) -> None:
     """Everything of a checkpoint folder but weights: configs, tokenizer, modules."""
-    ignore = shutil.ignore_patterns(*WEIGHTS, "*.index.json", ".*", "params", MANIFEST)
+    ignore = shutil.ignore_patterns(
+        *WEIGHTS, "*.index.json", ".*", "params", "adapter_config.json", MANIFEST
+    )
     shutil.copytree(source, target, ignore=ignore, dirs_exist_ok=True)

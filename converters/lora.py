@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from converters.files import Tensors, read_json, weight_files
+from converters.files import Tensors, has_weights, read_json, resolve, weight_files
 from converters.report import CheckpointError
 
 CONFIG = "adapter_config.json"
@@ -26,17 +26,21 @@ REFUSED = (
 )
 
 
-def is_adapter(folder: Path) -> bool:
-    """Whether a folder holds a PEFT adapter."""
-    return (folder / CONFIG).is_file()
+def find(folder: Path, named: Path | None) -> tuple[Path, Path | None]:
+    """Where config.json and the weights lie, and the adapter: `named`, or the one in the folder.
 
-
-def base_name(folder: Path) -> str:
-    """The model an adapter was trained on, by its adapter_config.json."""
+    A folder with an adapter and no weights refers to its base by name.
+    """
+    if named and not (named / CONFIG).is_file():
+        raise FileNotFoundError(f"no LoRA adapter in {named}: it has no {CONFIG}")
+    if named or not (folder / CONFIG).is_file():
+        return folder, named
+    if has_weights(folder):
+        return folder, folder
     name = read_json(folder / CONFIG).get("base_model_name_or_path")
     if not name:
-        raise CheckpointError(f"{CONFIG} has no base_model_name_or_path, nor config.json beside it")
-    return name
+        raise CheckpointError(f"{CONFIG}: wanted base_model_name_or_path, or weights beside it")
+    return resolve(name), folder
 
 
 class Delta(NamedTuple):

@@ -11,7 +11,7 @@ from pathlib import Path
 import jax
 
 from converters.checkpoint import Checkpoint
-from converters.files import MANIFEST, copy_companions
+from converters.files import MANIFEST
 
 PARAMS = "params"
 
@@ -26,7 +26,7 @@ def save(checkpoint: Checkpoint, folder: Path) -> None:
     from orbax.checkpoint import StandardCheckpointer
 
     tree = checkpoint.read(None, lambda path, array: array)
-    copy_companions(checkpoint.folder, folder)
+    checkpoint.copy_companions(folder)
     manifest = {part.folder: part.source.describe() for part in checkpoint.parts}
     (folder / MANIFEST).write_text(json.dumps(manifest))
     with StandardCheckpointer() as checkpointer:

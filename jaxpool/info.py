@@ -53,7 +53,7 @@ def _architecture(checkpoint) -> list[Fact]:
 
 def _lengths(checkpoint) -> list[Fact]:
     pipeline = checkpoint.pipeline
-    tokenizer = Tokenizer(checkpoint.folder / (pipeline.transformer if pipeline else ""))
+    tokenizer = Tokenizer(checkpoint.tokenizer_folder)
     length = max_length(checkpoint, tokenizer, None)
     origins = {
         (pipeline.max_length if pipeline else None): "sentence-transformers files",

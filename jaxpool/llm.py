@@ -63,6 +63,7 @@ class LLM:
         hf_overrides: Mapping | Callable | None = None,
         pooler_config: PoolerConfig | Mapping | None = None,
         chat_template: str | None = None,
+        lora_path: str | None = None,
         trust_remote_code: bool = False,
         revision: str | None = None,
         tensor_parallel_size: int = 1,
@@ -83,6 +84,7 @@ class LLM:
             hf_overrides=hf_overrides,
             pooler_config=pooler_config,
             chat_template=chat_template,
+            lora_path=lora_path,
             tensor_parallel_size=tensor_parallel_size,
             data_parallel_size=data_parallel_size,
         )

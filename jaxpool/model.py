@@ -136,6 +136,7 @@ def load(
     hf_overrides: Mapping | Callable | None = None,
     pooler_config: PoolerConfig | Mapping | None = None,
     chat_template: str | None = None,
+    lora_path: str | None = None,
     tensor_parallel_size: int = 1,
     data_parallel_size: int | None = None,
 ) -> Model:
@@ -144,6 +145,8 @@ def load(
     runner, convert: as vLLM's (see `converters.architectures`); convert "embed", "classify" or
     "reward" names what to make of an architecture that leaves it open. chat_template (text, file
     or name of a shipped one) replaces the score template found for a reranker.
+    lora_path: a PEFT adapter (folder or Hub id) to merge; one in the model's folder is merged
+    without asking, and a folder of an adapter alone loads its base.
     dtype "auto" is float32 on CPU and bfloat16 on TPU and GPU. Parameters go leaf by leaf onto
     the mesh of `data_parallel_size` x `tensor_parallel_size` devices.
     """
@@ -153,16 +156,16 @@ def load(
 
     enable_cache()
     folder = resolve(model, revision)
-    checkpoint = open_checkpoint(folder, hf_overrides, runner, convert)
+    checkpoint = open_checkpoint(
+        folder, hf_overrides, runner, convert, resolve(lora_path) if lora_path else None
+    )
     data = 1 if data_parallel_size is None else data_parallel_size
     mesh = make_mesh(tensor_parallel_size, data)
     kind = _dtype(dtype)
     arch = checkpoint.arch.replace(dtype=_activations(kind))
     shardings = tree_shardings(checkpoint.leaves, mesh)
     pipeline = checkpoint.pipeline
-    tokenizer = Tokenizer(
-        folder / (pipeline.transformer if pipeline else ""), bool(pipeline and pipeline.lower_case)
-    )
+    tokenizer = Tokenizer(checkpoint.tokenizer_folder, bool(pipeline and pipeline.lower_case))
     resolution = resolve_tasks(checkpoint, as_pooler_config(pooler_config))
     template = find_template(model, folder, checkpoint.config)
     if chat_template:
