@@ -80,12 +80,12 @@ def ladder(max_length: int) -> tuple[int, ...]:
     return tuple(r for r in rungs if r < max_length) + (max_length,)
 
 
-def counts(length: int, budget: int, multiple: int = 1) -> tuple[int, ...]:
+def counts(length: int, rungs: Sequence[int], budget: int, multiple: int = 1) -> tuple[int, ...]:
     """Row counts a batch of `length` may have, ascending multiples of the data axis.
 
     Powers of two up to what the token budget holds, and just one below `PACKED` tokens.
     """
-    if length < PACKED:
+    if length < min(PACKED, rungs[-1]):
         return (multiple,)
     most = max(1, budget // (length * multiple))
     return (*(multiple << i for i in range((most - 1).bit_length())), multiple * most)
@@ -93,7 +93,12 @@ def counts(length: int, budget: int, multiple: int = 1) -> tuple[int, ...]:
 
 def shapes(rungs: Sequence[int], budget: int, multiple: int = 1) -> list[tuple[int, int]]:
     """Every `(rows, length)` a plan may use."""
-    return [(rows, length) for length in rungs for rows in counts(length, budget, multiple)]
+    return [(rows, n) for n in rungs for rows in counts(n, rungs, budget, multiple)]
+
+
+def full_shapes(rungs: Sequence[int], budget: int, multiple: int = 1) -> list[tuple[int, int]]:
+    """The largest `(rows, length)` of each rung: what `plan_alone` uses."""
+    return [(multiple * max(1, budget // (n * multiple)), n) for n in rungs]
 
 
 def segments_of(length: int) -> int:
@@ -156,8 +161,7 @@ def plan(
     Rows of one length go together in the largest batches. What is left over joins longer rows, or
     a batch with empty rows, while that pads less than `SLACK`: each shape spared is a compile.
     """
-    if len(lengths) and max(lengths) > rungs[-1]:
-        raise ValueError(f"A request of {max(lengths)} tokens is beyond the limit of {rungs[-1]}")
+    _fitting(max(lengths, default=0), rungs)
     packed = pack(lengths, rungs)
     slack = SLACK * sum(length * len(rows) for length, rows in packed.items())
     plans: list[Plan] = []
@@ -165,7 +169,7 @@ def plan(
     used = sorted(packed)
     for length, longer in zip(used, [*used[1:], 0], strict=True):
         rows = packed[length] + carried
-        options = counts(length, budget, multiple)
+        options = counts(length, rungs, budget, multiple)
         whole = len(rows) - len(rows) % options[-1]
         for i in range(0, whole, options[-1]):
             plans.append(place(rows[i : i + options[-1]], options[-1], length, lengths))
@@ -191,6 +195,31 @@ def _leftover(rows, length, options, slack, lengths, plans) -> float:
         plans.append(place(rows[: below[-1]], below[-1], length, lengths))
         rows = rows[below[-1] :]
     return slack
+
+
+def plan_alone(
+    lengths: Sequence[int], rungs: Sequence[int], budget: int, multiple: int = 1
+) -> list[Plan]:
+    """Batches of one shape a rung and one request a row.
+
+    What is computed for a request then depends on its length alone: the same executable, and
+    nothing else in its row.
+    """
+    by_rung: dict[int, list[list[int]]] = {}
+    for i, size in enumerate(lengths):
+        by_rung.setdefault(_fitting(size, rungs), []).append([i])
+    plans = []
+    for count, length in reversed(full_shapes(rungs, budget, multiple)):
+        rows = by_rung.get(length, [])
+        for i in range(0, len(rows), count):
+            plans.append(place(rows[i : i + count], count, length, lengths))
+    return plans
+
+
+def _fitting(size: int, rungs: Sequence[int]) -> int:
+    if size > rungs[-1]:
+        raise ValueError(f"A request of {size} tokens is beyond the limit of {rungs[-1]}")
+    return rungs[bisect_left(rungs, size)]
 
 
 def place(rows: list[list[int]], count: int, length: int, lengths: Sequence[int]) -> Plan:

@@ -116,6 +116,36 @@ def serve(context: typer.Context):
     main(context.args)
 
 
+@app.command("compile")
+def compile_(
+    model: ModelName,
+    output: Annotated[Path, typer.Option(help="The folder to write.")],
+    task: Annotated[list[str] | None, typer.Option(help="Tasks to serve (default: all).")] = None,
+    dtype: Dtype = "auto",
+    revision: Revision = None,
+    max_model_len: MaxModelLen = None,
+    max_num_batched_tokens: Annotated[int | None, typer.Option(help="Tokens of a batch.")] = None,
+):
+    """Compile a model for this machine, for LLM(..., compiled=OUTPUT) to start without compiling.
+
+    Loading needs the same jax version, devices and options; anything else is refused.
+    """
+    from jaxpool import executables
+    from jaxpool.model import load
+
+    loaded = load(
+        model,
+        dtype=dtype,
+        revision=revision,
+        max_model_len=max_model_len,
+        max_num_batched_tokens=max_num_batched_tokens,
+    )
+    tasks = [loaded.task(name) for name in task] if task else list(loaded.tasks.values())
+    keys = loaded.engine.keys(tasks)
+    executables.save(loaded.executor, _empty(output), keys)
+    typer.echo(f"{len(keys)} executables -> {output}", err=True)
+
+
 @app.command()
 def demo():
     """Embed six sentences with the packaged all-MiniLM-L6-v2 and print how similar they are."""

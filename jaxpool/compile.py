@@ -1,7 +1,10 @@
 """Executables: one compiled program a shape and task, made ahead of time, cached and counted."""
 
 import os
+import threading
 from collections.abc import Mapping
+from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -9,9 +12,12 @@ import jax.numpy as jnp
 
 from jaxpool import heads
 from jaxpool.arch import Arch
-from jaxpool.batch import Batch, Controls, segments_of
+from jaxpool.batch import CONTROLS, Batch, Controls, segments_of
 from jaxpool.sharding import rows_sharding
 from jaxpool.transformer import forward
+
+Chains = tuple[tuple, ...]  # the steps of each task that one program serves
+Key = tuple[Chains, int, int]  # chains, rows, length
 
 
 def enable_cache(folder: str | None = None) -> None:
@@ -31,42 +37,87 @@ def enable_cache(folder: str | None = None) -> None:
 
 def program(params: dict, batch: Batch, controls: Controls, arch: Arch, steps: tuple) -> jax.Array:
     """From token ids to the task's output: forward and head in one."""
-    return heads.run(steps, params.get("heads", {}), forward(params, batch, arch), batch, controls)
+    return programs(params, batch, controls, arch, (steps,))[0]
+
+
+def programs(params, batch: Batch, controls: Controls, arch: Arch, chains: Chains) -> tuple:
+    """The outputs of several chains of steps over one forward."""
+    hidden, weights = forward(params, batch, arch), params.get("heads", {})
+    return tuple(heads.run(steps, weights, hidden, batch, controls) for steps in chains)
 
 
 class Executor:
-    """Runs batches of one model; compiles a shape when it is first needed."""
+    """Runs batches of one model; compiles a shape when it is first needed. Safe for threads.
+
+    compilations: how many programs were compiled; frozen: a further one is an error.
+    """
 
     def __init__(self, params: dict, arch: Arch, mesh: jax.sharding.Mesh):
         self.params, self.arch, self.mesh = params, arch, mesh
-        self.compilations = 0
-        self._ready: dict[tuple, jax.stages.Compiled] = {}
+        self.compilations, self.frozen = 0, False
+        self._ready: dict[Key, Future] = {}
+        self._lock = threading.Lock()
 
-    def compiled(self, steps: tuple, rows: int, length: int) -> jax.stages.Compiled:
-        """The executable of a task at a shape."""
-        key = (steps, rows, length)
-        if key not in self._ready:
-            self._ready[key] = self._compile(steps, rows, length)
-            self.compilations += 1
-        return self._ready[key]
+    def compiled(self, key: Key) -> jax.stages.Compiled:
+        """The executable of some chains at a shape."""
+        with self._lock:
+            future = self._ready.get(key)
+            if future is None and self.frozen:
+                raise RuntimeError(
+                    f"A batch of {key[1]} x {key[2]} tokens has no executable and compiling after "
+                    f"the warm-up is off; ready: {sorted(k[1:] for k in self._ready)}"
+                )
+            if future is not None:
+                compile_here = False
+            else:
+                compile_here, future = True, self._ready.setdefault(key, Future())
+        if compile_here:
+            self._compile(key, future)
+        return future.result()
 
-    def _compile(self, steps: tuple, rows: int, length: int) -> jax.stages.Compiled:
+    def _compile(self, key: Key, future: Future) -> None:
+        try:
+            compiled = self.lower(key).compile()
+            check_memory(compiled, key[1:], self.mesh)
+        except BaseException as error:
+            del self._ready[key]
+            future.set_exception(error)
+        else:
+            with self._lock:
+                self.compilations += 1
+            future.set_result(compiled)
+
+    def lower(self, key: Key) -> jax.stages.Lowered:
+        """The program of a key, traced for this mesh."""
+        chains, rows, length = key
+        sharding = rows_sharding(self.mesh)
+        # A function of its own: jit remembers what it compiled, be it out of a cache on disk,
+        # and such an executable cannot be serialized again on CPU.
+        jitted = jax.jit(partial(programs), static_argnums=(3, 4), out_shardings=sharding)
+        with jax.set_mesh(self.mesh):
+            return jitted.lower(self.params, *self.arguments(rows, length), self.arch, chains)
+
+    def arguments(self, rows: int, length: int) -> tuple[Batch, Controls]:
+        """The abstract batch and controls of a shape."""
         sharding = rows_sharding(self.mesh)
         tokens = jax.ShapeDtypeStruct((rows, length), jnp.int32, sharding=sharding)
-        control = (rows, segments_of(length))
         batch = Batch(tokens, tokens, tokens, tokens if self.arch.token_types else None)
-        controls = Controls(
-            *(
-                jax.ShapeDtypeStruct(control, dtype, sharding=sharding)
-                for dtype in (jnp.int32, jnp.bool_, jnp.int32)
-            )
-        )
-        jitted = jax.jit(program, static_argnums=(3, 4), out_shardings=sharding)
-        return jitted.lower(self.params, batch, controls, self.arch, steps).compile()
+        places = (rows, segments_of(length))
+        kinds = [dtype for dtype, _ in CONTROLS]
+        controls = [jax.ShapeDtypeStruct(places, kind, sharding=sharding) for kind in kinds]
+        return batch, Controls(*controls)
 
-    def __call__(self, steps: tuple, batch: Batch, controls: Controls) -> jax.Array:
-        """Start one batch; the result is a future like every JAX array."""
-        run = self.compiled(steps, *batch.tokens.shape)
+    def add(self, key: Key, compiled: jax.stages.Compiled) -> None:
+        """Take an executable that was compiled elsewhere."""
+        self._ready.setdefault(key, Future()).set_result(compiled)
+
+    def ready(self) -> list[Key]:
+        """The keys that have an executable."""
+        return [key for key, future in self._ready.items() if future.done()]
+
+    def __call__(self, chains: Chains, batch: Batch, controls: Controls) -> tuple[jax.Array, ...]:
+        """Start one batch; the results are futures like every JAX array."""
+        run = self.compiled((chains, *batch.tokens.shape))
         arrays = jax.device_put((batch, controls), rows_sharding(self.mesh))
         return run(self.params, *arrays)
 
@@ -76,3 +127,24 @@ def memory(compiled: jax.stages.Compiled) -> Mapping[str, int]:
     stats = compiled.memory_analysis()
     names = ("argument", "output", "temp", "generated_code")
     return {name: getattr(stats, f"{name}_size_in_bytes") for name in names}
+
+
+def free_memory(device: jax.Device) -> int:
+    """Bytes a device can still give."""
+    stats = device.memory_stats()
+    if stats and "bytes_limit" in stats:
+        return stats["bytes_limit"] - stats["bytes_in_use"]
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def check_memory(compiled, shape: tuple[int, int], mesh: jax.sharding.Mesh) -> None:
+    """Refuse an executable that would not fit beside the weights (MemoryError)."""
+    account = memory(compiled)
+    need = account["temp"] + account["output"]
+    free = free_memory(mesh.devices.flat[0])
+    if need > free:
+        raise MemoryError(
+            f"A batch of {shape[0]} x {shape[1]} tokens needs {need / 2**30:.2f} GiB a device "
+            f"beside the weights, {free / 2**30:.2f} GiB are free; lower max_num_batched_tokens "
+            "or max_model_len"
+        )

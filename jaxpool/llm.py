@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from tqdm import tqdm
 
 from jaxpool import outputs
 from jaxpool.compute import compute
+from jaxpool.engine import EngineOptions
 from jaxpool.entities import Entity, entities
 from jaxpool.inputs import Prepared, prepare
 from jaxpool.model import load
@@ -70,10 +72,11 @@ class LLM:
         data_parallel_size: int | None = None,
         **engine: Any,
     ):
-        if unknown := sorted(set(engine) - INERT):
+        known = {field.name for field in fields(EngineOptions)}
+        if unknown := sorted(set(engine) - INERT - known):
             raise TypeError(f"LLM has no option {', '.join(unknown)}")
-        if engine:
-            log.info("options without effect here: %s", ", ".join(sorted(engine)))
+        if inert := sorted(set(engine) & INERT):
+            log.info("options without effect here: %s", ", ".join(inert))
         self.model = load(
             model,
             runner=runner,
@@ -87,6 +90,7 @@ class LLM:
             lora_path=lora_path,
             tensor_parallel_size=tensor_parallel_size,
             data_parallel_size=data_parallel_size,
+            **{name: engine[name] for name in known & set(engine)},
         )
 
     @property

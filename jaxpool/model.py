@@ -1,6 +1,5 @@
 """`Model`: arch + params + tasks + tokenizer, what `load` returns."""
 
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,10 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpool import batch as batching
+from jaxpool import executables
 from jaxpool.arch import Arch
 from jaxpool.batch import Request
 from jaxpool.compile import Executor, enable_cache
+from jaxpool.engine import Engine, EngineOptions
 from jaxpool.model_config import ModelConfig, model_config
 from jaxpool.requests import PoolerConfig, as_pooler_config
 from jaxpool.resolve import Resolution
@@ -31,8 +31,6 @@ DTYPES = {
     "float16": jnp.float16,
     "half": jnp.float16,
 }
-TOKEN_BUDGET = {"cpu": 1024, "gpu": 32768, "tpu": 16384}  # tokens a batch
-IN_FLIGHT = 2  # batches dispatched ahead of the one being fetched
 
 
 @dataclass(frozen=True)
@@ -47,18 +45,18 @@ class Model:
     max_length: int
     mesh: jax.sharding.Mesh
     checkpoint: Any
-    budget: int
     score_template: ScoreTemplate | None = None
+    options: EngineOptions = EngineOptions()
+
+    @cached_property
+    def engine(self) -> Engine:
+        """What runs this model: its plans, shapes and executables."""
+        return Engine(self.executor, self.max_length, self.options)
 
     @cached_property
     def executor(self) -> Executor:
         """The compiled programs of this model."""
         return Executor(self.params, self.arch, self.mesh)
-
-    @cached_property
-    def rungs(self) -> tuple[int, ...]:
-        """The row lengths this model is compiled for."""
-        return batching.ladder(self.max_length)
 
     @property
     def tasks(self) -> Mapping[str, Task]:
@@ -103,19 +101,15 @@ class Model:
 
         Requests share rows and batches as it suits the device; their results do not depend on it.
         """
-        lengths = [len(request.ids) for request in requests]
-        multiple = self.mesh.shape["data"]
-        flying: deque = deque()
-        for plan in batching.plan(lengths, self.rungs, self.budget, multiple):
-            arrays = batching.fill(plan, requests, types=self.arch.token_types > 0)
-            flying.append((plan, self.executor(task.steps, *arrays)))
-            if len(flying) > IN_FLIGHT:
-                yield from self._fetch(*flying.popleft(), requests, task)
-        while flying:
-            yield from self._fetch(*flying.popleft(), requests, task)
+        return self.engine.run(task, requests)
 
-    def _fetch(self, plan, output, requests, task):
-        return batching.unpack(plan, np.asarray(output), requests, task.pooled)
+    def prepare(self) -> None:
+        """Load the executables and do the warm-up that the options ask for."""
+        tasks = list(self.tasks.values())
+        if self.options.compiled:
+            executables.load(self.executor, Path(self.options.compiled), self.engine.keys(tasks))
+        if wanted := self.options.warmup:
+            self.engine.warmup(tasks if wanted is True else [self.task(name) for name in wanted])
 
     def export(self, folder: str | Path, params: dict | None = None) -> Path:
         """Write `params` (the model's own if not given) as a folder Hugging Face loads."""
@@ -139,6 +133,7 @@ def load(
     lora_path: str | None = None,
     tensor_parallel_size: int = 1,
     data_parallel_size: int | None = None,
+    **engine: Any,
 ) -> Model:
     """Load a checkpoint: a folder, a Hub id, or `pkg://package/path`.
 
@@ -148,13 +143,15 @@ def load(
     lora_path: a PEFT adapter (folder or Hub id) to merge; one in the model's folder is merged
     without asking, and a folder of an adapter alone loads its base.
     dtype "auto" is float32 on CPU and bfloat16 on TPU and GPU. Parameters go leaf by leaf onto
-    the mesh of `data_parallel_size` x `tensor_parallel_size` devices.
+    the mesh of `data_parallel_size` x `tensor_parallel_size` devices. `engine`: the fields of
+    `jaxpool.engine.EngineOptions`.
     """
     from converters.checkpoint import open_checkpoint
     from converters.files import resolve
     from converters.score_templates import find_template
 
     enable_cache()
+    options = EngineOptions(**engine)
     folder = resolve(model, revision)
     checkpoint = open_checkpoint(
         folder, hf_overrides, runner, convert, resolve(lora_path) if lora_path else None
@@ -172,7 +169,7 @@ def load(
         template = load_template(chat_template)
     if template and "classify" in resolution.tasks:
         template.render(tokenizer.transformers, [("", "")], {})  # an error shows here, not later
-    return Model(
+    loaded = Model(
         name=model,
         arch=arch,
         params=_read(checkpoint, kind, shardings),
@@ -181,9 +178,11 @@ def load(
         max_length=max_length(checkpoint, tokenizer, max_model_len),
         mesh=mesh,
         checkpoint=checkpoint,
-        budget=TOKEN_BUDGET.get(jax.default_backend(), TOKEN_BUDGET["cpu"]),
         score_template=template,
+        options=options,
     )
+    loaded.prepare()
+    return loaded
 
 
 def _dtype(name: str) -> jnp.dtype:

@@ -108,7 +108,7 @@ def vectors():
     def compute(requests, plans):
         found = [None] * len(requests)
         for p in plans:
-            output = np.asarray(executor(steps, *batching.fill(p, requests)))
+            output = np.asarray(executor((steps,), *batching.fill(p, requests))[0])
             for index, vector in batching.unpack(p, output, requests, pooled=True):
                 found[index] = vector
         return np.array(found)

@@ -1,0 +1,163 @@
+"""The engine: requests into planned batches, batches through executables, results back in order."""
+
+import logging
+import os
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxpool import batch as batching
+from jaxpool.batch import Plan, Request
+from jaxpool.compile import Chains, Executor, Key
+from jaxpool.task import Task
+
+log = logging.getLogger("jaxpool")
+
+TOKEN_BUDGET = {"cpu": 1024, "gpu": 32768, "tpu": 16384}  # tokens a batch
+IN_FLIGHT = 2  # batches dispatched ahead of the one being fetched
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How a model is run.
+
+    max_num_batched_tokens: tokens of a batch (None: by platform); warmup: compile every shape of
+    these tasks (True: of all) at load, and refuse to compile later; batch_invariant: a text's
+    result is bit-identical whatever is computed beside it, at the price of padding; compiled: a
+    folder of `jaxpool compile`.
+    """
+
+    max_num_batched_tokens: int | None = None
+    warmup: bool | tuple[str, ...] = False
+    batch_invariant: bool = False
+    compiled: str | None = None
+
+
+@dataclass(frozen=True)
+class Flight:
+    """Requests whose batches are on the device, one output a chain each."""
+
+    task: Task | tuple[Task, ...]
+    requests: Sequence[Request]
+    batches: list[tuple[Plan, tuple[jax.Array, ...]]]
+
+
+class Engine:
+    """Plans, compiles and runs the batches of one model. Safe for threads.
+
+    Wherever a task is asked for, a tuple of tasks gives each request a tuple of results, all from
+    one forward. real_tokens and computed_tokens count what was dispatched.
+    """
+
+    def __init__(self, executor: Executor, max_length: int, options: EngineOptions):
+        self.executor, self.options = executor, options
+        self.rungs = batching.ladder(max_length)
+        self.multiple = executor.mesh.shape["data"]
+        self.budget = _budget(options.max_num_batched_tokens, max_length)
+        self.real_tokens = self.computed_tokens = 0
+        self._lock = threading.Lock()
+
+    @property
+    def shapes(self) -> list[tuple[int, int]]:
+        """Every `(rows, length)` of this engine."""
+        shapes = batching.full_shapes if self.options.batch_invariant else batching.shapes
+        return shapes(self.rungs, self.budget, self.multiple)
+
+    def plan(self, requests: Sequence[Request]) -> list[Plan]:
+        """The batches that serve some requests."""
+        lengths = [len(request.ids) for request in requests]
+        how = batching.plan_alone if self.options.batch_invariant else batching.plan
+        return how(lengths, self.rungs, self.budget, self.multiple)
+
+    def dispatch(self, task, plan: Plan, requests: Sequence[Request]) -> tuple[jax.Array, ...]:
+        """Start one batch; one output a chain, futures until they are read."""
+        arrays = batching.fill(plan, requests, types=self.executor.arch.token_types > 0)
+        outputs = self.executor(_chains(task), *arrays)
+        with self._lock:
+            self.real_tokens += sum(len(requests[i].ids) for i in plan.request)
+            self.computed_tokens += plan.rows * plan.length
+        return outputs
+
+    def start(self, task, requests: Sequence[Request]) -> Flight:
+        """Start all batches of some requests."""
+        plans = self.plan(requests)
+        batches = [(plan, self.dispatch(task, plan, requests)) for plan in plans]
+        return Flight(task, requests, batches)
+
+    def finish(self, flight: Flight) -> list[np.ndarray]:
+        """Wait for the results of a flight, in the order of its requests."""
+        results: list[Any] = [None] * len(flight.requests)
+        for plan, outputs in flight.batches:
+            for index, result in _fetch(flight.task, plan, outputs, flight.requests):
+                results[index] = result
+        return results
+
+    def run(self, task, requests: Sequence[Request]) -> Iterator[tuple[int, Any]]:
+        """Compute a task; yields `(index of the request, result)` as batches finish."""
+        flying: deque = deque()
+        for plan in self.plan(requests):
+            flying.append((plan, self.dispatch(task, plan, requests)))
+            if len(flying) > IN_FLIGHT:
+                yield from _fetch(task, *flying.popleft(), requests)
+        while flying:
+            yield from _fetch(task, *flying.popleft(), requests)
+
+    def warmup(self, tasks: Sequence[Task]) -> None:
+        """Compile every shape of some tasks, in parallel, and allow no compilation afterwards.
+
+        Where the largest shape does not fit in memory, the token budget is halved until it does.
+        """
+        while not self._fits(self.keys(tasks[:1])[0][0]):
+            self.budget //= 2
+            log.warning("max_num_batched_tokens lowered to %d: memory", self.budget)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(self.executor.compiled, self.keys(tasks)))
+        self.executor.frozen = True
+
+    def keys(self, tasks: Sequence[Task]) -> list[Key]:
+        """The keys of the executables that serve some tasks at every shape."""
+        routes = [replace(t, steps=steps) for t in tasks for _, steps in t.routes]
+        chains = {_chains(t): None for t in (*tasks, *routes) if t.steps}
+        return [(each, *shape) for each in chains for shape in self.shapes]
+
+    def _fits(self, chains: Chains) -> bool:
+        largest = max(self.shapes, key=lambda shape: shape[0] * shape[1] ** 2)
+        try:
+            self.executor.compiled((chains, *largest))
+        except MemoryError:
+            if self.budget < 2 * self.rungs[-1] * self.multiple:
+                raise
+            return False
+        return True
+
+
+def _budget(asked: int | None, max_length: int) -> int:
+    if asked is None:
+        return TOKEN_BUDGET.get(jax.default_backend(), TOKEN_BUDGET["cpu"])
+    if asked < max_length:
+        raise ValueError(
+            f"max_num_batched_tokens ({asked}) is smaller than max_model_len ({max_length})"
+        )
+    return asked
+
+
+def _chains(task) -> Chains:
+    return tuple(t.steps for t in (task if isinstance(task, tuple) else (task,)))
+
+
+def _fetch(task, plan: Plan, outputs, requests) -> Iterator[tuple[int, Any]]:
+    if not isinstance(task, tuple):
+        yield from batching.unpack(plan, np.asarray(outputs[0]), requests, task.pooled)
+        return
+    parts = [
+        batching.unpack(plan, np.asarray(output), requests, t.pooled)
+        for t, output in zip(task, outputs, strict=True)
+    ]
+    for results in zip(*parts, strict=True):
+        yield results[0][0], tuple(result for _, result in results)

@@ -1,0 +1,133 @@
+"""The engine: no compile after the warm-up, threads, several tasks at once, bit-equal results."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import jax
+import numpy as np
+import pytest
+
+from jaxpool import compile as compiling
+from jaxpool import executables
+from jaxpool.batch import Request
+from jaxpool.engine import EngineOptions
+from tests.tiny import BERT, EMBED, LIMIT, TOKENS, engine
+
+
+def texts(lengths, seed: int = 0) -> list[Request]:
+    rng = np.random.default_rng(seed)
+    return [Request(rng.integers(1, 99, n).astype(np.int32)) for n in lengths]
+
+
+@pytest.fixture(scope="module")
+def warm():
+    """A warmed-up engine; no test may make it compile."""
+    made = engine(max_num_batched_tokens=96)
+    made.warmup([EMBED])
+    return made
+
+
+def test_compiles_nothing_after_the_warm_up(warm):
+    before, events = warm.executor.compilations, []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda name, *_, **__: events.append(name) if "backend_compile" in name else None
+    )
+    rng = np.random.default_rng(1)
+    served = 0
+    while served < 10_000:
+        requests = texts(rng.integers(1, LIMIT + 1, rng.integers(1, 2000)))
+        served += sum(1 for _ in warm.run(EMBED, requests))
+    assert warm.executor.compilations == before == len(warm.shapes)
+    assert not events
+    assert warm.real_tokens / warm.computed_tokens > 0.9
+
+
+def test_a_compile_after_the_warm_up_is_an_error(warm):
+    with pytest.raises(RuntimeError, match="no executable and compiling after the warm-up is off"):
+        list(warm.run(TOKENS, texts([5])))
+
+
+def test_threads_get_their_own_results(warm):
+    requests = texts([5, 9, 30, 48, 12, 7])
+    wanted = dict(warm.run(EMBED, requests))
+
+    def alone(i):
+        return warm.finish(warm.start(EMBED, [requests[i]]))[0]
+
+    with ThreadPoolExecutor(4) as pool:
+        got = list(pool.map(alone, list(range(6)) * 5))
+    for i, vector in enumerate(got):
+        np.testing.assert_allclose(vector, wanted[i % 6], atol=1e-5)
+
+
+def test_several_tasks_from_one_forward():
+    made, requests = engine(), texts([5, 9])
+    both = made.finish(made.start((EMBED, TOKENS), requests))
+    assert made.executor.compilations == 1
+    for (vector, tokens), alone, every in zip(
+        both,
+        made.finish(made.start(EMBED, requests)),
+        made.finish(made.start(TOKENS, requests)),
+        strict=True,
+    ):
+        np.testing.assert_allclose(vector, alone, atol=1e-6)
+        np.testing.assert_allclose(tokens, every, atol=1e-6)
+
+
+def test_batch_invariant_is_bit_identical():
+    made = engine(batch_invariant=True, max_num_batched_tokens=192)
+    requests = texts([5, 16, 9, 30, 48, 12, 7, 31, 2, 33, 40])
+    alone = [made.finish(made.start(EMBED, [request]))[0] for request in requests]
+    for order in (range(11), reversed(range(11)), np.random.default_rng(0).permutation(11)):
+        order = list(order)
+        together = made.finish(made.start(EMBED, [requests[i] for i in order]))
+        for i, vector in zip(order, together, strict=True):
+            assert vector.tobytes() == alone[i].tobytes()
+    made.warmup([EMBED])
+    assert made.executor.compilations == len(made.rungs)
+
+
+def test_what_does_not_fit_in_memory_lowers_the_budget(monkeypatch):
+    made = engine(max_num_batched_tokens=LIMIT * 4)
+    need = compiling.memory(made.executor.compiled(((EMBED.steps,), 2, LIMIT)))
+    fits = need["temp"] + need["output"]
+    monkeypatch.setattr(compiling, "free_memory", lambda device: fits)
+    made.warmup([EMBED])
+    assert made.budget == LIMIT * 2
+    monkeypatch.setattr(compiling, "free_memory", lambda device: 1)
+    with pytest.raises(MemoryError, match=r"A batch of 1 x 48 tokens needs .* lower max_num_batch"):
+        engine(max_num_batched_tokens=LIMIT).warmup([EMBED])
+
+
+def test_a_budget_below_one_text_is_refused():
+    with pytest.raises(ValueError, match=r"max_num_batched_tokens \(40\) is smaller than max_mo"):
+        engine(max_num_batched_tokens=40)
+    assert EngineOptions().max_num_batched_tokens is None
+
+
+class TestExecutables:
+    """Executables on disk."""
+
+    def test_load_without_compiling(self, warm, tmp_path):
+        keys = warm.keys([EMBED])
+        executables.save(warm.executor, tmp_path, keys)
+        fresh = engine(max_num_batched_tokens=96)
+        assert executables.load(fresh.executor, tmp_path, keys) == len(keys)
+        fresh.executor.frozen = True
+        requests = texts([5, 9, 30, 48])
+        got, wanted = (dict(e.run(EMBED, requests)) for e in (fresh, warm))
+        assert fresh.executor.compilations == 0
+        for i in wanted:
+            np.testing.assert_array_equal(got[i], wanted[i])
+
+    def test_foreign_folders_are_refused(self, warm, tmp_path, monkeypatch):
+        with pytest.raises(ValueError, match="it is not an output of `jaxpool compile`"):
+            executables.load(warm.executor, tmp_path, [])
+        executables.save(warm.executor, tmp_path, [])
+        other = engine(BERT.replace(norm_eps=1e-5))
+        with pytest.raises(ValueError, match="was compiled for another architecture"):
+            executables.load(other.executor, tmp_path, [])
+        with pytest.raises(ValueError, match="was compiled for another mesh"):
+            executables.load(engine(data=2).executor, tmp_path, [])
+        monkeypatch.setattr(jax, "__version__", "0.0.1")
+        with pytest.raises(ValueError, match="another jax version: '.*', here it is '0.0.1'"):
+            executables.load(warm.executor, tmp_path, [])

@@ -1,0 +1,25 @@
+"""Tiny random models on a mesh of virtual devices."""
+
+import jax
+
+from jaxpool import params
+from jaxpool.arch import Arch
+from jaxpool.compile import Executor
+from jaxpool.engine import Engine, EngineOptions
+from jaxpool.heads import Normalize, Pool
+from jaxpool.sharding import make_mesh, tree_shardings
+from jaxpool.task import Task
+
+EMBED = Task("embed", (Pool(("mean",)), Normalize()))
+TOKENS = Task("token_embed", (Normalize(),))
+LIMIT = 48
+SIZES = {"vocab": 99, "layers": 2, "dim": 32, "heads": 8, "kv_heads": 8, "head_dim": 4}
+BERT = Arch(**SIZES, mlp_dim=64, positions=64, embed_norm=True, max_length=64)
+
+
+def engine(arch: Arch = BERT, data: int = 1, model: int = 1, **options) -> Engine:
+    """An engine of random weights (std 0.1) on `data` x `model` devices."""
+    mesh, leaves = make_mesh(model, data), params.abstract(arch)
+    shardings = tree_shardings(leaves, mesh)
+    weights = jax.device_put(params.init(jax.random.key(0), leaves, 0.1), shardings)
+    return Engine(Executor(weights, arch, mesh), LIMIT, EngineOptions(**options))
