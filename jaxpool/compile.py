@@ -64,8 +64,8 @@ class Executor:
             future = self._ready.get(key)
             if future is None and self.frozen:
                 raise RuntimeError(
-                    f"A batch of {key[1]} x {key[2]} tokens has no executable and compiling after "
-                    f"the warm-up is off; ready: {sorted(k[1:] for k in self._ready)}"
+                    f"A batch of {key[1]} x {key[2]} tokens has no executable and compiling is off "
+                    f"(forbid_compiles); ready: {sorted(k[1:] for k in self._ready)}"
                 )
             if future is not None:
                 compile_here = False

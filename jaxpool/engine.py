@@ -28,13 +28,14 @@ class EngineOptions:
     """How a model is run.
 
     max_num_batched_tokens: tokens of a batch (None: by platform); warmup: compile every shape of
-    these tasks (True: of all) at load, and refuse to compile later; batch_invariant: a text's
-    result is bit-identical whatever is computed beside it, at the price of padding; compiled: a
-    folder of `jaxpool compile`.
+    these tasks (True: of all) at load; forbid_compiles: afterwards a shape without executable is
+    an error; batch_invariant: a text's result is bit-identical whatever is computed beside it, at
+    the price of padding; compiled: a folder of `jaxpool compile`.
     """
 
     max_num_batched_tokens: int | None = None
     warmup: bool | tuple[str, ...] = False
+    forbid_compiles: bool = False
     batch_invariant: bool = False
     compiled: str | None = None
 
@@ -109,7 +110,7 @@ class Engine:
             yield from _fetch(task, *flying.popleft(), requests)
 
     def warmup(self, tasks: Sequence[Task]) -> None:
-        """Compile every shape of some tasks, in parallel, and allow no compilation afterwards.
+        """Compile every shape of some tasks, in parallel.
 
         Where the largest shape does not fit in memory, the token budget is halved until it does.
         """
@@ -118,7 +119,6 @@ class Engine:
             log.warning("max_num_batched_tokens lowered to %d: memory", self.budget)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             list(pool.map(self.executor.compiled, self.keys(tasks)))
-        self.executor.frozen = True
 
     def keys(self, tasks: Sequence[Task]) -> list[Key]:
         """The keys of the executables that serve some tasks at every shape."""

@@ -56,7 +56,7 @@ def run(model, task: Task, requests: Sequence) -> Iterator[tuple[int, np.ndarray
 def _project(model, task: Task, means: np.ndarray, request) -> np.ndarray:
     """Apply the head of token vectors to chunk vectors, which pose as the tokens of one text."""
     count = len(means)
-    length = next((rung for rung in model.rungs if rung >= count), count)
+    length = next((rung for rung in model.engine.rungs if rung >= count), count)
     stand_in = [
         type(request)(np.zeros(count, np.int32), None, request.dimensions, request.activate)
     ]

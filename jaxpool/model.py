@@ -110,6 +110,7 @@ class Model:
             executables.load(self.executor, Path(self.options.compiled), self.engine.keys(tasks))
         if wanted := self.options.warmup:
             self.engine.warmup(tasks if wanted is True else [self.task(name) for name in wanted])
+        self.executor.frozen = self.options.forbid_compiles
 
     def export(self, folder: str | Path, params: dict | None = None) -> Path:
         """Write `params` (the model's own if not given) as a folder Hugging Face loads."""

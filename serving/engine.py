@@ -8,7 +8,7 @@ class ModelEngine:
 
     def __init__(self, model: Any, budget: int | None = None):
         self.model = model
-        self.budget = budget or model.budget
+        self.budget = budget or model.engine.budget
         self.computed = 0
 
     @property
