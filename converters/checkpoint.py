@@ -128,7 +128,7 @@ def open_checkpoint(
     source = _open(folder, inside, base, family, adapter)
     chosen = choose_head(family, config, convert, pools)
     head, uses_head, head_table, steps = _head(family, config, arch, chosen, source)
-    table = _base_table(family, source) + head_table
+    table = _base_table(family, source, config) + head_table
     leaves = params.abstract(arch) | {"heads": heads.abstract([steps])}
     flat = params.flatten(leaves)
     parts = [
@@ -204,9 +204,9 @@ def _prefix(family: Family, source: Tensors) -> str:
     return prefix if prefix and any(name.startswith(prefix) for name in source.keys()) else ""
 
 
-def _base_table(family: Family, source: Tensors) -> list[rows.Row]:
+def _base_table(family: Family, source: Tensors, config) -> list[rows.Row]:
     add = _prefix(family, source)
-    return [row._replace(name=add + row.name) for row in rows.parse(family.names)]
+    return [row._replace(name=add + row.name) for row in rows.parse(family.table(config))]
 
 
 def _head_table(family: Family, head: Head | None, source: Tensors, config) -> list[rows.Row]:

@@ -33,7 +33,8 @@ class Family:
 
     name: what its architectures' names start with ("Bert": BertModel, BertForMaskedLM, ...);
     arch: configuration object -> `Arch`;
-    names: the table of the base model (see `rows`), written against on-disk names;
+    names: the table of the base model (see `rows`), written against on-disk names, or a function
+        of the configuration that gives it;
     prefix: what precedes base names in files of models with a head ("bert.");
     heads: by the architecture's ending ("SequenceClassification", "MaskedLM", "Model", ...);
     renames: (pattern, replacement) of older dialects, applied to names on disk;
@@ -47,7 +48,7 @@ class Family:
 
     name: str
     arch: Callable[[Any], Arch]
-    names: str
+    names: str | Callable[[Any], str]
     prefix: str = ""
     heads: Mapping[str, Head] = field(default_factory=dict)
     renames: tuple[tuple[str, str], ...] = ()
@@ -56,6 +57,10 @@ class Family:
     config: str = ""
     aliases: Mapping[str, str] = field(default_factory=dict)
     examples: tuple[str, ...] = ()
+
+    def table(self, config) -> str:
+        """The table of the base model under a configuration."""
+        return self.names(config) if callable(self.names) else self.names
 
 
 ACTIVATIONS = {

@@ -1,4 +1,4 @@
-"""Nomic BERT: BERT with rotary positions and SwiGLU, nothing biased but the norms."""
+"""Nomic BERT: rotary; SwiGLU (v1, v1.5), or experts in every second layer (v2-moe)."""
 
 from converters import bert
 from converters.family import Family, activation, dense, fused_attention, norm
@@ -10,33 +10,66 @@ GATED = {"swiglu": "silu", "geglu": "gelu"}
 
 
 def arch(config) -> Arch:
-    """Published files spell a gated MLP in `activation_function`, transformers always gates."""
+    """Published files spell the MLP in `activation_function`; transformers always gates."""
     act = getattr(config, "activation_function", "")
     bias = getattr(config, "qkv_proj_bias", False)
     return bert.rotary_arch(config, rotary(config)).replace(
-        gated=act in GATED or not act,
+        gated=_gated(config),
         activation=GATED.get(act) or activation(act or config.hidden_act),
         qkv_bias=bias,
         out_bias=bias,
         mlp_bias=getattr(config, "mlp_fc1_bias", False),
         down_bias=getattr(config, "mlp_fc2_bias", False),
         max_length=getattr(config, "max_trained_positions", config.max_position_embeddings),
+        **_experts(config),
     )
+
+
+def _gated(config) -> bool:
+    act = getattr(config, "activation_function", "")
+    return act in GATED or not act
+
+
+def _experts(config) -> dict:
+    every = getattr(config, "moe_every_n_layers", 0) or 0
+    if not every:
+        return {}
+    return {
+        "experts": config.num_experts,
+        "experts_per_token": config.moe_top_k,
+        "expert_layers": tuple(i % every == 1 for i in range(config.num_hidden_layers)),
+    }
 
 
 LAYER = "encoder.layers.{L}"
 EMBEDDINGS = bert.EMBEDDINGS.replace("embeddings.LayerNorm", "emb_ln")
+NAMES = (
+    EMBEDDINGS
+    + fused_attention(f"{LAYER}.attn", "Wqkv", "out_proj")
+    + norm("layers.attention_norm", f"{LAYER}.norm1")
+    + dense("layers.mlp.down", f"{LAYER}.mlp.fc2", "D F")
+    + norm("layers.mlp_norm", f"{LAYER}.norm2")
+    + f"""
+layers.experts.router.kernel {LAYER}.mlp.router.layer.weight   X D
+layers.experts.up.kernel     {LAYER}.mlp.experts.mlp.w1        (X W) D
+layers.experts.down.kernel   {LAYER}.mlp.experts.mlp.w2        (X W) D
+layers.experts.down.bias     {LAYER}.mlp.experts.bias          D
+"""
+)
+
+
+def names(config) -> str:
+    """The first product of the MLP is one tensor, or two."""
+    if not _gated(config):
+        return NAMES + dense("layers.mlp.up", f"{LAYER}.mlp.fc1", "F D")
+    gate = dense("layers.mlp.gate", f"{LAYER}.mlp.fc12", "F D")
+    return NAMES + dense("layers.mlp.up", f"{LAYER}.mlp.fc11", "F D") + gate
+
 
 NOMIC = Family(
     "NomicBert",
     arch,
-    EMBEDDINGS
-    + fused_attention(f"{LAYER}.attn", "Wqkv", "out_proj")
-    + norm("layers.attention_norm", f"{LAYER}.norm1")
-    + dense("layers.mlp.up", f"{LAYER}.mlp.fc11", "F D")
-    + dense("layers.mlp.gate", f"{LAYER}.mlp.fc12", "F D")
-    + dense("layers.mlp.down", f"{LAYER}.mlp.fc2", "D F")
-    + norm("layers.mlp_norm", f"{LAYER}.norm2"),
+    names,
     prefix="nomic_bert.",
     heads=bert_heads("nomic_bert.", normed="layer_norm"),
     ignored=(*bert.BUFFERS, r"inv_freq$", r"^cls\."),
@@ -50,5 +83,5 @@ NOMIC = Family(
         "rotary_emb_base": "rope_theta",
     },
     pool="mean",
-    examples=("nomic-ai/nomic-embed-text-v1.5",),
+    examples=("nomic-ai/nomic-embed-text-v1.5", "nomic-ai/nomic-embed-text-v2-moe"),
 )

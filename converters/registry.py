@@ -7,6 +7,7 @@ from converters.bert import BERT, ERNIE
 from converters.bidirectional import LLAMA_BIDIRECTIONAL, VOYAGE
 from converters.distilbert import DISTILBERT
 from converters.electra import ELECTRA
+from converters.eurobert import EUROBERT
 from converters.family import Family
 from converters.gemma import GEMMA, GEMMA2, GEMMA3
 from converters.gpt2 import GPT2
@@ -29,6 +30,7 @@ FAMILIES: dict[str, Family] = {
     "distilbert": DISTILBERT,
     "electra": ELECTRA,
     "ernie": ERNIE,
+    "eurobert": EUROBERT,
     "gemma": GEMMA,
     "gemma2": GEMMA2,
     "gemma3_text": GEMMA3,

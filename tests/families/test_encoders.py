@@ -42,6 +42,17 @@ CONFIGS = {
         pad_token_id=0,
         rope_parameters=dict(full_attention=YARN, sliding_attention=DEFAULT),
     ),
+    "EuroBert": hf.EuroBertConfig(
+        **ROTARY,
+        num_key_value_heads=2,
+        head_dim=14,
+        attention_bias=True,
+        rope_parameters=LLAMA3,
+        classifier_pooling="late",
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+    ),
     "Gte": hf.GteConfig(**ROTARY, type_vocab_size=2, rope_parameters=LINEAR),
     "NomicBert": hf.NomicBertConfig(**ROTARY, rope_parameters=LLAMA3),
     "JinaEmbeddingsV3": hf.JinaEmbeddingsV3Config(
