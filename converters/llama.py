@@ -81,6 +81,8 @@ QWEN2 = family(
     examples=("Alibaba-NLP/gte-Qwen2-1.5B-instruct", "Qwen/Qwen2.5-Math-PRM-7B"),
 )
 QWEN3 = family("Qwen3", qwen3_arch, examples=("Qwen/Qwen3-Embedding-0.6B",))
-QWEN3_MOE = family("Qwen3Moe", qwen3_moe_arch, NAMES + EXPERT_NAMES)
-OLMO2 = family("Olmo2", olmo2_arch, OLMO2_NAMES)
-SMOLLM3 = family("SmolLM3", smollm3_arch)
+QWEN3_MOE = family(
+    "Qwen3Moe", qwen3_moe_arch, NAMES + EXPERT_NAMES, examples=("Qwen/Qwen3-30B-A3B",)
+)
+OLMO2 = family("Olmo2", olmo2_arch, OLMO2_NAMES, examples=("allenai/OLMo-2-1124-7B-RM",))
+SMOLLM3 = family("SmolLM3", smollm3_arch, examples=("HuggingFaceTB/SmolLM3-3B",))

@@ -47,8 +47,7 @@ def _transform(config, arch: Arch) -> tuple:
 
 
 def _classify(config, arch: Arch) -> tuple:
-    pool = Pool((config.classifier_pooling,))
-    return (pool, *_token_classify(config, arch))
+    return (Pool((config.classifier_pooling,)), *_token_classify(config, arch))
 
 
 def _token_classify(config, arch: Arch) -> tuple:
@@ -56,10 +55,8 @@ def _token_classify(config, arch: Arch) -> tuple:
 
 
 def _masked_lm(config, arch: Arch) -> tuple:
-    return (
-        *_transform(config, arch),
-        Dense("decoder", arch.dim, arch.vocab, bias=config.decoder_bias),
-    )
+    decoder = Dense("decoder", arch.dim, arch.vocab, bias=config.decoder_bias)
+    return (*_transform(config, arch), decoder)
 
 
 LAYER = "layers.{L}"
