@@ -21,6 +21,7 @@ from converters.files import (
 )
 from converters.registry import find
 from converters.report import CheckpointError, ShapeError
+from converters.rotary import stretched
 from converters.sentence_transformers import Pipeline, read_pipeline
 from jaxpool import heads, params
 from jaxpool.arch import Arch
@@ -245,14 +246,19 @@ def read_config(folder: Path, overrides: Mapping | Callable | None = None) -> tu
     given = dict(overrides or {})
     family = find(raw | given)
     config = _config(family, raw)
-    # Fields that are read into others (rope_theta, rope_scaling) only count when it is made.
+    # Fields that are read into others (rope_theta) only count when it is made.
     if unknown := {name: value for name, value in given.items() if not hasattr(config, name)}:
         config = _config(family, raw | unknown)
     for name in given.keys() - unknown:
-        present, value = getattr(config, name), given[name]
-        merge = isinstance(present, dict) and present and isinstance(value, Mapping)
-        setattr(config, name, {**present, **value} if merge else value)
+        setattr(config, name, _merged(name, getattr(config, name), given[name]))
     return family, config
+
+
+def _merged(name: str, present, value):
+    if name in ("rope_scaling", "rope_parameters"):
+        return stretched(present, value)
+    merge = isinstance(present, dict) and present and isinstance(value, Mapping)
+    return {**present, **value} if merge else value
 
 
 def _config(family: Family, raw: dict):

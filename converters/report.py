@@ -44,7 +44,8 @@ def _shape_error(name: str, layout, found: tuple[int, ...]) -> ShapeError:
         wrong = [i for i, size in enumerate(found) if size != layout.shape[i]]
         axes = re.findall(r"\([^)]*\)|\S+", layout.row.axes)
         message += f"axis {' and '.join(axes[i] for i in wrong)} differs, "
-        sizes = {layout.shape[i] for i in wrong}
+        letters = {x for i in wrong for x in re.findall(r"[A-Z]", axes[i])}
+        sizes = {layout.shape[i] for i in wrong} | {layout.sizes[x] for x in letters}
     message += f"axes '{layout.row.axes}' want {layout.shape}, found {found}"
     return ShapeError(message, sizes)
 

@@ -1,6 +1,7 @@
 """Rotary position tables from the `rope_parameters` of a transformers configuration."""
 
 import math
+from collections.abc import Mapping
 
 from jaxpool.arch import Rotary
 
@@ -20,7 +21,12 @@ def rotary(config, parameters: dict | None = None, head_dim: int = 0) -> Rotary:
     dim = int((head_dim or features(config)) * rope.get("partial_rotary_factor", 1.0))
     if dim % 2:
         raise ValueError(f"config.json: rope_parameters turn an odd number of features: {dim}")
-    table = Rotary(float(rope["rope_theta"]), dim, **LAWS[kind](config, rope))
+    try:
+        table = Rotary(float(rope["rope_theta"]), dim, **LAWS[kind](config, rope))
+    except KeyError as error:
+        raise ValueError(
+            f"config.json: rope_parameters of rope_type {kind!r} have no field {error}"
+        ) from error
     for field in ("short", "long") if kind == "longrope" else ():
         if (found := len(getattr(table, field))) != dim // 2:
             raise ValueError(
@@ -28,6 +34,16 @@ def rotary(config, parameters: dict | None = None, head_dim: int = 0) -> Rotary:
                 f"pair of features, found {found}"
             )
     return table
+
+
+def stretched(present: dict, given: Mapping) -> dict:
+    """Rotary parameters under an override, which may name its law by the older key `type`.
+
+    Where layers differ, an override that does not is meant for those with full attention.
+    """
+    if "full_attention" in present and "full_attention" not in given:
+        return present | {"full_attention": stretched(present["full_attention"], given)}
+    return {**present, **({"rope_type": given["type"]} if "type" in given else {}), **given}
 
 
 def features(config) -> int:
@@ -39,10 +55,15 @@ def reach(config) -> int:
     """Tokens that positions reach: the trained length times the factor that stretches it."""
     rope = config.rope_parameters or {}
     rope = rope.get("full_attention") or rope
-    length, kind = config.max_position_embeddings, rope.get("rope_type")
-    if kind == "yarn":
-        length = rope["original_max_position_embeddings"]
-    return int(length * rope["factor"]) if kind in ("linear", "dynamic", "yarn") else length
+    kind, factor = rope.get("rope_type"), rope.get("factor")
+    if kind not in ("linear", "dynamic", "yarn") or not factor:
+        return config.max_position_embeddings
+    trained = _original(config, rope) if kind == "yarn" else config.max_position_embeddings
+    return int(trained * factor)
+
+
+def _original(config, rope: dict) -> int:
+    return rope.get("original_max_position_embeddings") or config.max_position_embeddings
 
 
 def _linear(config, rope: dict) -> dict:
@@ -66,12 +87,12 @@ def _llama3(config, rope: dict) -> dict:
         "factor": float(rope["factor"]),
         "low_freq": float(rope["low_freq_factor"]),
         "high_freq": float(rope["high_freq_factor"]),
-        "original_length": rope["original_max_position_embeddings"],
+        "original_length": _original(config, rope),
     }
 
 
 def _yarn(config, rope: dict) -> dict:
-    original = rope["original_max_position_embeddings"]
+    original = _original(config, rope)
     factor = rope["factor"] or config.max_position_embeddings / original
     return {
         "scaling": "yarn",
@@ -98,7 +119,7 @@ def _yarn_attention(factor: float, rope: dict) -> float:
 
 
 def _longrope(config, rope: dict) -> dict:
-    original = rope["original_max_position_embeddings"]
+    original = _original(config, rope)
     factor = rope.get("factor") or config.max_position_embeddings / original
     attention = rope.get("attention_factor")
     if attention is None:

@@ -1,8 +1,24 @@
 """Decoders as pooling models against Hugging Face torch, with non-default configurations."""
 
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
+import torch
 import transformers as hf
-from parity import check, save_random
+from parity import check, check_packed, reference, save_random, texts
+from safetensors.numpy import load_file, save_file
+
+from converters.checkpoint import open_checkpoint
+from converters.rotary import rotary
+from jaxpool.arch import Arch
+from jaxpool.batch import Batch
+from jaxpool.positions import rotary_tables
+
+HIDDEN = "last_hidden_state"
+LENGTHLESS = Arch(vocab=1, layers=1, dim=1, heads=1, kv_heads=1, head_dim=128, mlp_dim=1)
 
 COMMON = dict(
     vocab_size=97,
@@ -23,6 +39,7 @@ CONFIGS = {
     "Mistral": hf.MistralConfig(**COMMON, sliding_window=7),
     "Qwen2": hf.Qwen2Config(
         **COMMON,
+        is_causal=False,
         use_sliding_window=True,
         sliding_window=7,
         max_window_layers=1,
@@ -58,7 +75,13 @@ CONFIGS = {
     "Phi3": hf.Phi3Config(
         **COMMON | dict(hidden_size=60),
         sliding_window=7,
-        rope_parameters={"rope_type": "default", "partial_rotary_factor": 0.6},
+        rope_parameters={
+            "rope_type": "longrope",
+            "partial_rotary_factor": 0.6,
+            "short_factor": [1.0, 1.1, 1.3],
+            "long_factor": [1.2, 2.0, 4.0],
+        },
+        original_max_position_embeddings=12,
     ),
     "GPT2": hf.GPT2Config(
         vocab_size=97,
@@ -74,14 +97,143 @@ CONFIGS = {
 }
 
 
+SCALINGS = {
+    "linear": dict(factor=3.0),
+    "dynamic": dict(factor=3.0),
+    "yarn": dict(factor=4.0, original_max_position_embeddings=16, truncate=False, beta_fast=4.0),
+    "yarn, mscale": dict(
+        rope_type="yarn",
+        factor=4.0,
+        original_max_position_embeddings=16,
+        mscale=0.7,
+        mscale_all_dim=0.3,
+    ),
+    "llama3": dict(
+        factor=8.0,
+        low_freq_factor=1.0,
+        high_freq_factor=4.0,
+        original_max_position_embeddings=16,
+    ),
+    "longrope": dict(
+        short_factor=[1.0, 1.1, 1.3, 1.4, 1.5],
+        long_factor=[1.2, 2.0, 4.0, 5.0, 9.0],
+        original_max_position_embeddings=12,
+    ),
+}
+ENDINGS = {"ForSequenceClassification": "classify", "ForTokenClassification": "token_classify"}
+
+
+def save(model_class, config, folder, rename=lambda name: name):
+    """Random weights; Gemma's norms lie around 0."""
+    scale = 0.0 if "Gemma" in model_class.__name__ else 1.0
+    return save_random(model_class, config, folder, rename, scale=scale)
+
+
+def hidden_states(model_class, folder):
+    """What torch gives each of the `texts` alone."""
+    return reference(model_class.from_pretrained(folder).eval(), texts(97), False, HIDDEN)
+
+
+def edit(folder, **fields):
+    """Change fields of a config.json."""
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | fields))
+
+
 @pytest.mark.parametrize("family", CONFIGS)
 def test_hidden_states(family, tmp_path):
     model_class = getattr(hf, family + "Model")
     check(save(model_class, CONFIGS[family], tmp_path / "model"), model_class)
 
 
-def save(model_class, config, folder):
-    """Random weights; Gemma's norms lie around 0."""
-    return save_random(
-        model_class, config, folder, scale=0.0 if "Gemma" in model_class.__name__ else 1.0
+def _heads():
+    for family in CONFIGS:
+        for ending in ENDINGS:
+            if hasattr(hf, family + ending):
+                # One forward and one head on all of them: the default suite takes a sample.
+                sample = ending == "ForSequenceClassification" or family in ("Llama", "GPT2")
+                yield pytest.param(family, ending, marks=() if sample else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("family", "ending"), _heads())
+def test_heads(family, ending, tmp_path):
+    model_class = getattr(hf, family + ending)
+    folder = save(model_class, CONFIGS[family], tmp_path / "model")
+    model = model_class.from_pretrained(folder).eval()
+    check_packed(folder, reference(model, texts(97), False, "logits"), ENDINGS[ending])
+
+
+@pytest.mark.parametrize("kind", SCALINGS)
+def test_rotary_scaling(kind, tmp_path):
+    """Texts on both sides of the trained length, packed: each turns as if it were alone."""
+    scaling = {"rope_type": kind, "rope_theta": 700.0} | SCALINGS[kind]
+    config = hf.LlamaConfig(**COMMON | dict(max_position_embeddings=16), rope_parameters=scaling)
+    folder = save(hf.LlamaModel, config, tmp_path / "model")
+    check_packed(folder, hidden_states(hf.LlamaModel, folder))
+
+
+@pytest.mark.parametrize("kind", ["none", *SCALINGS])
+def test_frequencies_far_beyond_the_trained_length(kind):
+    """The tables themselves, of a real size, against transformers' functions in float32."""
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+    factors = {
+        name: (SCALINGS["longrope"][name] * 13)[:64] for name in ("short_factor", "long_factor")
+    }
+    scaling = {"rope_type": kind, "rope_theta": 1e6} | SCALINGS.get(kind, {})
+    scaling |= factors if kind == "longrope" else {}
+    if "original_max_position_embeddings" in scaling:
+        scaling["original_max_position_embeddings"] = 4096
+    scaling["rope_type"] = "default" if kind == "none" else scaling["rope_type"]
+    config = hf.LlamaConfig(head_dim=128, max_position_embeddings=8192, rope_parameters=scaling)
+    length = 20000
+    table = rotary(config)
+    batch = Batch(
+        *(
+            jnp.asarray(x)[None]
+            for x in (
+                np.zeros(length, np.int32),
+                np.ones(length, np.int32),
+                np.arange(length, dtype=np.int32),
+            )
+        )
     )
+    ours = np.asarray(rotary_tables(LENGTHLESS.replace(rotary=(table,)), batch))[0, :, 0]
+    if kind == "none":
+        rates, factor = 1.0 / 1e6 ** (torch.arange(0, 128, 2).float() / 128), 1.0
+    else:
+        rates, factor = ROPE_INIT_FUNCTIONS[scaling["rope_type"]](config, seq_len=length)
+    angles = torch.arange(length).float()[:, None] * rates
+    wanted = torch.stack([angles.cos(), angles.sin()]).numpy() * factor
+    # One unit in the last place of a rate, at position 20,000.
+    np.testing.assert_allclose(ours, wanted, atol=20000 * 2.0**-23)
+
+
+def test_names_of_causal_language_models(tmp_path):
+    """The same tensors as *ForCausalLM (prefixed, with a head that nobody uses) and as *Model."""
+    causal = save(hf.LlamaForCausalLM, CONFIGS["Llama"], tmp_path / "causal")
+    plain = save(hf.LlamaModel, CONFIGS["Llama"], tmp_path / "plain")
+    tensors = load_file(causal / "model.safetensors")
+    tensors.pop("lm_head.weight")
+    tensors = {name.removeprefix("model."): tensor for name, tensor in tensors.items()}
+    save_file(tensors, plain / "model.safetensors")
+    trees = [open_checkpoint(f).read(np.float32, lambda p, array: array) for f in (causal, plain)]
+    jax.tree.map(np.testing.assert_array_equal, *trees)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"rope_parameters": {"rope_type": "spiral"}}, "rope_type 'spiral' is unknown"),
+        ({"rope_scaling": {"type": "linear"}}, "factor"),
+        ({"num_key_value_heads": 3}, r"k_proj.*num_key_value_heads"),
+        ({"num_key_value_heads": 4}, r"heads \(6\) must be a multiple of"),
+        ({"head_dim": 8}, r"q_proj.*head_dim"),
+        ({"intermediate_size": 51}, r"mlp.*intermediate_size"),
+    ],
+)
+def test_contradictions_name_the_field(fields, message, tmp_path):
+    folder = save(hf.LlamaModel, CONFIGS["Llama"], tmp_path / "model")
+    edit(folder, **fields)
+    with pytest.raises(ValueError, match=message):
+        open_checkpoint(folder).read(np.float32, lambda path, array: array)
