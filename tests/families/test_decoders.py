@@ -152,10 +152,10 @@ def _heads():
             if hasattr(hf, family + ending):
                 # One forward and one head on all of them: the default suite takes a sample.
                 sample = ending == "ForSequenceClassification" or family in ("Llama", "GPT2")
-                yield pytest.param(family, ending, marks=() if sample else pytest.mark.slow)
+                yield pytest.param(family, ending, marks=[] if sample else [pytest.mark.slow])
 
 
-@pytest.mark.parametrize(("family", "ending"), _heads())
+@pytest.mark.parametrize(("family", "ending"), list(_heads()))
 def test_heads(family, ending, tmp_path):
     model_class = getattr(hf, family + ending)
     folder = save(model_class, CONFIGS[family], tmp_path / "model")
