@@ -14,6 +14,7 @@ from jaxpool import executables
 from jaxpool.arch import Arch
 from jaxpool.batch import Request
 from jaxpool.compile import Executor, enable_cache
+from jaxpool.encode import encode
 from jaxpool.engine import Engine, EngineOptions
 from jaxpool.model_config import ModelConfig, model_config
 from jaxpool.requests import PoolerConfig, as_pooler_config
@@ -79,6 +80,11 @@ class Model:
         return self.checkpoint.pipeline.prompts if self.checkpoint.pipeline else {}
 
     @property
+    def default_prompt(self) -> str | None:
+        """The name of the prompt that sentence-transformers applies unasked."""
+        return self.checkpoint.pipeline.default_prompt if self.checkpoint.pipeline else None
+
+    @property
     def include_prompt(self) -> bool:
         """Whether the tokens of a prompt take part in pooling."""
         return not self.checkpoint.pipeline or self.checkpoint.pipeline.include_prompt
@@ -95,6 +101,10 @@ class Model:
         """
         only = self.pooling_task if self.pooler_config.task else None
         return choose(self.tasks, name or self.pooling_task, only).route(input_type)
+
+    def encode(self, texts, **options) -> np.ndarray:
+        """Vectors as sentence-transformers' `encode` gives them (see `jaxpool.encode`)."""
+        return encode(self, texts, **options)
 
     def run(self, task: Task, requests: Sequence[Request]) -> Iterator[tuple[int, np.ndarray]]:
         """Compute a task; yields `(index of the request, result)` as batches finish.

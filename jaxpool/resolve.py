@@ -29,7 +29,12 @@ class Resolution(NamedTuple):
 
 def resolve(checkpoint, user: PoolerConfig) -> Resolution:
     """The tasks of an opened checkpoint under a user's settings."""
-    tasks_of = TASKS[checkpoint.head.task if checkpoint.uses_head else "embed"]
+    kind = checkpoint.head.task if checkpoint.uses_head else "embed"
+    if kind not in TASKS:
+        raise ValueError(
+            f"{checkpoint.architecture}: no task uses this head ({kind}); "
+            '`convert="embed"` makes it an embedding model'
+        )
     given = {name: value for name, value in asdict(user).items() if name != "pooling_type"}
     sources = {USER: given, FILES: _from_files(checkpoint), CLASS: _from_class(checkpoint)}
     settings, origins = {}, {}
@@ -39,7 +44,7 @@ def resolve(checkpoint, user: PoolerConfig) -> Resolution:
                 settings[name], origins[name] = values[name], source
                 break
     config = PoolerConfig(**settings)
-    tasks = tasks_of(checkpoint, config)
+    tasks = TASKS[kind](checkpoint, config)
     active = default(tasks, checkpoint.architecture, config.task)
     if config.tok_pooling_type == "STEP":
         arch = checkpoint.arch

@@ -15,6 +15,7 @@ from sentence_transformers.sentence_transformer.modules import (
     WordWeights,
 )
 
+import jaxpool
 from converters.report import CheckpointError
 from jaxpool import LLM, PoolingParams
 from tests.tasks.conftest import DIM, TEXTS, randomize, vectors
@@ -136,6 +137,23 @@ def test_prompts(prompted):
         wanted = model.encode(TEXTS, **options)
         np.testing.assert_allclose(vectors(llm, **options), wanted, atol=1e-5)
         assert np.abs(wanted - model.encode(TEXTS)).max() > 1e-3
+
+
+def test_encode_has_the_defaults_of_sentence_transformers(prompted, tmp_path):
+    folder = shutil.copytree(prompted[1].model.checkpoint.folder, tmp_path / "default")
+    file = folder / "config_sentence_transformers.json"
+    config = json.loads(file.read_text()) | {"default_prompt_name": "document"}
+    file.write_text(json.dumps(config))
+    model, ours = SentenceTransformer(str(folder), device="cpu"), jaxpool.load(str(folder))
+    long = [*TEXTS, "word " * 100]
+    np.testing.assert_allclose(ours.encode(long), model.encode(long), atol=1e-5)
+    query = ours.encode(long, input_type="query")
+    np.testing.assert_allclose(query, model.encode_query(long), atol=1e-5)
+    document = ours.encode(long, input_type="document")
+    np.testing.assert_allclose(document, model.encode_document(long), atol=1e-5)
+    np.testing.assert_allclose(
+        ours.encode("a cat", prompt=""), model.encode("a cat", prompt=""), atol=1e-5
+    )
 
 
 def test_unknown_prompt_name(prompted):

@@ -1,0 +1,49 @@
+"""`encode`: sentence-transformers' call, with its defaults, where `LLM.embed` keeps vLLM's."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from jaxpool.compute import compute
+from jaxpool.inputs import prepare
+from jaxpool.requests import PoolingParams
+
+PROMPTS = {"query": ("query",), "document": ("document", "passage", "corpus")}
+
+
+def encode(
+    model,
+    texts: str | Sequence[str],
+    *,
+    prompt: str | None = None,
+    prompt_name: str | None = None,
+    input_type: str | None = None,
+    dimensions: int | None = None,
+) -> np.ndarray:
+    """Vectors `[texts, F]` in float32, or `[F]` of a single text; what is too long is cut.
+
+    The checkpoint's default prompt is applied unless `prompt` or `prompt_name` says otherwise;
+    input_type "query" or "document" chooses the prompt of that name and the path of a Router.
+    """
+    single = isinstance(texts, str)
+    task = model.task("embed", input_type)
+    requests = prepare(
+        model,
+        task,
+        [texts] if single else list(texts),
+        PoolingParams(dimensions=dimensions),
+        {"truncate_prompt_tokens": -1},
+        prompt=prompt,
+        prompt_name=prompt_name or _prompt_name(model, prompt, input_type),
+    )
+    vectors: list = [None] * len(requests)
+    for index, vector in compute(model, task, requests):
+        vectors[index] = vector
+    return vectors[0] if single else np.stack(vectors)
+
+
+def _prompt_name(model, prompt: str | None, input_type: str | None) -> str | None:
+    if prompt is not None:
+        return None
+    named = (name for name in PROMPTS.get(input_type, ()) if name in model.prompts)
+    return next(named, model.default_prompt)
