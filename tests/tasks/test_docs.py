@@ -1,0 +1,63 @@
+"""Every example of docs/tasks.md runs, on small stand-ins for the models it names."""
+
+import re
+from pathlib import Path
+
+import pytest
+from transformers import BertForSequenceClassification, BertForTokenClassification
+
+import jaxpool
+from tests.conftest import MINILM
+from tests.tasks.conftest import save
+from tests.tasks.test_reward import reward_folder
+
+PAGE = (Path(__file__).parents[2] / "docs" / "tasks.md").read_text()
+EXAMPLES = {
+    title: code for title, code in re.findall(r"### (.+?)\n\n```python\n(.*?)```", PAGE, re.DOTALL)
+}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """A local folder for each model id of the page."""
+
+    def bert(kind, **config):
+        return str(save(tmp_path_factory.mktemp("model"), kind, **config))
+
+    labels = {0: "O", 1: "B-PER", 2: "B-LOC"}
+    prompted = tmp_path_factory.mktemp("prompted")
+    folder = jaxpool.load(MINILM).export(prompted)
+    (folder / "config_sentence_transformers.json").write_text('{"prompts": {"query": "query: "}}')
+    process, _ = reward_folder(tmp_path_factory.mktemp("reward"), "Qwen2ForProcessRewardModel", 2)
+    return {
+        "sentence-transformers/all-MiniLM-L6-v2": MINILM,
+        "intfloat/multilingual-e5-large-instruct": str(folder),
+        "BAAI/bge-small-en-v1.5": MINILM,
+        "nomic-ai/nomic-embed-text-v1.5": MINILM,
+        "jinaai/jina-embeddings-v2-small-en": MINILM,
+        "cardiffnlp/twitter-roberta-base-sentiment-latest": bert(
+            BertForSequenceClassification, num_labels=3
+        ),
+        "dslim/bert-base-NER": bert(BertForTokenClassification, id2label=labels),
+        "cross-encoder/ms-marco-MiniLM-L-6-v2": bert(BertForSequenceClassification, num_labels=1),
+        "Qwen/Qwen2.5-Math-PRM-7B": str(process),
+    }
+
+
+@pytest.mark.parametrize("title", EXAMPLES)
+def test_example(title, models, capsys):
+    code = EXAMPLES[title]
+    assert len(code.splitlines()) == 3
+    (name,) = re.findall(r'LLM\("(.*?)"', code)
+    exec(
+        code.replace(name, models[name]),
+        {"LLM": jaxpool.LLM, "PoolingParams": jaxpool.PoolingParams},
+    )
+    printed = capsys.readouterr().out
+    for wanted in re.findall(r"# ([A-Z(0-9].*)", code):
+        assert wanted in printed
+
+
+def test_every_section_has_an_example():
+    assert set(EXAMPLES) == set(re.findall(r"### (.+)", PAGE))
+    assert len(EXAMPLES) >= 11
