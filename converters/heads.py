@@ -1,16 +1,21 @@
 """Task heads that several families share, with the names of their tensors."""
 
+from collections.abc import Callable
+
 from converters.family import Head, dense, norm
 from jaxpool.heads import Dense, Norm, Pool
 
 
-def classifier(hidden: str, output: str, act: str = "tanh") -> Head:
-    """The first token through a dense layer on disk `hidden`, its activation, and `output`."""
+def classifier(hidden: str, output: str, act: str | Callable = "tanh") -> Head:
+    """The first token through a dense layer on disk `hidden`, its activation, and `output`.
+
+    `act` is a name, or a function configuration -> name.
+    """
 
     def steps(config, arch):
         return (
             Pool(("cls",)),
-            Dense("pooler", arch.dim, arch.dim, activation=act),
+            Dense("pooler", arch.dim, arch.dim, activation=act(config) if callable(act) else act),
             Dense("classifier", arch.dim, config.num_labels),
         )
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from converters.albert import ALBERT
 from converters.bert import BERT, ERNIE
 from converters.bidirectional import LLAMA_BIDIRECTIONAL, VOYAGE
+from converters.deberta import DEBERTA, DEBERTA_V2
 from converters.distilbert import DISTILBERT
 from converters.electra import ELECTRA
 from converters.eurobert import EUROBERT
@@ -21,12 +22,15 @@ from converters.mpnet import MPNET
 from converters.nomic import NOMIC
 from converters.phi3 import PHI3
 from converters.roberta import CAMEMBERT, ROBERTA, XLM_ROBERTA
+from converters.t5 import T5
 
 # By the `model_type` of config.json.
 FAMILIES: dict[str, Family] = {
     "albert": ALBERT,
     "bert": BERT,
     "camembert": CAMEMBERT,
+    "deberta": DEBERTA,
+    "deberta-v2": DEBERTA_V2,
     "distilbert": DISTILBERT,
     "electra": ELECTRA,
     "ernie": ERNIE,
@@ -43,6 +47,7 @@ FAMILIES: dict[str, Family] = {
     "mistral": MISTRAL,
     "modernbert": MODERNBERT,
     "mpnet": MPNET,
+    "mt5": T5,
     "new": NEW,
     "nomic_bert": NOMIC,
     "olmo2": OLMO2,
@@ -52,6 +57,7 @@ FAMILIES: dict[str, Family] = {
     "qwen3_moe": QWEN3_MOE,
     "roberta": ROBERTA,
     "smollm3": SMOLLM3,
+    "t5": T5,
     "xlm-roberta": XLM_ROBERTA,
 }
 

@@ -35,6 +35,28 @@ class Rotary:
 
 
 @dataclass(frozen=True)
+class Disentangled:
+    """Attention to contents and to relative positions apart (arXiv 2006.03654).
+
+    span: half the rows of the table of relative positions, 0 without one; max_distance: where
+    logarithmic buckets end, 0 for one row a distance; shared: positions go through the products
+    of contents; normed: the table has a norm; taps: width of a convolution beside the first
+    layer, 0 without one.
+    """
+
+    span: int
+    max_distance: int = 0
+    content_to_position: bool = True
+    position_to_content: bool = True
+    shared: bool = False
+    normed: bool = False
+    key_bias: bool = True
+    taps: int = 0
+    conv_groups: int = 1
+    conv_activation: str = "tanh"
+
+
+@dataclass(frozen=True)
 class Arch:
     """An architecture as data: hashable, so it is a static argument of every jitted function.
 
@@ -77,6 +99,7 @@ class Arch:
     alibi: bool = False
     relative_buckets: int = 0
     relative_distance: int = 128
+    disentangled: Disentangled | None = None
     qk_norm: QKNorm = "none"
     attention_scale: float = 0.0  # 0: head_dim ** -0.5
     attention_softcap: float = 0.0
@@ -159,7 +182,9 @@ class Arch:
             "P": self.positions,
             "Y": self.token_types,
             "Z": self.task_types,
-            "U": self.relative_buckets,
+            "U": 2 * self.disentangled.span if self.disentangled else self.relative_buckets,
+            "A": self.disentangled.taps if self.disentangled else 0,
+            "Q": self.dim // (self.disentangled.conv_groups if self.disentangled else 1),
             "X": self.experts,
             "W": self.expert_dim or self.mlp_dim,
         } | {letter: len(layers) for letter, layers in self.numbers().items()}

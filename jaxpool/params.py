@@ -7,6 +7,7 @@ Dimension letters, the same in axis strings, einsums and comments everywhere:
     N query heads        K key/value heads G = N / K         H head features
     F mlp features       P positions       Y token types     U relative-position buckets
     Z task types         I inputs, O outputs of a dense step of a head
+    A taps, Q input features of a group of a convolution
     X experts            W expert features   M layers with experts, J layers with a dense MLP
 """
 
@@ -40,6 +41,15 @@ def axes(arch: Arch) -> dict:
         tree["norm"] = norm
     if arch.relative_buckets:
         tree["relative"] = {"embedding": "U N"}
+    return tree | (_disentangled_axes(arch, norm) if arch.disentangled else {})
+
+
+def _disentangled_axes(arch: Arch, norm: dict) -> dict:
+    facts, tree = arch.disentangled, {}
+    if facts.span:
+        tree["relative"] = {"embedding": "U D"} | ({"norm": norm} if facts.normed else {})
+    if facts.taps:
+        tree["conv"] = {"kernel": "A Q D", "bias": "D", "norm": norm}
     return tree
 
 
@@ -68,6 +78,8 @@ def _layer_axes(arch: Arch, norm: dict) -> dict:
         "value": dense("D K H", "K H", arch.qkv_bias),
         "out": dense("N H D", "D", arch.out_bias),
     }
+    if arch.disentangled:
+        attention |= _position_axes(arch, dense)
     if arch.qk_norm != "none":
         names = ("scale", "bias") if arch.qk_norm == "layer" else ("scale",)
         for norm_name, heads in (("query_norm", "N "), ("key_norm", "K ")):
@@ -86,6 +98,17 @@ def _layer_axes(arch: Arch, norm: dict) -> dict:
     if any(arch.sparse):
         tree["experts"] = tree_map(lambda axes: f"M {axes}", _expert_axes(arch))
     return tree
+
+
+def _position_axes(arch: Arch, dense) -> dict:
+    """The products of disentangled attention that differ from those of contents."""
+    facts = arch.disentangled
+    made = {"key": dense("D K H", "K H", facts.key_bias)}
+    if facts.content_to_position and not facts.shared:
+        made["position_key"] = dense("D N H", "N H", facts.key_bias)
+    if facts.position_to_content and not facts.shared:
+        made["position_query"] = dense("D N H", "N H", True)
+    return made
 
 
 def _mlp_axes(arch: Arch) -> dict:

@@ -5,7 +5,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from jaxpool import layers, positions
+from jaxpool import disentangled, layers, positions
 from jaxpool.arch import Arch
 from jaxpool.attention import attention
 from jaxpool.experts import experts
@@ -18,6 +18,8 @@ def forward(params: dict, batch, arch: Arch, unroll: bool = False) -> jax.Array:
     `unroll` runs the layers in a Python loop instead of `jax.lax.scan`: the same numbers, slower
     to compile, easier to look into. Positions of segment 0 (padding) hold arbitrary finite values.
     """
+    if arch.disentangled:
+        return disentangled.forward(params, batch, arch, unroll)
     x = layers.embed(params["embed"], batch, arch)
     block = _block(params, batch, arch)
     xs = (None if arch.shared_layers else params["layers"], *_layer_data(arch))

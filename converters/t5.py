@@ -1,0 +1,67 @@
+"""The encoder of T5 and mT5, as sentence-t5 and GTR embed with it."""
+
+from converters.family import Family, activation
+from jaxpool.arch import Arch
+
+
+def arch(config) -> Arch:
+    """T5: pre-norm with RMS norms, no biases, unscaled scores, one relative bias for all layers."""
+    return Arch(
+        vocab=config.vocab_size,
+        layers=config.num_layers,
+        dim=config.d_model,
+        heads=config.num_heads,
+        kv_heads=config.num_heads,
+        head_dim=config.d_kv,
+        mlp_dim=config.d_ff,
+        norm="rms",
+        norm_eps=config.layer_norm_epsilon,
+        placement="pre",
+        final_norm=True,
+        relative_buckets=config.relative_attention_num_buckets,
+        relative_distance=config.relative_attention_max_distance,
+        attention_scale=1.0,
+        qkv_bias=False,
+        out_bias=False,
+        gated=config.is_gated_act,
+        activation=activation(config.dense_act_fn),
+        mlp_bias=False,
+        # Relative positions reach any distance; the length is that of the training.
+        max_length=getattr(config, "n_positions", 512),
+    )
+
+
+BLOCK = "encoder.block.{L}.layer"
+BIAS = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
+NAMES = f"""
+embed.token.embedding         shared.weight                           V E
+relative.embedding            {BIAS} U N
+layers.attention.query.kernel {BLOCK}.0.SelfAttention.q.weight        (N H) D
+layers.attention.key.kernel   {BLOCK}.0.SelfAttention.k.weight        (K H) D
+layers.attention.value.kernel {BLOCK}.0.SelfAttention.v.weight        (K H) D
+layers.attention.out.kernel   {BLOCK}.0.SelfAttention.o.weight        D (N H)
+layers.attention_norm.scale   {BLOCK}.0.layer_norm.weight             D
+layers.mlp.down.kernel        {BLOCK}.1.DenseReluDense.wo.weight      D F
+layers.mlp_norm.scale         {BLOCK}.1.layer_norm.weight             D
+norm.scale                    encoder.final_layer_norm.weight         D
+"""
+PLAIN = f"layers.mlp.up.kernel {BLOCK}.1.DenseReluDense.wi.weight F D"
+GATED = f"""
+layers.mlp.gate.kernel {BLOCK}.1.DenseReluDense.wi_0.weight F D
+layers.mlp.up.kernel   {BLOCK}.1.DenseReluDense.wi_1.weight F D
+"""
+
+
+def names(config) -> str:
+    """The table: version 1.1 gates the MLP, and names its products apart."""
+    return NAMES + (GATED if config.is_gated_act else PLAIN)
+
+
+T5 = Family(
+    "T5",
+    arch,
+    names,
+    ignored=(r"^decoder\.", r"^lm_head\.", r"^(encoder\.)?embed_tokens\."),
+    pool="mean",
+    examples=("sentence-transformers/sentence-t5-base", "sentence-transformers/gtr-t5-base"),
+)
