@@ -1,14 +1,14 @@
 """A Hugging Face checkpoint folder as (Arch, heads, parameters), and back."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from converters import lora, rows
+from converters import answers, lora, rows
 from converters.architectures import architecture, check_options, choose_head
 from converters.family import Family, Head
 from converters.files import (
@@ -25,6 +25,8 @@ from converters.rotary import stretched
 from converters.sentence_transformers import Pipeline, read_pipeline
 from jaxpool import heads, params
 from jaxpool.arch import Arch
+
+EMBEDDING = "embed.token.embedding"
 
 
 class Part(NamedTuple):
@@ -114,10 +116,12 @@ def open_checkpoint(
     runner: str = "auto",
     convert: str = "auto",
     adapter: Path | None = None,
+    returned: Sequence[int] = (),
 ) -> Checkpoint:
     """Read the configuration files of a folder and match its weight files to name tables.
 
-    A LoRA `adapter`, or one that lies in the folder, is merged.
+    A LoRA `adapter`, or one that lies in the folder, is merged. `returned`: ids of the tokens whose
+    logits are the output of a causal language model (see `answers`).
     """
     pipeline = read_pipeline(folder)
     inside = pipeline.transformer if pipeline else ""
@@ -128,6 +132,10 @@ def open_checkpoint(
     check_options(runner, convert, architecture(config), pools)
     source = _open(folder, inside, base, family, adapter)
     chosen = choose_head(family, config, convert, pools)
+    generates = architecture(config).endswith("ForCausalLM")
+    if made := answers.find(config, base, returned if generates else ()):
+        chosen = (made[0], True)
+        source = answers.Answers(source, made[1], *_output(family, source, config))
     head, uses_head, head_table, steps = _head(family, config, arch, chosen, source)
     table = _base_table(family, source, config) + head_table
     leaves = params.abstract(arch) | {"heads": heads.abstract([steps])}
@@ -218,8 +226,15 @@ def _head_table(family: Family, head: Head | None, source: Tensors, config) -> l
         return [row._replace(name=add + row.name) for row in table]
     if not add:
         table = [row.rename(lambda name: name.removeprefix(family.prefix)) for row in table]
-    tied = getattr(config, "tie_word_embeddings", True)
-    return [row.tie(source.keys()) for row in table] if tied else table
+    if getattr(config, "tie_word_embeddings", True):
+        table = [row.tie(source.keys()) for row in table]
+    return [row._replace(exported=row.exported and row.name != answers.NAME) for row in table]
+
+
+def _output(family: Family, source: Tensors, config) -> tuple[str, bool]:
+    """The name of the token embedding in this file, and whether the output is tied to it."""
+    rows_of = (row for row in _base_table(family, source, config) if EMBEDDING in row.paths)
+    return next(rows_of).name, getattr(config, "tie_word_embeddings", True)
 
 
 def _has(table: list[rows.Row], source: Tensors) -> bool:

@@ -178,6 +178,15 @@ class Activate:
 
 
 @dataclass(frozen=True)
+class Margin:
+    """The second of two logits less the first: its sigmoid is the softmax's second probability."""
+
+    def __call__(self, params, x, context):
+        """`[..., 2] -> [..., 1]`."""
+        return x[..., 1:] - x[..., :1]
+
+
+@dataclass(frozen=True)
 class Calibrate:
     """(logit - mean) / sigma."""
 
@@ -211,6 +220,8 @@ def width(steps: tuple, dim: int) -> int:
             dim *= len(step.kinds)
         elif isinstance(step, Dense):
             dim = step.outputs
+        elif isinstance(step, Margin):
+            dim = 1
     return dim
 
 

@@ -1,7 +1,7 @@
 """`Model`: arch + params + tasks + tokenizer, what `load` returns."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -164,9 +164,13 @@ def load(
     enable_cache()
     options = EngineOptions(**engine)
     folder = resolve(model, revision)
-    checkpoint = open_checkpoint(
-        folder, hf_overrides, runner, convert, resolve(lora_path) if lora_path else None
-    )
+    settings = as_pooler_config(pooler_config)
+    adapter = resolve(lora_path) if lora_path else None
+    answers = settings.step_answers
+    checkpoint = open_checkpoint(folder, hf_overrides, runner, convert, adapter, answers)
+    if answers and checkpoint.architecture.endswith("ForCausalLM"):
+        # The head has these columns alone.
+        settings = replace(settings, pooling_type=None, returned_token_ids=None)
     data = 1 if data_parallel_size is None else data_parallel_size
     mesh = make_mesh(tensor_parallel_size, data)
     kind = _dtype(dtype)
@@ -174,7 +178,7 @@ def load(
     shardings = tree_shardings(checkpoint.leaves, mesh)
     pipeline = checkpoint.pipeline
     tokenizer = Tokenizer(checkpoint.tokenizer_folder, bool(pipeline and pipeline.lower_case))
-    resolution = resolve_tasks(checkpoint, as_pooler_config(pooler_config))
+    resolution = resolve_tasks(checkpoint, settings)
     template = find_template(model, folder, checkpoint.config)
     if chat_template:
         template = load_template(chat_template)

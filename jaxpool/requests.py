@@ -143,6 +143,11 @@ class PoolerConfig:
         tokens = self.pooling_type in TOKEN_POOLINGS
         setattr(self, "tok_pooling_type" if tokens else "seq_pooling_type", self.pooling_type)
 
+    @property
+    def step_answers(self) -> tuple[int, ...]:
+        """The tokens whose logits STEP pooling of a causal language model returns."""
+        return tuple(self.returned_token_ids or ()) if self.tok_pooling_type == "STEP" else ()
+
 
 def sequence_pooling(name: str) -> tuple[str, ...]:
     """The kinds of a `Pool` step that a seq_pooling_type such as "MEAN" or "CLS+MEAN" names."""

@@ -1,0 +1,110 @@
+"""Classifiers made of a language model's own vocabulary: logits of a few tokens and no others.
+
+Qwen3-Reranker answers "yes" or "no", mxbai-rerank-v2 "1" or "0", bge-reranker-v2-gemma "Yes",
+math-shepherd "+" or "-" at each step. The rows of the output embedding (`lm_head`, or the input
+embedding it is tied to) of these tokens are the classifier; the rest of the vocabulary is left out.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from converters.family import Head
+from converters.report import CheckpointError
+from jaxpool.heads import Dense, Margin, Pool
+
+METHODS = ("from_2_way_softmax", "no_post_processing")
+NAME = "answers.weight"
+OUTPUTS = ("lm_head.weight", "output.weight")
+
+
+class Answers:
+    """The tensors of `source` and one more, `answers.weight`: rows `ids` of the output embedding.
+
+    embedding: the name of the input embedding; tied: whether the output's is the same.
+    """
+
+    def __init__(self, source, ids: Sequence[int], embedding: str, tied: bool):
+        self._source, self.ids = source, list(ids)
+        own = [] if tied else [name for name in OUTPUTS if name in source.keys()]
+        if not own and not tied:
+            raise CheckpointError(
+                f"a classifier made of tokens needs {' or '.join(OUTPUTS)}: tie_word_embeddings is "
+                "false, and the checkpoint has none of them"
+            )
+        self._output = own[0] if own else embedding
+        vocab = source.shape(self._output)[0]
+        if wrong := [i for i in self.ids if not 0 <= i < vocab]:
+            raise CheckpointError(f"tokens {wrong} are out of vocabulary: {vocab} entries")
+
+    def keys(self):
+        """The names of all tensors."""
+        return self._source.keys() | {NAME}
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a tensor, without reading it."""
+        if name != NAME:
+            return self._source.shape(name)
+        return (len(self.ids), *self._source.shape(self._output)[1:])
+
+    def dtype(self, name: str) -> str:
+        """The dtype of a tensor, as safetensors spells it."""
+        return self._source.dtype(self._output if name == NAME else name)
+
+    def describe(self) -> dict[str, dict]:
+        """The facts of the tensors on disk."""
+        return self._source.describe()
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """A tensor."""
+        return self._source[self._output][self.ids] if name == NAME else self._source[name]
+
+
+def find(config, folder: Path, returned: Sequence[int]) -> tuple[Head, list[int]] | None:
+    """The head that a configuration asks to make of tokens, and their ids; None where it does not.
+
+    `method` (vLLM's name) with `classifier_from_token` reads the last token; `returned` ids (a
+    PoolerConfig's returned_token_ids) read every token. Sets `config.num_labels`.
+    """
+    if returned:
+        return _head(len(returned), ()), list(returned)
+    method = getattr(config, "method", None)
+    if getattr(config, "is_original_qwen3_reranker", False):
+        method = "from_2_way_softmax"
+    if method is None:
+        return None
+    tokens = getattr(config, "classifier_from_token", None) or ()
+    if method not in METHODS:
+        raise ValueError(f"config.json: method {method!r} is unknown; known: {list(METHODS)}")
+    two = method == "from_2_way_softmax"
+    if not tokens or (two and len(tokens) != 2):
+        raise ValueError(
+            f"config.json: method {method} needs {'two' if two else 'some'} tokens in "
+            f"classifier_from_token, found {tokens!r}"
+        )
+    config.num_labels = 1 if two else len(tokens)
+    head = _head(len(tokens), (Pool(("lasttoken",)),), (Margin(),) if two else ())
+    return head, _ids(tokens, folder)
+
+
+def _head(count: int, before: tuple, after: tuple = ()) -> Head:
+    def steps(config, arch):
+        return (*before, Dense("answers", arch.dim, count, bias=False), *after)
+
+    task = "classify" if before else "token_classify"
+    return Head(task, steps, f"heads.answers.kernel {NAME} O I")
+
+
+def _ids(tokens: Sequence[str], folder: Path) -> list[int]:
+    from tokenizers import Tokenizer
+
+    file = folder / "tokenizer.json"
+    if not file.is_file():
+        raise FileNotFoundError(f"classifier_from_token needs tokenizer.json in {folder}")
+    vocabulary = Tokenizer.from_file(str(file))
+    ids = [vocabulary.token_to_id(token) for token in tokens]
+    if None in ids:
+        missing = [token for token, i in zip(tokens, ids, strict=True) if i is None]
+        raise ValueError(f"config.json: classifier_from_token: no token {missing} in {file.name}")
+    return ids
