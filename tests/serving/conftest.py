@@ -1,8 +1,13 @@
 """Servers on loopback, each started once for all tests: `servers("cls")`."""
 
 import asyncio
+import os
+import socket
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import checkpoints
 import httpx
@@ -135,3 +140,60 @@ def servers(start, folders):
         return running[name]
 
     return server
+
+
+class Process:
+    """`jaxpool serve` in a process of its own."""
+
+    def __init__(self, model: str, arguments: tuple, log: Path):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.url, self.log = f"http://127.0.0.1:{self.port}", log
+        command = [sys.executable, "-m", "jaxpool.cli", "serve", model, "--host", "127.0.0.1"]
+        with log.open("wb") as sink:
+            self.process = subprocess.Popen(
+                [*command, "--port", str(self.port), *arguments], stdout=sink, stderr=sink
+            )
+
+    def until_listening(self) -> float:
+        """Wait for the socket; seconds of work the process took to get there."""
+        for _ in range(6000):
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+                return cpu_seconds(self.process.pid)
+            except ConnectionRefusedError:
+                assert self.process.poll() is None, self.log.read_text()
+                time.sleep(0.01)
+        raise AssertionError("the server does not listen")
+
+    def until_ready(self):
+        """Wait for /health."""
+        self.until_listening()
+        while httpx.get(self.url + "/health").status_code != 200:
+            assert self.process.poll() is None, self.log.read_text()
+            time.sleep(0.1)
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.fixture
+def servers_process(tmp_path, folders):
+    """Start `jaxpool serve`; what still runs at the end is killed."""
+    running = []
+
+    def begin(*arguments, model=None, wait=True):
+        model = str(folders("mat")) if model is None else model
+        running.append(Process(model, arguments, tmp_path / f"{len(running)}.log"))
+        if wait:
+            running[-1].until_ready()
+        return running[-1]
+
+    yield begin
+    for server in running:
+        server.process.kill()
+        server.process.wait()

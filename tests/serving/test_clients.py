@@ -1,0 +1,103 @@
+"""Official client libraries, unmodified, against a live server."""
+
+import asyncio
+import warnings
+
+import numpy as np
+import pytest
+
+TEXTS = ["The capital of France is Paris.", "cat"]
+
+
+@pytest.fixture(scope="module")
+def wanted(reference_minilm):
+    return reference_minilm.encode(TEXTS)
+
+
+@pytest.fixture(scope="module")
+def openai(servers):
+    import openai
+
+    with openai.OpenAI(base_url=servers("minilm").url + "/v1", api_key="none") as client:
+        yield client
+
+
+def test_openai(openai, wanted):
+    answer = openai.embeddings.create(model="minilm", input=TEXTS)  # base64 by its own default
+    np.testing.assert_allclose([one.embedding for one in answer.data], wanted, atol=1e-5)
+    assert answer.usage.prompt_tokens == 12
+    floats = openai.embeddings.create(model="minilm", input=TEXTS, encoding_format="float")
+    np.testing.assert_allclose([one.embedding for one in floats.data], wanted, atol=1e-5)
+    assert [model.id for model in openai.models.list()] == ["minilm"]
+
+
+def test_openai_dimensions(servers):
+    import openai
+
+    with openai.OpenAI(base_url=servers("mat").url + "/v1", api_key="none") as client:
+        answer = client.embeddings.create(model="mat", input="cat", dimensions=8)
+    assert len(answer.data[0].embedding) == 8
+
+
+def test_openai_exceptions(openai, servers):
+    import openai as library
+
+    with pytest.raises(library.BadRequestError, match="does not support Matryoshka") as error:
+        openai.embeddings.create(model="minilm", input="cat", dimensions=8)
+    assert error.value.body["type"] == "BadRequestError"
+    with pytest.raises(library.NotFoundError, match="does not exist"):
+        openai.embeddings.create(model="other", input="cat")
+    with library.OpenAI(base_url=servers("auth").url + "/v1", api_key="wrong") as stranger:
+        with pytest.raises(library.AuthenticationError):
+            stranger.embeddings.create(model="first", input="cat")
+
+
+def test_openai_async(servers, wanted):
+    import openai
+
+    async def go():
+        async with openai.AsyncOpenAI(
+            base_url=servers("minilm").url + "/v1", api_key="none"
+        ) as client:
+            calls = [client.embeddings.create(model="minilm", input=text) for text in TEXTS * 4]
+            return await asyncio.gather(*calls)
+
+    found = [answer.data[0].embedding for answer in asyncio.run(go())]
+    np.testing.assert_allclose(found, np.tile(wanted, (4, 1)), atol=1e-5)
+
+
+def test_cohere(servers, wanted):
+    import cohere
+
+    client = cohere.ClientV2(api_key="none", base_url=servers("minilm").url)
+    answer = client.embed(
+        model="minilm", texts=TEXTS, input_type=None, embedding_types=["float", "int8"]
+    )
+    np.testing.assert_allclose(answer.embeddings.float_, wanted, atol=1e-5)
+    assert np.abs(np.array(answer.embeddings.int8) / 127 - wanted).max() < 0.005
+    ranked = client.rerank(model="minilm", query="Where is Paris?", documents=TEXTS, top_n=1)
+    assert [one.index for one in ranked.results] == [0]
+
+
+def test_langchain(servers, wanted):
+    from langchain_openai import OpenAIEmbeddings
+
+    embedder = OpenAIEmbeddings(
+        model="minilm",
+        base_url=servers("minilm").url + "/v1",
+        api_key="none",
+        check_embedding_ctx_length=False,
+    )
+    np.testing.assert_allclose(embedder.embed_documents(TEXTS), wanted, atol=1e-5)
+    np.testing.assert_allclose(embedder.embed_query(TEXTS[1]), wanted[1], atol=1e-5)
+
+
+def test_llama_index(servers, wanted):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the library's own deprecations
+        from llama_index.embeddings.openai import OpenAIEmbedding
+
+        embedder = OpenAIEmbedding(
+            model_name="minilm", api_base=servers("minilm").url + "/v1", api_key="none"
+        )
+        np.testing.assert_allclose(embedder.get_text_embedding_batch(TEXTS), wanted, atol=1e-5)
