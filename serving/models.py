@@ -78,14 +78,18 @@ class Registry:
             raise
 
     def _load(self, path: str, names: list[str]) -> None:
-        from serving.engine import ModelEngine, load_model
+        from serving.engine import ModelEngine, in_flight, load_model
 
         begun = time.monotonic()
         model = replace(load_model(path, self.options), name=names[0])
-        engine = ModelEngine(model, self.options.max_num_batched_tokens)
+        engine = ModelEngine(model)
+        if self.options.warmup != "none":
+            others = [task for name, task in model.tasks.items() if name != model.pooling_task]
+            engine.warm(model.task(), others if self.options.warmup == "all" else [])
+        self.owner.depth = in_flight()
         queue = self.owner.add(engine, self.options.max_queued_tokens)
         self.served.append(Served(names, path, model, queue, template(self.options)))
-        log.info("model %s loaded in %.1f s", names[0], time.monotonic() - begun)
+        log.info("model %s ready after %.1f s", names[0], time.monotonic() - begun)
 
     def find(self, name: str | None, able: Callable[[Served], Any] = lambda served: True) -> Served:
         """The model of a name, the first able one where none is given."""

@@ -43,6 +43,8 @@ class Service:
         """End the threads."""
         self.owner.stop()
         self.threads.shutdown(wait=False)
+        for served in self.models.served:
+            await asyncio.to_thread(served.queue.engine.stop)
         await asyncio.to_thread(self.owner.join, 5)
 
     @property

@@ -38,7 +38,13 @@ KINDS = {
     "regression": {},
     "templated": {"chat_template": SCORE_TEMPLATE},
     "tokemb": {"pooler_config": {"task": "token_embed"}},
-    "chunk": {"pooler_config": {"enable_chunked_processing": True, "max_embed_len": 1000}},
+    "chunk": {
+        "pooler_config": {
+            "enable_chunked_processing": True,
+            "max_embed_len": 1000,
+            "chunk_special_tokens": False,
+        }
+    },
     "auth": {
         "served_model_name": ["first", "second"],
         "api_key": ["sekret"],
@@ -104,7 +110,7 @@ def start(tmp_path_factory):
     running = []
 
     def begin(models, **options):
-        options = {"served_model_name": ["m"], "dtype": "float32"} | options
+        options = {"served_model_name": ["m"], "dtype": "float32", "warmup": "none"} | options
         running.append(Live(Options(models=[str(path) for path in models], **options)))
         return running[-1]
 

@@ -1,6 +1,7 @@
 """What happens when something goes wrong: clients, bodies, weights, the device thread."""
 
 import asyncio
+import itertools
 import socket
 import threading
 import time
@@ -9,6 +10,8 @@ import httpx
 import jax
 import numpy as np
 import pytest
+
+from benchmarks.http_load import closed_loop, request
 
 TEXT = "The capital of France is Paris."
 
@@ -121,26 +124,20 @@ def test_ten_thousand_requests_into_a_full_queue(start, folders, hold):
     """Every one is answered, 200 or 429, and those refused are told when to come back."""
     server = start([folders("mat")], max_queued_tokens=1000)
     gate, inside = hold(server)
+    port = int(server.url.rpartition(":")[2])
+    body = {"input": TEXT, "encoding_format": "base64"}
+    answers = []
 
-    async def go():
-        limits = httpx.Limits(max_connections=400)
-        async with httpx.AsyncClient(base_url=server.url, timeout=120, limits=limits) as client:
+    def collect(answer):
+        answers.append((answer.status, answer.headers.get("retry-after")))
+        if len(answers) == 5000:
+            gate.set()
 
-            async def one(number):
-                body = {"input": TEXT, "encoding_format": "base64"}
-                response = await client.post("/v1/embeddings", json=body)
-                if response.status_code == 429:
-                    assert int(response.headers["retry-after"]) >= 1
-                if number == 2000:
-                    gate.set()
-                return response.status_code
-
-            answers = asyncio.gather(*(one(number) for number in range(10_000)))
-            await asyncio.to_thread(inside.wait, 10)
-            return await answers
-
-    codes = asyncio.run(go())
-    assert set(codes) == {200, 429} and len(codes) == 10_000
+    requests = itertools.repeat(request("/v1/embeddings", body), 10_000)
+    asyncio.run(closed_loop(port, 256, requests, collect))
+    assert len(answers) == 10_000
+    assert {status for status, _ in answers} == {200, 429}
+    assert all((status == 429) == (wait is not None and int(wait) >= 1) for status, wait in answers)
     assert server.service.models.served[0].queue.requests == 0
 
 
