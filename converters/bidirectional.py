@@ -18,7 +18,7 @@ def pool(config) -> str:
 
 def _score(config, arch) -> tuple:
     # NVIDIA's rerankers divide their logit by a temperature.
-    temperature = getattr(config, "temperature", None) or 1.0
+    temperature = getattr(config, "score_temperature", None) or 1.0
     scale = () if temperature == 1.0 else (Calibrate(sigma=temperature),)
     return (Pool((pool(config),)), Dense("score", arch.dim, config.num_labels), *scale)
 
@@ -34,6 +34,7 @@ LLAMA_BIDIRECTIONAL: Family = family(
     },
     pool=pool,
     config="llama",
+    aliases={"temperature": "score_temperature"},  # transformers drops it as one of generation
     examples=("nvidia/llama-nemotron-embed-1b-v2", "nvidia/llama-nemotron-rerank-1b-v2"),
 )
 

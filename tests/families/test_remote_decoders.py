@@ -1,0 +1,171 @@
+"""Decoders that transformers runs by remote code: built from a native relative's tensors."""
+
+import json
+
+import numpy as np
+import pytest
+import transformers as hf
+from parity import check_packed, cosine, reference, save_random, texts
+from safetensors.numpy import load_file, save_file
+from test_decoders import COMMON
+
+from converters.checkpoint import open_checkpoint
+from jaxpool.params import flatten, unflatten
+
+LLAMA = COMMON | dict(attention_bias=True)
+
+
+def remodel(folder, change, **fields):
+    """Rewrite the tensors and fields of a checkpoint."""
+    save_file(change(load_file(folder / "model.safetensors")), folder / "model.safetensors")
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | fields))
+    return folder
+
+
+def relative(model_class, config, folder):
+    """A random native model, and its hidden states of the `texts`."""
+    save_random(model_class, config, folder)
+    model = model_class.from_pretrained(folder).eval()
+    return reference(model, texts(97), False, "last_hidden_state")
+
+
+def round_trip(folder, target):
+    """What jaxpool reads and writes again is the same, byte for byte."""
+    checkpoint = open_checkpoint(folder)
+    tree = checkpoint.read(np.float32, lambda path, array: array)
+    target.mkdir()
+    checkpoint.write(unflatten(flatten(tree)), target)
+    before, after = (load_file(f / "model.safetensors") for f in (folder, target))
+    assert before.keys() - {"output.weight"} == after.keys()
+    for name, tensor in after.items():
+        np.testing.assert_array_equal(tensor, before[name])
+
+
+INTERNLM2 = {
+    "embed_tokens": "tok_embeddings",
+    "self_attn.o_proj": "attention.wo",
+    "mlp.gate_proj": "feed_forward.w1",
+    "mlp.up_proj": "feed_forward.w3",
+    "mlp.down_proj": "feed_forward.w2",
+    "input_layernorm": "attention_norm",
+    "post_attention_layernorm": "ffn_norm",
+}
+
+
+def internlm2(tensors):
+    """Llama's tensors under InternLM2's names; of each kv head, its queries, key and value."""
+    heads, kv, dim = (LLAMA[x] for x in ("num_attention_heads", "num_key_value_heads", "head_dim"))
+    named = {}
+    for name, tensor in tensors.items():
+        for theirs, ours in INTERNLM2.items():
+            name = name.replace(theirs, ours)
+        named["model." + name] = tensor
+    for kind in ("weight", "bias"):
+        for i in range(LLAMA["num_hidden_layers"]):
+            q, k, v = (named.pop(f"model.layers.{i}.self_attn.{x}_proj.{kind}") for x in "qkv")
+            rest = q.shape[1:]
+            parts = [q.reshape(kv, heads // kv, dim, *rest)]
+            parts += [x.reshape(kv, 1, dim, *rest) for x in (k, v)]
+            fused = np.concatenate(parts, axis=1).reshape(-1, *rest)
+            named[f"model.layers.{i}.attention.wqkv.{kind}"] = np.ascontiguousarray(fused)
+    return named
+
+
+def test_internlm2_reward(tmp_path):
+    folder = tmp_path / "model"
+    hidden = relative(hf.LlamaModel, hf.LlamaConfig(**LLAMA), folder)
+    value = np.random.default_rng(0).normal(size=(1, 36)).astype(np.float32)
+    remodel(
+        folder,
+        lambda tensors: internlm2(tensors) | {"v_head.weight": value},
+        model_type="internlm2",
+        architectures=["InternLM2ForRewardModel"],
+        attention_bias=None,
+        bias=True,
+    )
+    check_packed(folder, hidden)
+    check_packed(folder, [x @ value.T for x in hidden], "token_classify")
+    round_trip(folder, tmp_path / "exported")
+
+
+@pytest.fixture(scope="module")
+def bidirectional(tmp_path_factory):
+    """A Llama without a causal mask, and its hidden states."""
+    folder = tmp_path_factory.mktemp("bidirectional") / "model"
+    return folder, relative(hf.LlamaModel, hf.LlamaConfig(**LLAMA, is_causal=False), folder)
+
+
+POOLED = {"avg": lambda x: x.mean(0), "cls": lambda x: x[0], "last": lambda x: x[-1]}
+
+
+@pytest.mark.parametrize("pooling", POOLED)
+def test_llama_bidirectional(pooling, bidirectional):
+    folder, hidden = bidirectional
+    fields = dict(model_type="llama_bidirec", pooling=pooling, is_causal=None)
+    names = ["LlamaBidirectionalModel"]
+    remodel(folder, lambda tensors: tensors, architectures=names, **fields)
+    if pooling == "avg":
+        check_packed(folder, hidden)
+    kind = {"avg": "mean", "cls": "cls", "last": "lasttoken"}[pooling]
+    assert open_checkpoint(folder).pool == kind
+
+    score = np.random.default_rng(0).normal(size=(3, 36)).astype(np.float32)
+    names = ["LlamaBidirectionalForSequenceClassification"]
+    remodel(
+        folder,
+        lambda tensors: tensors | {"score.weight": score},
+        architectures=names,
+        temperature=0.2,
+    )
+    check_packed(folder, [POOLED[pooling](x) @ score.T / 0.2 for x in hidden], "classify")
+    remodel(folder, lambda tensors: {k: v for k, v in tensors.items() if k != "score.weight"})
+
+
+def test_llama_bidirectional_must_say_how_to_pool(bidirectional):
+    folder, _ = bidirectional
+    remodel(folder, lambda t: t, architectures=["LlamaBidirectionalModel"], pooling=None)
+    with pytest.raises(ValueError, match="pooling must be one of"):
+        _ = open_checkpoint(folder).pool
+
+
+def test_voyage(tmp_path):
+    """Published with Qwen3's model_type; the architecture's name comes by an override."""
+    config = hf.Qwen3Config(**COMMON | dict(num_labels=20), is_causal=False)
+    folder = tmp_path / "model"
+    hidden = relative(hf.Qwen3Model, config, folder)
+    linear = np.random.default_rng(0).normal(size=(20, 36)).astype(np.float32)
+    prefixed = lambda tensors: {f"model.{k}": v for k, v in tensors.items()}  # noqa: E731
+    names = ["VoyageQwen3BidirectionalEmbedModel"]
+    remodel(
+        folder,
+        lambda tensors: prefixed(tensors) | {"linear.weight": linear},
+        is_causal=None,
+        architectures=names,
+    )
+    check_packed(folder, [x @ linear.T for x in hidden], "embed")
+    round_trip(folder, tmp_path / "exported")
+
+
+def test_voyage_embeds_means_of_its_projection(tmp_path):
+    from jaxpool import LLM
+    from tests.tasks.conftest import TEXTS, add_tokenizer
+    from tests.tasks.test_reward import SIZES
+
+    folder = tmp_path / "model"
+    save_random(hf.Qwen3Model, hf.Qwen3Config(**SIZES, num_labels=20), folder)
+    linear = np.random.default_rng(0).normal(size=(20, 32)).astype(np.float32)
+    remodel(folder, lambda tensors: tensors | {"linear.weight": linear})
+    add_tokenizer(folder)
+    names = {"architectures": ["VoyageQwen3BidirectionalEmbedModel"]}
+    llm = LLM(str(folder), hf_overrides=names)
+    output = llm.embed(TEXTS[:1], use_tqdm=False)[0]
+    assert llm.pooling_task == "embed"
+    config = hf.Qwen3Config.from_pretrained(folder)
+    config.is_causal = False
+    model = hf.Qwen3Model.from_pretrained(folder, config=config).eval()
+    ids = np.array(output.prompt_token_ids)
+    (hidden,) = reference(model, [ids], False, "last_hidden_state")
+    wanted = (hidden @ linear.T).mean(0)
+    assert abs(np.linalg.norm(output.outputs.embedding) - 1) < 1e-5
+    assert cosine(np.array(output.outputs.embedding), wanted) >= 0.99999
