@@ -18,7 +18,6 @@ from jaxpool.model_config import ModelConfig
 from jaxpool.outputs import (
     ClassificationRequestOutput,
     EmbeddingRequestOutput,
-    PoolingOutput,
     PoolingRequestOutput,
     ScoringOutput,
     ScoringRequestOutput,
@@ -45,6 +44,10 @@ INERT = {
     "swap_space",
     "tokenizer_mode",
 }
+GENERATIVE = (
+    "LLM.{}() is only supported for generative models. Try passing `--runner generate` to use the "
+    "model as a generative model."
+)
 
 
 class LLM:
@@ -128,10 +131,7 @@ class LLM:
         """
         if pooling_task is None:
             raise ValueError(REQUIRED)
-        task = self._task(pooling_task, options)
-        return self._outputs(
-            PoolingRequestOutput, PoolingOutput, task, prompts, pooling_params, use_tqdm, options
-        )
+        return self._call(outputs.POOLING, pooling_task, prompts, pooling_params, use_tqdm, options)
 
     def embed(
         self,
@@ -149,16 +149,7 @@ class LLM:
             return self.encode(
                 prompts, pooling_params, use_tqdm=use_tqdm, pooling_task="token_embed", **options
             )
-        task = self._task("embed", options)
-        return self._outputs(
-            EmbeddingRequestOutput,
-            outputs.embedding,
-            task,
-            prompts,
-            pooling_params,
-            use_tqdm,
-            options,
-        )
+        return self._call(outputs.EMBEDDING, "embed", prompts, pooling_params, use_tqdm, options)
 
     def classify(
         self,
@@ -169,15 +160,8 @@ class LLM:
         **options: Any,
     ) -> list[ClassificationRequestOutput]:
         """Class probabilities of prompts (see `encode`)."""
-        task = self._task("classify", options)
-        return self._outputs(
-            ClassificationRequestOutput,
-            outputs.classification,
-            task,
-            prompts,
-            pooling_params,
-            use_tqdm,
-            options,
+        return self._call(
+            outputs.CLASSIFICATION, "classify", prompts, pooling_params, use_tqdm, options
         )
 
     def score(
@@ -245,29 +229,21 @@ class LLM:
 
     def generate(self, *args: Any, **kwargs: Any):
         """Not for pooling models: raises."""
-        raise ValueError(
-            "LLM.generate() is only supported for generative models. Try passing "
-            "`--runner generate` to use the model as a generative model."
-        )
+        raise ValueError(GENERATIVE.format("generate"))
 
     def chat(self, *args: Any, **kwargs: Any):
         """Not for pooling models: raises."""
-        raise ValueError(
-            "LLM.chat() is only supported for generative models. Try passing "
-            "`--runner generate` to use the model as a generative model."
-        )
+        raise ValueError(GENERATIVE.format("chat"))
 
-    def _task(self, name: str, options: dict) -> Task:
-        return self.model.task(name, options.pop("input_type", None))
-
-    def _outputs(
-        self, request_output, output, task: Task, prompts, params, use_tqdm, options: dict
-    ) -> list:
+    def _call(self, kind: outputs.Kind, name: str, prompts, params, use_tqdm, options) -> list:
+        task = self.model.task(name, options.pop("input_type", None))
+        if options.pop("lora_request", None) is not None:
+            raise ValueError("lora_request: adapters are merged at load, by `lora_path`")
         requests = prepare(self.model, task, prompts, params, **options)
         results = self._run(task, requests, use_tqdm)
         return [
-            request_output(
-                str(i), output(result), request.ids.tolist(), late_chunking=request.chunks
+            kind.request(
+                str(i), kind.output(result), request.ids.tolist(), late_chunking=request.chunks
             )
             for i, (result, request) in enumerate(zip(results, requests, strict=True))
         ]

@@ -1,5 +1,6 @@
 """`Model`: arch + params + tasks + tokenizer, what `load` returns."""
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -25,6 +26,7 @@ from jaxpool.sharding import make_mesh, tree_shardings
 from jaxpool.task import Task, choose
 from jaxpool.tokenize import NO_LIMIT, Tokenizer
 
+ALLOW_LONG = "JAXPOOL_ALLOW_LONG_MAX_MODEL_LEN"
 DTYPES = {
     "float32": jnp.float32,
     "float": jnp.float32,
@@ -225,14 +227,21 @@ def _read(checkpoint, dtype, shardings) -> dict:
 
 def max_length(checkpoint, tokenizer: Tokenizer, asked: int | None) -> int:
     """The most tokens of a request: `asked`, within what the checkpoint's files allow."""
-    pipeline = checkpoint.pipeline
-    derived = min(checkpoint.arch.max_length, tokenizer.max_length)
+    arch, pipeline = checkpoint.arch, checkpoint.pipeline
+    derived = min(arch.max_length, tokenizer.max_length)
     if pipeline and pipeline.max_length:
         derived = pipeline.max_length
+    if arch.positions:
+        derived = min(derived, arch.max_length)  # the table of positions ends there
     derived = 2048 if derived >= NO_LIMIT else derived
-    if asked is not None and asked > derived:
+    if asked is None:
+        return derived
+    if asked < 1:
+        raise ValueError(f"max_model_len must be at least 1, got {asked}")
+    if asked > derived and (arch.positions or os.environ.get(ALLOW_LONG) != "1"):
+        way_out = "" if arch.positions else f" To allow it, set the env var {ALLOW_LONG}=1."
         raise ValueError(
             f"User-specified max_model_len ({asked}) is greater than the derived max_model_len "
-            f"({derived} by the checkpoint's files)"
+            f"({derived} by the checkpoint's files).{way_out}"
         )
-    return asked or derived
+    return asked

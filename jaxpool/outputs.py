@@ -1,7 +1,8 @@
 """Request outputs, named and printed as vLLM's."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -107,11 +108,13 @@ class ScoringRequestOutput(PoolingRequestOutput):
     """`outputs` is a `ScoringOutput`."""
 
 
-def embedding(vector: np.ndarray) -> EmbeddingOutput:
-    """The output of a vector."""
-    return EmbeddingOutput(vector.tolist())
+class Kind(NamedTuple):
+    """What a call answers with: the class of a request's output, and that of its result."""
+
+    request: type[PoolingRequestOutput]
+    output: Callable[[np.ndarray], Any]
 
 
-def classification(probs: np.ndarray) -> ClassificationOutput:
-    """The output of class probabilities."""
-    return ClassificationOutput(probs.tolist())
+POOLING = Kind(PoolingRequestOutput, PoolingOutput)
+EMBEDDING = Kind(EmbeddingRequestOutput, lambda x: EmbeddingOutput(x.tolist()))
+CLASSIFICATION = Kind(ClassificationRequestOutput, lambda x: ClassificationOutput(x.tolist()))

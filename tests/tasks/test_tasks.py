@@ -1,5 +1,7 @@
 """Which tasks a model has, how one is asked for, and what an impossible one answers."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from transformers import (
@@ -9,6 +11,7 @@ from transformers import (
 
 from converters.architectures import SUFFIXES, defaults
 from jaxpool import LLM, PoolerConfig, PoolingParams
+from jaxpool.model import max_length
 from tests.tasks.conftest import TEXTS, save, vectors
 
 
@@ -129,6 +132,26 @@ def test_loading_refuses(case, bert):
         LLM(str(bert), **options)
 
 
+def test_the_derived_length(monkeypatch):
+    def files(positions, sentence_length=None):
+        arch = SimpleNamespace(max_length=512, positions=positions)
+        return SimpleNamespace(arch=arch, pipeline=SimpleNamespace(max_length=sentence_length))
+
+    tokenizer = SimpleNamespace(max_length=10**9)
+    assert max_length(files(512), tokenizer, None) == 512
+    assert max_length(files(512, 128), tokenizer, None) == 128
+    assert max_length(files(512, 1024), tokenizer, None) == 512
+    assert max_length(files(0, 1024), tokenizer, None) == 1024
+    with pytest.raises(ValueError, match="greater than the derived .* set the env var JAXPOOL_ALL"):
+        max_length(files(0), tokenizer, 600)
+    with pytest.raises(ValueError, match="max_model_len must be at least 1, got 0"):
+        max_length(files(0), tokenizer, 0)
+    monkeypatch.setenv("JAXPOOL_ALLOW_LONG_MAX_MODEL_LEN", "1")
+    assert max_length(files(0), tokenizer, 600) == 600
+    with pytest.raises(ValueError, match="greater than the derived"):
+        max_length(files(512), tokenizer, 600)
+
+
 def test_unsupported_task_of_a_config(bert):
     with pytest.raises(RuntimeError, match="Unsupported task: 'classify' Supported tasks: "):
         LLM(str(bert), pooler_config={"task": "classify"})
@@ -160,6 +183,7 @@ CALLS = {
         r"LLM.generate\(\) is only supported for generative models. Try passing",
     ),
     "chat": (lambda llm: llm.chat([]), r"LLM.chat\(\) is only supported for generative models"),
+    "lora": (lambda llm: llm.embed("a", lora_request=object()), "merged at load, by `lora_path`"),
     "no prompts": (lambda llm: llm.embed([]), "You must pass at least one prompt"),
     "empty ids": (lambda llm: llm.embed([[]]), "The decoder prompt cannot be empty"),
     "bad id": (lambda llm: llm.embed([[99999999]]), "Token id 99999999 is out of vocabulary"),
