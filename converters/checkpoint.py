@@ -72,6 +72,11 @@ class Checkpoint:
         return own if (own / "tokenizer_config.json").is_file() else self.base
 
     @property
+    def adapters(self) -> tuple[str, ...]:
+        """The names of the adapters within the checkpoint."""
+        return tuple(self.config.lora_adaptations) if self.arch.adapters else ()
+
+    @property
     def architecture(self) -> str:
         """The architecture's name in config.json."""
         return architecture(self.config)
@@ -238,7 +243,9 @@ def _output(family: Family, source: Tensors, config) -> tuple[str, bool]:
 
 
 def _has(table: list[rows.Row], source: Tensors) -> bool:
-    return any(row.exported and row.name in source.keys() for row in table)
+    """Whether a kernel of a head's table lies in the file (a tied one does not count)."""
+    kernels = [row for row in table if row.exported and row.paths[0].endswith(".kernel")]
+    return any(row.name in source.keys() for row in kernels)
 
 
 def _read_sizes(head: Head, source: Tensors, config) -> None:

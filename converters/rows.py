@@ -9,8 +9,9 @@ derived inverse. `{L}` in a name counts a leading axis of ours, `{L:1}` from 1 (
 a leaf that some layers alone have (axes "J ..." or "M ...") it is the numbers of those layers. A
 fused tensor lists its leaves in braces and their parts in a group: `layers.mlp.{gate,up}.kernel
 ... (F|F) D`; square brackets hold the parts where other axes surround them: `(K [G|1|1] H) D`,
-queries, key and value of each kv head. A tied tensor, `lm_head.weight=embed_tokens.weight`, reads
-the second name where the first is not on disk, and then is not written either.
+queries, key and value of each kv head. Several leaves of a tensor without parts hold all of it. A
+tied tensor, `lm_head.weight=embed_tokens.weight`, reads the second name where the first is not on
+disk, and then is not written either.
 """
 
 import itertools
@@ -163,7 +164,7 @@ class Layout:
     def read(self, tensor: np.ndarray) -> list[np.ndarray]:
         """The slices of our leaves that a tensor on disk holds."""
         fused = self._fused()
-        pieces = [tensor]
+        pieces = [tensor] * len(self.leaves)
         if fused:
             shape, at = fused
             flat = [f for factors in self.dimensions for f in factors]
@@ -188,6 +189,8 @@ class Layout:
         pieces = [self._to_disk(part, piece) for part, piece in enumerate(slices)]
         fused = self._fused()
         if not fused:
+            if any(not np.array_equal(pieces[0], piece) for piece in pieces[1:]):
+                raise CheckpointError(f"{self.row.paths} share a tensor on disk, but differ")
             return np.ascontiguousarray(pieces[0].reshape(self.shape))
         shape, at = fused
         pieces = [p.reshape([*shape[:at], -1, *shape[at + 1 :]]) for p in pieces]

@@ -119,6 +119,11 @@ class Arch:
     expert_layers: tuple[bool, ...] = ()  # which layers have experts; empty: all or none
     norm_experts: bool = False  # the weights of a token's experts sum to one
 
+    # Low-rank adapters of every table and kernel, one of which a request may choose
+    adapters: int = 0
+    adapter_rank: int = 0
+    adapter_scale: float = 1.0
+
     shared_layers: bool = False  # one set of weights runs `layers` times
     max_length: int = 512  # tokens the position information reaches
     dtype: str = "float32"  # of activations between operations
@@ -185,6 +190,8 @@ class Arch:
             "U": 2 * self.disentangled.span if self.disentangled else self.relative_buckets,
             "A": self.disentangled.taps if self.disentangled else 0,
             "Q": self.dim // (self.disentangled.conv_groups if self.disentangled else 1),
+            "q": self.adapters,
+            "r": self.adapter_rank,
             "X": self.experts,
             "W": self.expert_dim or self.mlp_dim,
         } | {letter: len(layers) for letter, layers in self.numbers().items()}

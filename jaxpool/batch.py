@@ -23,15 +23,17 @@ NO_CUT = np.iinfo(np.int32).max
 
 
 class Batch(NamedTuple):
-    """What `forward` reads: int32 `[rows, length]` each; `types` only for models that have them.
+    """What `forward` reads: int32 `[rows, length]` each; the last two for models that have them.
 
-    `segments` numbers the texts of a row from 1, 0 is padding; `positions` restart in each.
+    `segments` numbers the texts of a row from 1, 0 is padding; `positions` restart in each;
+    `adapters` numbers those of the model from 1, 0 is none.
     """
 
     tokens: Any
     segments: Any
     positions: Any
     types: Any = None
+    adapters: Any = None
 
 
 class Controls(NamedTuple):
@@ -55,6 +57,7 @@ class Request:
     dimensions: int = NO_CUT
     activate: bool = True
     skip: int = 0
+    adapter: int = 0
 
 
 CONTROLS = Controls(dimensions=(np.int32, NO_CUT), activate=(np.bool_, True), skip=(np.int32, 0))
@@ -243,7 +246,9 @@ def efficiency(plans: Iterable[Plan], lengths: Sequence[int]) -> float:
     return sum(lengths[i] for p in plans for i in p.request) / computed if computed else 1.0
 
 
-def fill(p: Plan, requests: Sequence[Request], types: bool = False) -> tuple[Batch, Controls]:
+def fill(
+    p: Plan, requests: Sequence[Request], types: bool = False, adapters: bool = False
+) -> tuple[Batch, Controls]:
     """The arrays of one planned batch."""
     mine = [requests[i] for i in p.request]
     sizes = np.array([len(request.ids) for request in mine])
@@ -264,6 +269,7 @@ def fill(p: Plan, requests: Sequence[Request], types: bool = False) -> tuple[Bat
         scatter(np.repeat(p.segment, sizes)),
         scatter(positions),
         None if kinds is None else scatter(np.concatenate(kinds)),
+        scatter(np.repeat([request.adapter for request in mine], sizes)) if adapters else None,
     )
     return batch, _controls(p, mine)
 

@@ -101,7 +101,8 @@ class Executor:
         """The abstract batch and controls of a shape."""
         sharding = rows_sharding(self.mesh)
         tokens = jax.ShapeDtypeStruct((rows, length), jnp.int32, sharding=sharding)
-        batch = Batch(tokens, tokens, tokens, tokens if self.arch.token_types else None)
+        types = tokens if self.arch.token_types else None
+        batch = Batch(tokens, tokens, tokens, types, tokens if self.arch.adapters else None)
         places = (rows, segments_of(length))
         kinds = [dtype for dtype, _ in CONTROLS]
         controls = [jax.ShapeDtypeStruct(places, kind, sharding=sharding) for kind in kinds]

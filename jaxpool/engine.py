@@ -78,7 +78,8 @@ class Engine:
 
     def dispatch(self, task, plan: Plan, requests: Sequence[Request]) -> tuple[jax.Array, ...]:
         """Start one batch; one output a chain, futures until they are read."""
-        arrays = batching.fill(plan, requests, types=self.executor.arch.token_types > 0)
+        arch = self.executor.arch
+        arrays = batching.fill(plan, requests, arch.token_types > 0, arch.adapters > 0)
         outputs = self.executor(_chains(task), *arrays)
         with self._lock:
             self.real_tokens += sum(len(requests[i].ids) for i in plan.request)

@@ -135,6 +135,7 @@ def request(task: Task, tokens: Tokens, params: PoolingParams, skip: int = 0) ->
         dimensions=NO_CUT if params.dimensions is None else params.dimensions,
         activate=params.use_activation,
         skip=skip,
+        adapter=params.adapter,
         keep=None if tag is None else np.flatnonzero(tokens.ids == tag),
         columns=tuple(columns) if columns else None,
         shares=params.use_activation and task.steps[-1] == Activate("softmax"),

@@ -5,8 +5,6 @@ Matrix products run in the dtype of the kernel and accumulate in float32; the re
 of the activations. On CPU that makes bfloat16 weights pay; on accelerators both are bfloat16.
 """
 
-import math
-
 import jax
 import jax.numpy as jnp
 
@@ -44,24 +42,41 @@ TORCH_ACTIVATIONS = {  # the classes of torch.nn that checkpoints name
 }
 
 
-def dense(params: dict, x: jax.Array, contraction: str) -> jax.Array:
-    """`einsum(contraction, x, kernel)` plus the bias where there is one.
+def dense(params: dict, x: jax.Array, contraction: str, chosen=None) -> jax.Array:
+    """`einsum(contraction, x, kernel)` plus the bias and the adapter where there are some.
 
-    The kernel's leading axes are the trailing ones of `x`, so this is one plain matrix product;
-    written as such because einsum may transpose the kernel of two contracted axes.
+    chosen: the weights `[B, T, q]` of each token's adapters (see `chosen_adapters`).
     """
     kernel = params["kernel"]
-    left, right = contraction.split("->")[0].split(",")
-    inputs = sum(letter in left for letter in right)
-    rows, outputs = x.shape[: x.ndim - inputs], kernel.shape[inputs:]
-    out = jnp.matmul(
-        x.astype(kernel.dtype).reshape(*rows, -1),
-        kernel.reshape(math.prod(kernel.shape[:inputs]), -1),
-        preferred_element_type=jnp.float32,
-    ).reshape(*rows, *outputs)
+    out = jnp.einsum(
+        contraction, x.astype(kernel.dtype), kernel, preferred_element_type=jnp.float32
+    )
+    if "lora_a" in params:
+        out = out + _low_rank(params, x, contraction, chosen)
     if "bias" in params:
         out = out + params["bias"].astype(jnp.float32)
     return out.astype(x.dtype)
+
+
+def _low_rank(params: dict, x: jax.Array, contraction: str, chosen: jax.Array) -> jax.Array:
+    """x A B of each token's own adapter (arXiv 2106.09685), in float32."""
+    inputs, kernel, outputs = contraction.replace("->", ",").split(",")
+    into = "".join(axis for axis in kernel if axis in inputs)
+    out = "".join(axis for axis in kernel if axis not in inputs)
+    a, b = params["lora_a"]["kernel"], params["lora_b"]["kernel"]
+    low = jnp.einsum(
+        f"{inputs},q{into}r->btqr", x.astype(a.dtype), a, preferred_element_type=jnp.float32
+    )
+    low = (low * chosen[..., None]).astype(b.dtype)
+    return jnp.einsum(f"btqr,qr{out}->{outputs}", low, b, preferred_element_type=jnp.float32)
+
+
+def chosen_adapters(batch, arch: Arch) -> jax.Array | None:
+    """The weight of each adapter for each token, float32 `[B, T, q]`: one of them, or none."""
+    if not arch.adapters:
+        return None
+    numbers = jnp.zeros_like(batch.tokens) if batch.adapters is None else batch.adapters
+    return arch.adapter_scale * jax.nn.one_hot(numbers - 1, arch.adapters)
 
 
 def norm(params: dict, x: jax.Array, kind: str, eps: float, offset: float = 0.0) -> jax.Array:
@@ -85,23 +100,24 @@ def arch_norm(params: dict, x: jax.Array, arch: Arch) -> jax.Array:
     return norm(params, x, arch.norm, arch.norm_eps, arch.norm_offset)
 
 
-def mlp(params: dict, x: jax.Array, arch: Arch) -> jax.Array:
+def mlp(params: dict, x: jax.Array, arch: Arch, chosen=None) -> jax.Array:
     """`[B, T, D] -> [B, T, D]`: down(act(up(x))), or down(act(gate(x)) * up(x)) where gated."""
     act = ACTIVATIONS[arch.activation]
-    up = dense(params["up"], x, "btd,df->btf")
-    hidden = act(dense(params["gate"], x, "btd,df->btf")) * up if arch.gated else act(up)
-    return dense(params["down"], hidden, "btf,fd->btd")
+    up = dense(params["up"], x, "btd,df->btf", chosen)
+    hidden = act(dense(params["gate"], x, "btd,df->btf", chosen)) * up if arch.gated else act(up)
+    return dense(params["down"], hidden, "btf,fd->btd", chosen)
 
 
 def embed(params: dict, batch, arch: Arch) -> jax.Array:
     """Token, type and learned position embeddings of a batch, normalized and projected as asked."""
-    x = _lookup(params["token"], batch.tokens, arch)
+    chosen = chosen_adapters(batch, arch)
+    x = _lookup(params["token"], batch.tokens, arch, chosen)
     if arch.embed_scale != 1.0:
         # Gemma rounds the factor to the dtype of the activations.
         x = x * jnp.asarray(arch.embed_scale, x.dtype)
     if arch.token_types:
         types = jnp.zeros_like(batch.tokens) if batch.types is None else batch.types
-        x = x + _lookup(params["type"], types, arch)
+        x = x + _lookup(params["type"], types, arch, chosen)
     if arch.positions:
         x = x + _lookup(params["position"], batch.positions + arch.position_offset, arch)
     if arch.task_types:
@@ -113,6 +129,11 @@ def embed(params: dict, batch, arch: Arch) -> jax.Array:
     return x
 
 
-def _lookup(params: dict, ids: jax.Array, arch: Arch) -> jax.Array:
+def _lookup(params: dict, ids: jax.Array, arch: Arch, chosen=None) -> jax.Array:
     # "clip" keeps the padding of packed rows inside the table without the fill of NaNs.
-    return jnp.take(params["embedding"], ids, axis=0, mode="clip").astype(arch.dtype)
+    x = jnp.take(params["embedding"], ids, axis=0, mode="clip").astype(arch.dtype)
+    if "lora_a" not in params:
+        return x
+    low = jnp.take(params["lora_a"]["embedding"], ids, axis=1, mode="clip").astype(jnp.float32)
+    up = params["lora_b"]["kernel"].astype(jnp.float32)
+    return x + jnp.einsum("qbtr,btq,qre->bte", low, chosen, up).astype(x.dtype)

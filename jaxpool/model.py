@@ -91,6 +91,11 @@ class Model:
         """Whether the tokens of a prompt take part in pooling."""
         return not self.checkpoint.pipeline or self.checkpoint.pipeline.include_prompt
 
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """The low-rank adapters that a request may choose as its `task`."""
+        return self.checkpoint.adapters
+
     @cached_property
     def model_config(self) -> ModelConfig:
         """The facts of this model under vLLM's names."""

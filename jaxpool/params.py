@@ -6,7 +6,8 @@ Dimension letters, the same in axis strings, einsums and comments everywhere:
     V vocabulary         E embedding       D model           L layers
     N query heads        K key/value heads G = N / K         H head features
     F mlp features       P positions       Y token types     U relative-position buckets
-    Z task types         I inputs, O outputs of a dense step of a head
+    Z task types         q adapters        r adapter rank
+    I inputs, O outputs of a dense step of a head
     A taps, Q input features of a group of a convolution
     X experts            W expert features   M layers with experts, J layers with a dense MLP
 """
@@ -37,6 +38,8 @@ def axes(arch: Arch) -> dict:
     """The nested dict of axis strings of an architecture, with Flax leaf names."""
     norm = {"scale": "D"} | ({"bias": "D"} if arch.norm == "layer" and arch.norm_bias else {})
     tree = {"embed": _embed_axes(arch, norm), "layers": _layer_axes(arch, norm)}
+    if arch.adapters:
+        tree = _adapted(tree)
     if arch.final_norm:
         tree["norm"] = norm
     if arch.relative_buckets:
@@ -51,6 +54,29 @@ def _disentangled_axes(arch: Arch, norm: dict) -> dict:
     if facts.taps:
         tree["conv"] = {"kernel": "A Q D", "bias": "D", "norm": norm}
     return tree
+
+
+def _adapted(tree: dict, name: str = "") -> dict:
+    """A tree with an adapter, a product of rank r, beside every kernel and table of tokens."""
+    if "kernel" in tree:
+        layer, inputs, outputs = _split(tree["kernel"], 2 if name == "out" else 1)
+        return tree | {
+            "lora_a": {"kernel": f"{layer} q {inputs} r"},
+            "lora_b": {"kernel": f"{layer} q r {outputs}"},
+        }
+    if name in ("token", "type"):
+        rows, features = tree["embedding"].split()
+        return tree | {
+            "lora_a": {"embedding": f"q {rows} r"},
+            "lora_b": {"kernel": f"q r {features}"},
+        }
+    return {k: _adapted(v, k) if isinstance(v, dict) else v for k, v in tree.items()}
+
+
+def _split(axes: str, count: int) -> tuple[str, str, str]:
+    """The layer, the `count` inputs and the outputs of a kernel's axes."""
+    layer, *rest = axes.split()
+    return layer, " ".join(rest[:count]), " ".join(rest[count:])
 
 
 def _embed_axes(arch: Arch, norm: dict) -> dict:

@@ -1,7 +1,7 @@
 """What a caller may set: `PoolingParams` a request, `PoolerConfig` a model."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import InitVar, dataclass, fields
+from dataclasses import InitVar, dataclass, field, fields
 from typing import Any
 
 SEQUENCE_POOLINGS = {
@@ -55,7 +55,8 @@ class PoolingParams:
     use_activation: normalize embeddings, softmax or sigmoid logits (`normalize` and `softmax` are
     its older names); dimensions: leading features kept (Matryoshka models only); step_tag_id,
     returned_token_ids: rows and columns of STEP pooling; late_chunking_params: one vector a chunk
-    of a text (token_embed); extra_kwargs: options of scoring.
+    of a text (token_embed); extra_kwargs: options of scoring. task: the pooling task, or one of
+    the model's own adapters (jina-embeddings-v3's "retrieval.query", ...).
     """
 
     use_activation: bool | None = None
@@ -69,6 +70,7 @@ class PoolingParams:
     late_interaction_params: Any = None
     extra_kwargs: dict[str, Any] | None = None
     output_kind: str = "FINAL_ONLY"
+    adapter: int = field(default=0, init=False)  # the number that `task` stood for
     normalize: InitVar[bool | None] = None
     softmax: InitVar[bool | None] = None
 

@@ -45,13 +45,15 @@ def _block(params: dict, batch, arch: Arch):
     """The body of the scan, closed over what all layers share: one period of layers, often one."""
     tables = positions.rotary_tables(arch, batch)
     attend = attention(params, batch, arch)
+    chosen = layers.chosen_adapters(batch, arch)
     shared = unstack(params["layers"], 1)[0] if arch.shared_layers else None
 
     def layer(x, p, window, index, first):
         table = tables if tables is None else tables[0 if index is None else index]
-        mix = lambda y: _attention(p["attention"], y, table, partial(attend, window=window), arch)  # noqa: E731
+        look = partial(attend, window=window)
+        mix = lambda y: _attention(p["attention"], y, table, look, arch, chosen)  # noqa: E731
         x = _residual(p, "attention", x, mix, arch, first)
-        return _residual(p, "mlp", x, lambda y: _mlp(p, y, arch), arch, None)
+        return _residual(p, "mlp", x, lambda y: _mlp(p, y, arch, chosen), arch, None)
 
     def block(x, group):
         p, *data = group
@@ -74,8 +76,10 @@ def _member(group: dict, i: int, arch: Arch) -> dict:
     }
 
 
-def _mlp(p: dict, x, arch: Arch) -> jax.Array:
-    return experts(p["experts"], x, arch) if "experts" in p else layers.mlp(p["mlp"], x, arch)
+def _mlp(p: dict, x, arch: Arch, chosen) -> jax.Array:
+    if "experts" in p:
+        return experts(p["experts"], x, arch)
+    return layers.mlp(p["mlp"], x, arch, chosen)
 
 
 def _residual(p: dict, name: str, x, branch, arch: Arch, skip) -> jax.Array:
@@ -99,16 +103,16 @@ def _residual(p: dict, name: str, x, branch, arch: Arch, skip) -> jax.Array:
             return x + before(branch(x))
 
 
-def _attention(p: dict, x, table, attend, arch: Arch) -> jax.Array:
-    q = layers.dense(p["query"], x, "btd,dnh->btnh")
-    k = layers.dense(p["key"], x, "btd,dkh->btkh")
-    v = layers.dense(p["value"], x, "btd,dkh->btkh")
+def _attention(p: dict, x, table, attend, arch: Arch, chosen) -> jax.Array:
+    q = layers.dense(p["query"], x, "btd,dnh->btnh", chosen)
+    k = layers.dense(p["key"], x, "btd,dkh->btkh", chosen)
+    v = layers.dense(p["value"], x, "btd,dkh->btkh", chosen)
     if arch.qk_norm != "none":
         q, k = _qk_norm(p["query_norm"], q, arch), _qk_norm(p["key_norm"], k, arch)
     if table is not None:
         interleaved = arch.rotary[0].interleaved
         q, k = (positions.rotate(y, table, interleaved) for y in (q, k))
-    return layers.dense(p["out"], attend(q, k, v), "btnh,nhd->btd")
+    return layers.dense(p["out"], attend(q, k, v), "btnh,nhd->btd", chosen)
 
 
 def _qk_norm(p: dict, x, arch: Arch) -> jax.Array:

@@ -66,6 +66,9 @@ def resolve_params(model, task: Task, given, count: int) -> list[PoolingParams]:
 
 def _resolve(model, task: Task, params: PoolingParams) -> PoolingParams:
     params, config = copy.copy(params), model.pooler_config
+    if params.task in model.adapters:
+        params.adapter = model.adapters.index(params.task) + 1
+        params.task = task.name
     if params.task is None:
         params.task = task.name
     elif model.task(params.task).name != task.name:
