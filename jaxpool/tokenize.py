@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,6 +42,14 @@ class Tokenizer:
         self.fast.no_truncation()
 
     def _convert(self) -> FastTokenizer:
+        if model := next(self.folder.glob("*.model"), None):
+            try:
+                import_module("sentencepiece")
+                import_module("google.protobuf")
+            except ImportError as error:
+                raise ImportError(
+                    f"{model.name} alone holds the tokenizer: pip install 'jaxpool[sentencepiece]'"
+                ) from error
         return self.transformers.backend_tokenizer
 
     @cached_property

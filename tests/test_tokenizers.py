@@ -1,6 +1,7 @@
 """Token ids equal to transformers' on real tokenizers, and whatever files a checkpoint has."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -106,3 +107,10 @@ def test_only_a_sentencepiece_model(tmp_path, corpus, class_name, file, kind, af
     assert len(tokenizer(["the array"])[0].ids) == len(slow.encode("the array")) + sum(
         map(len, affixes)
     )
+
+
+def test_without_sentencepiece_the_error_says_what_to_install(tmp_path, monkeypatch):
+    (tmp_path / "tokenizer.model").touch()
+    monkeypatch.setitem(sys.modules, "sentencepiece", None)
+    with pytest.raises(ImportError, match=r"tokenizer.model alone .*jaxpool\[sentencepiece\]"):
+        Tokenizer(tmp_path)
