@@ -37,3 +37,34 @@ def test_buckets(count, longest):
     )
     got = relative_bucket(jnp.asarray(distance), count, longest)
     np.testing.assert_array_equal(got, wanted.numpy())
+
+
+def test_sentence_transformers_folder(tmp_path):
+    """sentence-t5's modules: the mean, a dense layer without bias, unit length."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Transformer
+    from tokenizers import Tokenizer, models, processors
+
+    import jaxpool
+
+    config = hf.T5Config(**COMMON, feed_forward_proj="relu")
+    folder = save_random(hf.T5EncoderModel, config, tmp_path / "t5")
+    words = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *((c, -1.0) for c in "▁abcdefgh")]
+    fast = Tokenizer(models.Unigram(words, 2))
+    fast.post_processor = processors.TemplateProcessing(
+        single="$A </s>", special_tokens=[("</s>", 1)]
+    )
+    hf.PreTrainedTokenizerFast(
+        tokenizer_object=fast, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+    ).save_pretrained(folder)
+    torch.manual_seed(0)
+    dense = Dense(36, 24, bias=False, activation_function=torch.nn.Identity())
+    theirs = SentenceTransformer(
+        modules=[Transformer(str(folder)), Pooling(36, "mean"), dense, Normalize()], device="cpu"
+    )
+    theirs.save(str(tmp_path / "st"))
+    texts = ["abc", "a", "hgfedcba" * 3]
+    outputs = jaxpool.LLM(str(tmp_path / "st")).embed(texts, use_tqdm=False)
+    got = np.array([output.outputs.embedding for output in outputs])
+    assert got.shape == (3, 24)
+    np.testing.assert_allclose(got, theirs.encode(texts), rtol=0, atol=1e-5)
