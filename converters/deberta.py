@@ -35,12 +35,10 @@ def arch(config, **facts) -> Arch:
         found = getattr(config, field, value)
         if found != value:
             raise ValueError(f"config.json: {field} must be {value} for DeBERTa, found {found}")
-    kinds = config.pos_att_type or []
-    relative = config.relative_attention
+    kinds, relative = config.pos_att_type or [], config.relative_attention
     span = config.max_relative_positions
     span = span if span > 0 else config.max_position_embeddings
-    facts = {"span": span, "key_bias": False} | facts
-    base = bert.arch(config)
+    facts, base = {"span": span, "key_bias": False} | facts, bert.arch(config)
     return base.replace(
         positions=base.positions if config.position_biased_input else 0,
         attention_scale=(base.head_dim * (1 + len(kinds))) ** -0.5,
@@ -75,17 +73,12 @@ HEADS = bert_heads("deberta.") | {
         "pooler.dense", "classifier", lambda config: activation(config.pooler_hidden_act)
     )
 }
+IGNORED = (r"^(cls|lm_predictions|mask_predictions|pooler)\.", r"\bposition_embeddings\.")
 SHARED = dict(
     prefix="deberta.",
     heads=HEADS,
     renames=bert.LEGACY,
-    ignored=(
-        *bert.BUFFERS,
-        r"^cls\.",
-        r"^(lm|mask)_predictions\.",
-        r"^(deberta\.)?embeddings\.position_embeddings\.",
-        r"^pooler\.",
-    ),
+    ignored=(*bert.BUFFERS, *IGNORED),
 )
 DEBERTA = Family("Deberta", arch, NAMES, **SHARED, examples=("cross-encoder/nli-deberta-base",))
 DEBERTA_V2 = Family(
