@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxpool import heads
 from jaxpool.arch import Arch
 from jaxpool.batch import CONTROLS, Batch, Controls, segments_of
+from jaxpool.params import as_bits
 from jaxpool.sharding import rows_sharding
 from jaxpool.transformer import forward
 
@@ -53,6 +54,8 @@ class Executor:
     """
 
     def __init__(self, params: dict, arch: Arch, mesh: jax.sharding.Mesh):
+        if mesh.devices.flat[0].platform == "cpu":
+            params = params | {"layers": as_bits(params["layers"])}
         self.params, self.arch, self.mesh = params, arch, mesh
         self.compilations, self.frozen = 0, False
         self._ready: dict[Key, Future] = {}

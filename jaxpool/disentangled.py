@@ -10,7 +10,7 @@ import numpy as np
 from jaxpool import layers
 from jaxpool.arch import Arch, Disentangled
 from jaxpool.attention import NEVER, Places, visible
-from jaxpool.params import unstack
+from jaxpool.params import from_bits, unstack
 
 
 def forward(params: dict, batch, arch: Arch, unroll: bool = False) -> jax.Array:
@@ -22,7 +22,7 @@ def forward(params: dict, batch, arch: Arch, unroll: bool = False) -> jax.Array:
     mixed = _convolve(params["conv"], x, batch, arch) if arch.disentangled.taps else None
 
     def layer(x, scanned):
-        p, first = scanned
+        p, first = from_bits(scanned)
         attended = _attention(p["attention"], x, relative, index, seen, arch)
         x = layers.arch_norm(p["attention_norm"], x + attended, arch)
         x = layers.arch_norm(p["mlp_norm"], x + layers.mlp(p["mlp"], x, arch), arch)

