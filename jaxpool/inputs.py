@@ -79,7 +79,8 @@ def prepare(
     tokens = encode(model, texts, options, offsets or late)
     if prefix and (offsets or late):
         tokens = [t._replace(offsets=np.maximum(t.offsets - len(prefix), 0)) for t in tokens]
-    return [request(task, t, p, skip) for t, p in zip(tokens, settings, strict=True)]
+    skips = [skip if isinstance(prompt, str) else 0 for prompt in prompts]
+    return [request(task, *each) for each in zip(tokens, settings, skips, strict=True)]
 
 
 def token_limit(model, task: Task) -> int:

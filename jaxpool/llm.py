@@ -218,6 +218,8 @@ class LLM:
     ) -> list[list[Entity]]:
         """The labelled spans of each text, for token classifiers (see `jaxpool.entities`)."""
         texts = [texts] if isinstance(texts, str) else list(texts)
+        if not all(isinstance(text, str) for text in texts):
+            raise TypeError("entities are spans of characters: every prompt must be a text")
         task, labels = self.model.task("token_classify"), self.model_config.id2label
         requests = prepare(self.model, task, texts, None, tokenization_kwargs, offsets=True)
         results = self._run(task, requests, use_tqdm)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from tokenizers import Encoding
+from tokenizers import Encoding, normalizers
 from tokenizers import Tokenizer as FastTokenizer
 
 NO_LIMIT = 10**9  # tokenizer_config.json says 1e30 where it knows no limit
@@ -40,6 +40,9 @@ class Tokenizer:
         self.fast = FastTokenizer.from_file(str(file)) if file.is_file() else self._convert()
         self.fast.no_padding()
         self.fast.no_truncation()
+        if lower_case:
+            rest = [] if self.fast.normalizer is None else [self.fast.normalizer]
+            self.fast.normalizer = normalizers.Sequence([normalizers.Lowercase(), *rest])
 
     def _convert(self) -> FastTokenizer:
         if model := next(self.folder.glob("*.model"), None):
@@ -115,8 +118,6 @@ class Tokenizer:
         Special tokens survive the cut, which happens at `side` ("left", "right", None for the
         tokenizer's own).
         """
-        if self.lower_case:
-            texts = [t.lower() if isinstance(t, str) else tuple(map(str.lower, t)) for t in texts]
         encode = self.fast.encode_batch if offsets else self.fast.encode_batch_fast
         encodings = encode(list(texts), add_special_tokens=special_tokens)
         return [_cut(encoding, truncate, side or self.side, offsets) for encoding in encodings]

@@ -4,7 +4,11 @@ import re
 from pathlib import Path
 
 import pytest
-from transformers import BertForSequenceClassification, BertForTokenClassification
+from transformers import (
+    BertForMaskedLM,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+)
 
 import jaxpool
 from tests.conftest import MINILM
@@ -39,6 +43,7 @@ def models(tmp_path_factory):
             BertForSequenceClassification, num_labels=3
         ),
         "dslim/bert-base-NER": bert(BertForTokenClassification, id2label=labels),
+        "naver/splade-v3": bert(BertForMaskedLM),
         "cross-encoder/ms-marco-MiniLM-L-6-v2": bert(BertForSequenceClassification, num_labels=1),
         "Qwen/Qwen2.5-Math-PRM-7B": str(process),
     }

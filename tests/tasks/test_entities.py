@@ -60,6 +60,11 @@ def test_unknown_strategy(tagger):
         tagger.entities("a", aggregation="median", use_tqdm=False)
 
 
+def test_ids_have_no_spans(tagger):
+    with pytest.raises(TypeError, match="every prompt must be a text"):
+        tagger.entities([[101, 102]], use_tqdm=False)
+
+
 def test_words_without_a_prefix_are_told_by_spaces():
     class Tokenizer:
         unknown = None

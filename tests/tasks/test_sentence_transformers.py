@@ -139,6 +139,37 @@ def test_prompts(prompted):
         assert np.abs(wanted - model.encode(TEXTS)).max() > 1e-3
 
 
+def test_prompts_are_put_before_texts_alone(prompted):
+    ids = [[101, 7592, 2088, 102]]
+    plain = vectors(prompted[1], ids)
+    np.testing.assert_array_equal(vectors(prompted[1], ids, prompt_name="query"), plain)
+
+
+def test_do_lower_case(bert, tmp_path):
+    transformer = Transformer(str(bert), processor_kwargs={"do_lower_case": False})
+    SentenceTransformer(modules=[transformer, Pooling(DIM)], device="cpu").save(str(tmp_path))
+    assert "[UNK]" in LLM(str(tmp_path)).model.tokenizer.fast.encode("HELLO").tokens
+    file = tmp_path / "sentence_bert_config.json"
+    file.write_text(json.dumps({"max_seq_length": 12, "do_lower_case": True}))
+    model, llm = SentenceTransformer(str(tmp_path), device="cpu"), LLM(str(tmp_path))
+    assert llm.model.tokenizer.lower_case and llm.model_config.max_model_len == 12
+    ours = vectors(llm, tokenization_kwargs={"truncate_prompt_tokens": -1})
+    np.testing.assert_allclose(ours, model.encode(TEXTS), atol=1e-5)
+    np.testing.assert_array_equal(vectors(llm, ["HELLO"]), vectors(llm, ["hello"]))
+
+
+def test_token_vectors(bert, bert_llm):
+    model = SentenceTransformer(modules=[Transformer(str(bert)), Pooling(DIM)], device="cpu")
+    wanted = model.encode(TEXTS, output_value="token_embeddings")
+    raw = PoolingParams(use_activation=False)
+    outputs = bert_llm.encode(TEXTS, raw, pooling_task="token_embed", use_tqdm=False)
+    for output, vectors_of in zip(outputs, wanted, strict=True):
+        np.testing.assert_allclose(output.outputs.data, vectors_of.numpy(), atol=2e-5)
+    unit = bert_llm.encode(TEXTS, pooling_task="token_embed", use_tqdm=False)
+    for output in unit:
+        np.testing.assert_allclose(np.linalg.norm(output.outputs.data, axis=1), 1, atol=1e-5)
+
+
 def test_encode_has_the_defaults_of_sentence_transformers(prompted, tmp_path):
     folder = shutil.copytree(prompted[1].model.checkpoint.folder, tmp_path / "default")
     file = folder / "config_sentence_transformers.json"
