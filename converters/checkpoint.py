@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,12 +20,14 @@ from converters.files import (
     read_json,
     save_tensors,
 )
+from converters.late_interaction import read_late_interaction
 from converters.registry import find
 from converters.report import CheckpointError, ShapeError
 from converters.rotary import stretched
 from converters.sentence_transformers import Pipeline, read_pipeline
 from jaxpool import heads, params
 from jaxpool.arch import Arch
+from jaxpool.late_interaction import LateInteraction
 
 EMBEDDING = "embed.token.embedding"
 
@@ -70,6 +73,11 @@ class Checkpoint:
         """Where the tokenizer lies: an adapter may bring its own."""
         own = self.folder / (self.pipeline.transformer if self.pipeline else "")
         return own if (own / "tokenizer_config.json").is_file() else self.base
+
+    @cached_property
+    def late_interaction(self) -> LateInteraction | None:
+        """The settings of late interaction, where the files have any."""
+        return read_late_interaction(self.folder, self.config)
 
     @property
     def adapters(self) -> tuple[str, ...]:

@@ -134,14 +134,24 @@ def _router(folder: Path, path: str, draft: Draft) -> None:
     draft.default_route = options.get("default_route") or first
 
 
+def _splade_pooling(folder: Path, path: str, draft: Draft) -> None:
+    config = read_json(folder / path / "config.json")
+    found = config.get("pooling_strategy", "max"), config.get("activation_function", "relu")
+    if found != ("max", "relu"):
+        raise CheckpointError(f"{path}/config.json: SPLADE pools by max of relu, found {found}")
+
+
 MODULES: dict[str, Callable[[Path, str, Draft], None]] = {
     "Asym": _router,
     "Dense": _dense,
     "Dropout": lambda folder, path, draft: None,  # of training alone
     "LayerNorm": _layer_norm,
+    "MLMTransformer": _transformer,
+    "MultiVectorMask": lambda folder, path, draft: None,  # read with the other settings of its kind
     "Normalize": lambda folder, path, draft: draft.add(Normalize()),
     "Pooling": _pooling,
     "Router": _router,
+    "SpladePooling": _splade_pooling,
     "Transformer": _transformer,
     "WordWeights": _word_weights,
 }

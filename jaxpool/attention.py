@@ -19,14 +19,19 @@ BLOCK = 256  # queries of one block
 
 
 class Places(NamedTuple):
-    """Where some tokens lie: segments and positions, `[B, T]` each."""
+    """Where some tokens lie: segments, positions and contexts (see `Batch`), `[B, T]` each."""
 
     segments: jax.Array
     positions: jax.Array
+    context: jax.Array | None = None
+
+    def map(self, function) -> "Places":
+        """The same function of each array."""
+        return Places(*(None if x is None else function(x) for x in self))
 
     def at(self, start, size: int) -> "Places":
         """`size` tokens from `start` on."""
-        return Places(*(jax.lax.dynamic_slice_in_dim(x, start, size, axis=1) for x in self))
+        return self.map(lambda x: jax.lax.dynamic_slice_in_dim(x, start, size, axis=1))
 
 
 def backend(arch: Arch, length: int) -> str:
@@ -41,7 +46,7 @@ def attention(params: dict, batch, arch: Arch) -> Callable:
     scalar out of `arch.windows` (None without). Each distinct reach has a program of its own.
     """
     kernel = KERNELS[backend(arch, batch.tokens.shape[1])]
-    places = Places(batch.segments, batch.positions)
+    places = Places(batch.segments, batch.positions, batch.context)
     reaches = sorted(set(arch.windows)) or [0]
     programs = [kernel(params, places, arch, reach) for reach in reaches]
 
@@ -55,8 +60,12 @@ def attention(params: dict, batch, arch: Arch) -> Callable:
 
 
 def visible(queries: Places, keys: Places, arch: Arch, reach: int) -> jax.Array:
-    """Which keys each query sees, bool `[B, T, S]`: its own segment, its past, its window."""
+    """Which keys a query sees, bool `[B, T, S]`: its segment and context, its past, its window."""
     seen = queries.segments[:, :, None] == keys.segments[:, None, :]
+    if queries.context is not None:
+        context = queries.context[:, :, None]
+        seen |= (context > 0) & (context == keys.segments[:, None, :])
+        seen &= keys.context[:, None, :] >= 0
     ahead = keys.positions[:, None, :] - queries.positions[:, :, None]
     if arch.causal:
         seen &= ahead <= 0
@@ -78,7 +87,7 @@ def _blocked(params: dict, places: Places, arch: Arch, reach: int) -> Callable:
     blocks = -(-length // BLOCK)
     span = min(length, BLOCK + reach * (1 if arch.causal else 2)) if reach else length
     pad = ((0, 0), (0, blocks * BLOCK - length))
-    queries = Places(*(jnp.pad(x, pad) for x in places))
+    queries = places.map(lambda x: jnp.pad(x, pad))
 
     def attend(q, k, v):
         q = jnp.pad(q, (*pad, (0, 0), (0, 0)))

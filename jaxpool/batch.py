@@ -20,13 +20,16 @@ TOKENS_PER_SEGMENT = 4  # a row of T tokens holds at most T / 4 requests,
 SEGMENTS = 32  # and never more than these
 SLACK = 0.02  # share of a call's tokens that may be padding to spare the compile of a shape
 NO_CUT = np.iinfo(np.int32).max
+UNSEEN = -1
 
 
 class Batch(NamedTuple):
-    """What `forward` reads: int32 `[rows, length]` each; the last two for models that have them.
+    """What `forward` reads: int32 `[rows, length]` each; the last three for models that have them.
 
     `segments` numbers the texts of a row from 1, 0 is padding; `positions` restart in each;
-    `adapters` numbers those of the model from 1, 0 is none.
+    `adapters` numbers those of the model from 1, 0 is none;
+    `context` is the segment that a token sees beside its own (0: none), a prefix shared by several
+    texts; `UNSEEN` marks tokens that see their text but are seen by none (query expansion).
     """
 
     tokens: Any
@@ -34,6 +37,7 @@ class Batch(NamedTuple):
     positions: Any
     types: Any = None
     adapters: Any = None
+    context: Any = None
 
 
 class Controls(NamedTuple):
@@ -50,7 +54,12 @@ class Controls(NamedTuple):
 
 @dataclass(frozen=True)
 class Request:
-    """One text, as token ids: what the engine computes on."""
+    """One text, as token ids: what the engine computes on.
+
+    unseen: trailing tokens that no token sees; shared: leading tokens that other requests may have
+    too, to be computed once; position: of the first token, which follows that many tokens of the
+    first segment of its row.
+    """
 
     ids: np.ndarray
     types: np.ndarray | None = None
@@ -58,6 +67,9 @@ class Request:
     activate: bool = True
     skip: int = 0
     adapter: int = 0
+    unseen: int = 0
+    shared: int = 0
+    position: int = 0
 
 
 CONTROLS = Controls(dimensions=(np.int32, NO_CUT), activate=(np.bool_, True), skip=(np.int32, 0))
@@ -115,6 +127,7 @@ def pack(lengths: Sequence[int], rungs: Sequence[int]) -> dict[int, list[list[in
     Longest first; each request goes into the fullest row that still has room for it, and opens a
     new row otherwise. A bit set of free spaces makes each step O(1).
     """
+    _fitting(max(lengths, default=0), rungs)
     order = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
     short = lengths[order[-1 - len(order) // 5]] if order else 0
     rows: dict[int, list[list[int]]] = {}
@@ -164,8 +177,13 @@ def plan(
     Rows of one length go together in the largest batches. What is left over joins longer rows, or
     a batch with empty rows, while that pads less than `SLACK`: each shape spared is a compile.
     """
-    _fitting(max(lengths, default=0), rungs)
-    packed = pack(lengths, rungs)
+    return schedule(pack(lengths, rungs), lengths, rungs, budget, multiple)
+
+
+def schedule(
+    packed: dict[int, list[list[int]]], lengths, rungs: Sequence[int], budget: int, multiple: int
+) -> list[Plan]:
+    """The batches of packed rows: the second half of `plan`."""
     slack = SLACK * sum(length * len(rows) for length, rows in packed.items())
     plans: list[Plan] = []
     carried: list[list[int]] = []
@@ -247,13 +265,18 @@ def efficiency(plans: Iterable[Plan], lengths: Sequence[int]) -> float:
 
 
 def fill(
-    p: Plan, requests: Sequence[Request], types: bool = False, adapters: bool = False
+    p: Plan,
+    requests: Sequence[Request],
+    types: bool = False,
+    adapters: bool = False,
+    context: bool = False,
 ) -> tuple[Batch, Controls]:
     """The arrays of one planned batch."""
     mine = [requests[i] for i in p.request]
     sizes = np.array([len(request.ids) for request in mine])
-    positions = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    where = np.repeat(p.row * p.length + p.start, sizes) + positions
+    within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    where = np.repeat(p.row * p.length + p.start, sizes) + within
+    first = np.array([request.position for request in mine])
 
     def scatter(values) -> np.ndarray:
         array = np.zeros((p.rows, p.length), np.int32)
@@ -267,11 +290,18 @@ def fill(
     batch = Batch(
         scatter(np.concatenate([request.ids for request in mine])),
         scatter(np.repeat(p.segment, sizes)),
-        scatter(positions),
+        scatter(within + np.repeat(first, sizes)),
         None if kinds is None else scatter(np.concatenate(kinds)),
         scatter(np.repeat([request.adapter for request in mine], sizes)) if adapters else None,
+        scatter(_context(mine, sizes, within)) if context else None,
     )
     return batch, _controls(p, mine)
+
+
+def _context(requests: list[Request], sizes: np.ndarray, within: np.ndarray) -> np.ndarray:
+    seen = sizes - [request.unseen for request in requests]
+    parents = np.array([request.position > 0 for request in requests], np.int32)
+    return np.where(within < np.repeat(seen, sizes), np.repeat(parents, sizes), UNSEEN)
 
 
 def _controls(p: Plan, requests: list[Request]) -> Controls:

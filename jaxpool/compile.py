@@ -50,13 +50,14 @@ def programs(params, batch: Batch, controls: Controls, arch: Arch, chains: Chain
 class Executor:
     """Runs batches of one model; compiles a shape when it is first needed. Safe for threads.
 
-    compilations: how many programs were compiled; frozen: a further one is an error.
+    context: batches say what tokens see beside their own segment; compilations: how many programs
+    were compiled; frozen: a further one is an error.
     """
 
-    def __init__(self, params: dict, arch: Arch, mesh: jax.sharding.Mesh):
+    def __init__(self, params: dict, arch: Arch, mesh: jax.sharding.Mesh, context: bool = False):
         if mesh.devices.flat[0].platform == "cpu":
             params = params | {"layers": as_bits(params["layers"])}
-        self.params, self.arch, self.mesh = params, arch, mesh
+        self.params, self.arch, self.mesh, self.context = params, arch, mesh, context
         self.compilations, self.frozen = 0, False
         self._ready: dict[Key, Future] = {}
         self._lock = threading.Lock()
@@ -105,7 +106,9 @@ class Executor:
         sharding = rows_sharding(self.mesh)
         tokens = jax.ShapeDtypeStruct((rows, length), jnp.int32, sharding=sharding)
         types = tokens if self.arch.token_types else None
-        batch = Batch(tokens, tokens, tokens, types, tokens if self.arch.adapters else None)
+        adapters = tokens if self.arch.adapters else None
+        context = tokens if self.context else None
+        batch = Batch(tokens, tokens, tokens, types, adapters, context)
         places = (rows, segments_of(length))
         kinds = [dtype for dtype, _ in CONTROLS]
         controls = [jax.ShapeDtypeStruct(places, kind, sharding=sharding) for kind in kinds]

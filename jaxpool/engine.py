@@ -15,6 +15,7 @@ import numpy as np
 from jaxpool import batch as batching
 from jaxpool.batch import Plan, Request
 from jaxpool.compile import Chains, Executor, Key
+from jaxpool.prefix import plan_shared
 from jaxpool.task import Task
 
 log = logging.getLogger("jaxpool")
@@ -42,11 +43,12 @@ class EngineOptions:
 
 @dataclass(frozen=True)
 class Flight:
-    """Requests whose batches are on the device, one output a chain each."""
+    """Requests whose batches are on the device, one output a chain each; `count` were asked."""
 
     task: Task | tuple[Task, ...]
     requests: Sequence[Request]
     batches: list[tuple[Plan, tuple[jax.Array, ...]]]
+    count: int
 
 
 class Engine:
@@ -70,16 +72,22 @@ class Engine:
         shapes = batching.full_shapes if self.options.batch_invariant else batching.shapes
         return shapes(self.rungs, self.budget, self.multiple)
 
-    def plan(self, requests: Sequence[Request]) -> list[Plan]:
-        """The batches that serve some requests."""
+    def plan(self, requests: Sequence[Request]) -> tuple[list[Plan], Sequence[Request]]:
+        """The batches that serve some requests, and these as they are laid out.
+
+        Where several begin with the same tokens, their prefix is a further request at the end.
+        """
+        shape = (self.rungs, self.budget, self.multiple)
+        if self.executor.context and not self.options.batch_invariant:
+            return plan_shared(requests, *shape)
         lengths = [len(request.ids) for request in requests]
         how = batching.plan_alone if self.options.batch_invariant else batching.plan
-        return how(lengths, self.rungs, self.budget, self.multiple)
+        return how(lengths, *shape), requests
 
     def dispatch(self, task, plan: Plan, requests: Sequence[Request]) -> tuple[jax.Array, ...]:
         """Start one batch; one output a chain, futures until they are read."""
-        arch = self.executor.arch
-        arrays = batching.fill(plan, requests, arch.token_types > 0, arch.adapters > 0)
+        arch, context = self.executor.arch, self.executor.context
+        arrays = batching.fill(plan, requests, arch.token_types > 0, arch.adapters > 0, context)
         outputs = self.executor(_chains(task), *arrays)
         with self._lock:
             self.real_tokens += sum(len(requests[i].ids) for i in plan.request)
@@ -88,9 +96,9 @@ class Engine:
 
     def start(self, task, requests: Sequence[Request]) -> Flight:
         """Start all batches of some requests."""
-        plans = self.plan(requests)
-        batches = [(plan, self.dispatch(task, plan, requests)) for plan in plans]
-        return Flight(task, requests, batches)
+        plans, laid = self.plan(requests)
+        batches = [(plan, self.dispatch(task, plan, laid)) for plan in plans]
+        return Flight(task, laid, batches, len(requests))
 
     def finish(self, flight: Flight) -> list[np.ndarray]:
         """Wait for the results of a flight, in the order of its requests."""
@@ -98,17 +106,17 @@ class Engine:
         for plan, outputs in flight.batches:
             for index, result in _fetch(flight.task, plan, outputs, flight.requests):
                 results[index] = result
-        return results
+        return results[: flight.count]
 
     def run(self, task, requests: Sequence[Request]) -> Iterator[tuple[int, Any]]:
         """Compute a task; yields `(index of the request, result)` as batches finish."""
         flying: deque = deque()
-        for plan in self.plan(requests):
-            flying.append((plan, self.dispatch(task, plan, requests)))
-            if len(flying) > IN_FLIGHT:
-                yield from _fetch(task, *flying.popleft(), requests)
-        while flying:
-            yield from _fetch(task, *flying.popleft(), requests)
+        plans, laid = self.plan(requests)
+        for plan in plans:
+            flying.append((plan, self.dispatch(task, plan, laid)))
+            while len(flying) > (0 if plan is plans[-1] else IN_FLIGHT):
+                results = _fetch(task, *flying.popleft(), laid)
+                yield from (item for item in results if item[0] < len(requests))
 
     def warmup(self, tasks: Sequence[Task]) -> None:
         """Compile every shape of some tasks, in parallel.

@@ -13,6 +13,7 @@ from jaxpool.batch import NO_CUT, Request
 from jaxpool.errors import RequestError
 from jaxpool.heads import Activate
 from jaxpool.late_chunking import chunks
+from jaxpool.late_interaction import SIDES
 from jaxpool.outputs import LateChunking
 from jaxpool.prompts import as_prompts
 from jaxpool.requests import PoolingParams
@@ -61,15 +62,21 @@ def prepare(
     prompt: str | None = None,
     prompt_name: str | None = None,
     offsets: bool = False,
+    input_type: str | None = None,
 ) -> list[Prepared]:
     """One request a prompt, ready for `model.run`; raises before anything is computed.
 
     prompt, prompt_name: an instruction put before each text, given or by its name in
-    config_sentence_transformers.json; offsets: keep the characters of each token.
+    config_sentence_transformers.json; offsets: keep the characters of each token; input_type:
+    "query" or "document", where late interaction was trained with markers, expansion and skips.
     """
     prompts = as_prompts(prompts)
     settings = resolve_params(model, task, params, len(prompts))
     options = Tokenization.of(tokenization_kwargs, token_limit(model, task), model.max_length)
+    side = _side(model, task, input_type)
+    if side is not None:
+        prompt = side.prompts[input_type] if prompt is None and prompt_name is None else prompt
+        options = options.shorter(side.limit(input_type))
     late = any(setting.late_chunking_params is not None for setting in settings)
     if late:
         check_late_chunking(model, prompts, options)
@@ -80,7 +87,20 @@ def prepare(
     if prefix and (offsets or late):
         tokens = [t._replace(offsets=np.maximum(t.offsets - len(prefix), 0)) for t in tokens]
     skips = [skip if isinstance(prompt, str) else 0 for prompt in prompts]
-    return [request(task, *each) for each in zip(tokens, settings, skips, strict=True)]
+    requests = [request(task, *each) for each in zip(tokens, settings, skips, strict=True)]
+    if side is not None:
+        requests = [side.apply(r, input_type, model.tokenizer) for r in requests]
+    return requests
+
+
+def _side(model, task: Task, input_type: str | None):
+    """The late-interaction settings for texts of this type; None where they are plain texts."""
+    settings = model.late_interaction
+    if settings is None or task.name != "token_embed" or input_type is None:
+        return None
+    if input_type not in SIDES:
+        raise RequestError(f"unknown input_type {input_type!r}; known: {SIDES}")
+    return settings
 
 
 def token_limit(model, task: Task) -> int:

@@ -238,7 +238,7 @@ class LLM:
         raise ValueError(GENERATIVE.format("chat"))
 
     def _call(self, kind: outputs.Kind, name: str, prompts, params, use_tqdm, options) -> list:
-        task = self.model.task(name, options.pop("input_type", None))
+        task = self.model.task(name, options.get("input_type"))
         if options.pop("lora_request", None) is not None:
             raise ValueError("lora_request: adapters are merged at load, by `lora_path`")
         requests = prepare(self.model, task, prompts, params, **options)

@@ -17,6 +17,8 @@ from jaxpool.batch import Request
 from jaxpool.compile import Executor, enable_cache
 from jaxpool.encode import encode
 from jaxpool.engine import Engine, EngineOptions
+from jaxpool.heads import Pool
+from jaxpool.late_interaction import LateInteraction
 from jaxpool.model_config import ModelConfig, model_config
 from jaxpool.requests import PoolerConfig, as_pooler_config
 from jaxpool.resolve import Resolution
@@ -59,7 +61,24 @@ class Model:
     @cached_property
     def executor(self) -> Executor:
         """The compiled programs of this model."""
-        return Executor(self.params, self.arch, self.mesh)
+        expands = self.late_interaction is not None and self.late_interaction.unseen
+        return Executor(self.params, self.arch, self.mesh, self.shares_prefixes or expands)
+
+    @property
+    def late_interaction(self) -> LateInteraction | None:
+        """How queries and documents of late interaction are made, where the files say it."""
+        return self.checkpoint.late_interaction
+
+    @property
+    def shares_prefixes(self) -> bool:
+        """Whether texts that begin with the same tokens may share them: last token of a decoder.
+
+        Not where the rotation of a token depends on the length of its text.
+        """
+        task = self.tasks.get("classify")
+        last = task is not None and Pool(("lasttoken",)) in task.steps
+        fixed = all(table.scaling not in ("dynamic", "longrope") for table in self.arch.rotary)
+        return self.arch.causal and last and fixed
 
     @property
     def tasks(self) -> Mapping[str, Task]:
@@ -185,6 +204,8 @@ def load(
     shardings = tree_shardings(checkpoint.leaves, mesh)
     pipeline = checkpoint.pipeline
     tokenizer = Tokenizer(checkpoint.tokenizer_folder, bool(pipeline and pipeline.lower_case))
+    if checkpoint.late_interaction:
+        checkpoint.late_interaction.register(tokenizer)
     resolution = resolve_tasks(checkpoint, settings)
     template = find_template(model, folder, checkpoint.config)
     if chat_template:

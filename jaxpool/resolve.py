@@ -44,7 +44,7 @@ def resolve(checkpoint, user: PoolerConfig) -> Resolution:
                 settings[name], origins[name] = values[name], source
                 break
     config = PoolerConfig(**settings)
-    tasks = TASKS[kind](checkpoint, config)
+    tasks = TASKS["token_embed" if checkpoint.late_interaction else kind](checkpoint, config)
     active = default(tasks, checkpoint.architecture, config.task)
     if config.tok_pooling_type == "STEP":
         arch = checkpoint.arch
@@ -105,7 +105,8 @@ def _embedding(checkpoint, config: PoolerConfig) -> dict[str, Task]:
 
 
 def _token_embedding(checkpoint, config: PoolerConfig) -> dict[str, Task]:
-    steps = (*checkpoint.head_steps, Cut(), Normalize())
+    own = checkpoint.head_steps if checkpoint.uses_head else checkpoint.pipeline.steps
+    steps = (*own, Cut(), Normalize())
     return {"token_embed": Task("token_embed", steps, config.use_activation)}
 
 

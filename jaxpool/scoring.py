@@ -15,6 +15,7 @@ import numpy as np
 from jaxpool import similarity
 from jaxpool.errors import RequestError
 from jaxpool.inputs import Prepared, encode, prepare, request
+from jaxpool.prefix import common
 from jaxpool.requests import PoolingParams
 from jaxpool.score_template import ScoreTemplate, load_template
 from jaxpool.task import Task
@@ -53,13 +54,15 @@ class Options:
     """What a call may ask of scoring, beyond `PoolingParams`: its `extra_kwargs`.
 
     max_tokens_per_query, max_tokens_per_doc: where each text is cut (0: nowhere);
-    chat_template_kwargs: variables of the template; instruction: the commonest of them.
+    chat_template_kwargs: variables of the template; instruction: the commonest of them; plain:
+    late interaction without markers, expansion and skips, as vLLM has it.
     """
 
     max_tokens_per_query: int = 0
     max_tokens_per_doc: int = 0
     chat_template_kwargs: Mapping[str, Any] | None = None
     instruction: str | None = None
+    plain: bool = False
 
     @classmethod
     def of(cls, extra: Mapping[str, Any] | None, limit: int) -> "Options":
@@ -165,6 +168,9 @@ def _cross_encoder(model, task: Task, queries, documents, call: Call) -> Scoring
         prompts = pairs
     (settings,) = resolve_params(model, task, call.params, 1)
     requests = [request(task, tokens, settings) for tokens in encode(model, prompts, options)]
+    if len(queries) == 1 and model.executor.context:
+        prefix = common([r.ids for r in requests])
+        requests = [replace(r, shared=prefix) for r in requests]
     names = [Pair(str(i), r.ids.tolist()) for i, r in enumerate(requests)]
     return Scoring(((task, requests),), names, lambda results: np.concatenate(results))
 
@@ -174,7 +180,14 @@ def _two_sided(compare: Callable, model, task: Task, queries, documents, call: C
     sides = [
         (
             task.route(side),
-            prepare(model, task, texts, call.params, call.tokenization),
+            prepare(
+                model,
+                task,
+                texts,
+                call.params,
+                call.tokenization,
+                input_type=None if call.options.plain else side,
+            ),
         )
         for side, texts in (("query", queries), ("document", documents))
     ]
@@ -194,10 +207,17 @@ def _cosines(queries: Sequence[np.ndarray], documents: Sequence[np.ndarray]) -> 
     return similarity.cosine(np.stack(queries), np.stack(documents))
 
 
-def _maxsims(queries: Sequence[np.ndarray], documents: Sequence[np.ndarray]) -> np.ndarray:
+def _late_interaction(model, *call) -> Scoring:
+    settings = model.late_interaction
+    return _two_sided(partial(_maxsims, settings is not None and settings.mean), model, *call)
+
+
+def _maxsims(mean: bool, queries: Sequence[np.ndarray], documents) -> np.ndarray:
     if len(queries) == 1:
-        return np.asarray(similarity.maxsim(queries, documents))[0]
-    return np.asarray(similarity.maxsim_pairwise(queries, documents))
+        scores = np.asarray(similarity.maxsim(queries, documents))[0]
+    else:
+        scores = np.asarray(similarity.maxsim_pairwise(queries, documents))
+    return scores / np.array([len(query) for query in queries], np.float32) if mean else scores
 
 
 def _repeated(queries: list, documents: list) -> list:
@@ -208,5 +228,5 @@ def _repeated(queries: list, documents: list) -> list:
 SCORERS = {
     "classify": _cross_encoder,
     "embed": partial(_two_sided, _cosines),
-    "token_embed": partial(_two_sided, _maxsims),
+    "token_embed": _late_interaction,
 }

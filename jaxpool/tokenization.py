@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -58,6 +58,11 @@ class Tokenization:
         if given:
             log.warning("tokenization arguments that are not supported and ignored: %s", given)
         return cls(limit, longest=longest, **found)
+
+    def shorter(self, limit: int | None) -> "Tokenization":
+        """The same, truncating at `limit` too."""
+        known = [n for n in (self.truncate, limit) if n is not None]
+        return replace(self, truncate=min(known, default=None))
 
     def __post_init__(self):
         if self.side not in (None, "left", "right"):

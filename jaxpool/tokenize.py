@@ -87,7 +87,17 @@ class Tokenizer:
     def pad_id(self) -> int:
         """The id of the padding token; 0 where the checkpoint names none."""
         token = self._named("pad_token")
-        return (self.fast.token_to_id(token) if token else None) or 0
+        return (self.id(token) if token else None) or 0
+
+    @cached_property
+    def mask_id(self) -> int:
+        """The id of the mask token; of the end of text where the checkpoint names none."""
+        token = self._named("mask_token") or self._named("eos_token")
+        return self.pad_id if token is None else self.id(token)
+
+    def id(self, token: str) -> int | None:
+        """The id of an entry of the vocabulary."""
+        return self.fast.token_to_id(token)
 
     @cached_property
     def unknown(self) -> str | None:

@@ -42,7 +42,12 @@ def test_buckets(count, longest):
 def test_sentence_transformers_folder(tmp_path):
     """sentence-t5's modules: the mean, a dense layer without bias, unit length."""
     from sentence_transformers import SentenceTransformer
-    from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Transformer
+    from sentence_transformers.sentence_transformer.modules import (
+        Dense,
+        Normalize,
+        Pooling,
+        Transformer,
+    )
     from tokenizers import Tokenizer, models, processors
 
     import jaxpool

@@ -1,0 +1,83 @@
+"""Query reuse: texts that begin with the same tokens share a row, which computes those once.
+
+The prefix is the first segment of its row; the texts after it hold their own tokens alone, which
+see the prefix too. Only for causal models: what a prefix computes must not depend on what follows.
+"""
+
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from jaxpool import batch as batching
+from jaxpool.batch import Plan, Request, segments_of
+
+ROW = 1024  # tokens of a shared row: beyond this, attention over the row eats what reuse saves
+LEAST = 8  # tokens of a prefix worth sharing
+
+
+def common(texts: Sequence[np.ndarray]) -> int:
+    """How many leading tokens all texts share, one short of the shortest; 0 if not worth it."""
+    first, length = texts[0], min(map(len, texts)) - 1
+    for ids in texts[1:]:
+        differ = np.flatnonzero(ids[:length] != first[:length])
+        length = int(differ[0]) if len(differ) else length
+    return length if len(texts) > 1 and length >= LEAST else 0
+
+
+def plan_shared(
+    requests: Sequence[Request], rungs: Sequence[int], budget: int, multiple: int
+) -> tuple[list[Plan], list[Request]]:
+    """`batch.plan` with prefixes: batches, and the requests laid out (the prefixes at the end)."""
+    groups: dict[tuple, list[int]] = defaultdict(list)
+    for i, request in enumerate(requests):
+        if request.shared:
+            groups[request.adapter, request.ids[: request.shared].tobytes()].append(i)
+    laid, rows, together = list(requests), defaultdict(list), set()
+    for members in groups.values():
+        shared = _rows(members, requests, min(rungs[-1], budget, ROW)) if len(members) > 1 else []
+        for row in shared:
+            together.update(row)
+            length, row = _lay(row, laid, rungs)
+            rows[length].append(row)
+    rest = [i for i in range(len(requests)) if i not in together]
+    lengths = [len(request.ids) for request in laid]
+    for length, packed in batching.pack([lengths[i] for i in rest], rungs).items():
+        rows[length] += [[rest[i] for i in row] for row in packed]
+    return batching.schedule(rows, lengths, rungs, budget, multiple), laid
+
+
+def _rows(members: list[int], requests: Sequence[Request], room: int) -> list[list[int]]:
+    """Which texts of one prefix share a row of at most `room` tokens: first fit, longest first."""
+    prefix = requests[members[0]].shared
+    rows: list[list[int]] = []
+    free: list[int] = []
+    for i in sorted(members, key=lambda i: -len(requests[i].ids)):
+        size = len(requests[i].ids) - prefix
+        found = next((r for r, space in enumerate(free) if space >= size), len(rows))
+        if found == len(rows):
+            rows.append([])
+            free.append(room - prefix)
+        rows[found].append(i)
+        free[found] -= size
+        if len(rows[found]) == segments_of(room) - 1:
+            free[found] = 0
+    return [row for row in rows if len(row) > 1]
+
+
+def _lay(row: list[int], laid: list[Request], rungs: Sequence[int]) -> tuple[int, list[int]]:
+    """Lay one row out: its length, and its members, the prefix first."""
+    first = laid[row[0]]
+    prefix, types = first.shared, first.types
+    for i in row:
+        whole = laid[i]
+        tail = None if whole.types is None else whole.types[prefix:]
+        laid[i] = replace(whole, ids=whole.ids[prefix:], types=tail, shared=0, position=prefix)
+    types = None if types is None else types[:prefix]
+    laid.append(Request(first.ids[:prefix], types, adapter=first.adapter))
+    used = prefix + sum(len(laid[i].ids) for i in row)
+    fits = bisect_left(rungs, used)
+    length = next(n for n in rungs[fits:] if segments_of(n) > len(row))
+    return length, [len(laid) - 1, *row]
