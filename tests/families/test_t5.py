@@ -1,13 +1,17 @@
 """The encoder of T5 against Hugging Face torch, and its relative buckets."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
 import transformers as hf
 from parity import check, save_random
+from safetensors.torch import load_file
 from transformers.models.t5.modeling_t5 import T5Attention
 
+import jaxpool
+from converters.checkpoint import open_checkpoint
 from jaxpool.positions import relative_bucket
 
 COMMON = dict(
@@ -50,8 +54,6 @@ def test_sentence_transformers_folder(tmp_path):
     )
     from tokenizers import Tokenizer, models, processors
 
-    import jaxpool
-
     config = hf.T5Config(**COMMON, feed_forward_proj="relu")
     folder = save_random(hf.T5EncoderModel, config, tmp_path / "t5")
     words = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *((c, -1.0) for c in "▁abcdefgh")]
@@ -73,3 +75,12 @@ def test_sentence_transformers_folder(tmp_path):
     got = np.array([output.outputs.embedding for output in outputs])
     assert got.shape == (3, 24)
     np.testing.assert_allclose(got, theirs.encode(texts), rtol=0, atol=1e-5)
+
+    def module(folder):
+        return open_checkpoint(folder).read(np.float32, lambda path, array: array)["heads"]
+
+    wanted = module(tmp_path / "st")
+    (weights,) = (tmp_path / "st").glob("2_Dense/*.safetensors")
+    torch.save(load_file(weights), weights.with_name("pytorch_model.bin"))
+    weights.unlink()
+    jax.tree.map(np.testing.assert_array_equal, module(tmp_path / "st"), wanted)
