@@ -1,8 +1,8 @@
 """Decoders made bidirectional under architecture names of their own; how they pool is a field."""
 
-from converters.decoder import arch, token_score
+from converters.decoder import arch, family, token_score
 from converters.family import Family, Head, dense
-from converters.llama import family, qwen3_arch
+from converters.qwen import qwen3_arch
 from jaxpool.heads import Calibrate, Dense, Pool
 
 POOLS = {"avg": "mean", "cls": "cls", "last": "lasttoken"}

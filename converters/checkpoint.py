@@ -140,6 +140,8 @@ def open_checkpoint(
     inside = pipeline.transformer if pipeline else ""
     base, adapter = lora.find(folder / inside, adapter)
     family, config = read_config(base, overrides)
+    if family.adapter and not adapter:
+        base, adapter = lora.find(base, base / family.adapter(config))
     arch = family.arch(config)
     pools = bool(pipeline and pipeline.pools)
     check_options(runner, convert, architecture(config), pools)
@@ -275,6 +277,7 @@ def read_config(folder: Path, overrides: Mapping | Callable | None = None) -> tu
         return find(raw | {"architectures": config.architectures}), config
     given = dict(overrides or {})
     family = find(raw | given)
+    given = {family.aliases.get(name, name): value for name, value in given.items()}
     config = _config(family, raw)
     # Fields that are read into others (rope_theta) only count when it is made.
     if unknown := {name: value for name, value in given.items() if not hasattr(config, name)}:

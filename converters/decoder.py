@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from converters.family import Head, activation, dense, norm
+from converters.family import Family, Head, activation, dense, norm
 from converters.rotary import features, reach, rotary
 from jaxpool.arch import Arch
 from jaxpool.heads import Dense, Pool
@@ -153,3 +153,26 @@ HEADS = {"SequenceClassification": score(), "TokenClassification": token_score()
 # Qwen2.5-Math-RM: a value a token; -PRM: two labels, read after each step (<extra_0>).
 REWARD = reward(1, use_activation=False)
 PROCESS_REWARD = reward(2, tok_pooling_type="STEP", step_tag_id=151651)
+
+
+def _projector(config, arch) -> tuple:
+    inner = arch.dim // 2
+    return (
+        Dense("projector", arch.dim, inner, bias=False, activation="relu"),
+        Dense("projection", inner, config.embedding_size, bias=False),
+    )
+
+
+# jina-reranker-v3 compares the projections of special tokens that end its query and documents.
+PROJECTOR = Head(
+    "token_embed",
+    _projector,
+    dense("heads.projector", "projector.0") + dense("heads.projection", "projector.2"),
+    sizes={"embedding_size": "projector.2.weight"},
+)
+
+
+def family(name: str, switches, names: str = "", **changes) -> Family:
+    """A family whose files are Llama's but for what is given."""
+    facts = dict(prefix="model.", heads=HEADS, ignored=IGNORED, pool="lasttoken")
+    return Family(name, switches, names or decoder_names(), **(facts | changes))

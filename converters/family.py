@@ -42,6 +42,7 @@ class Family:
     pool: the pooling of an embedding model without sentence-transformers files, or a function
     configuration object -> pooling;
     config: the model_type whose transformers class reads config.json, where it has none itself;
+    adapter: configuration object -> the folder of the LoRA adapter that is part of the model;
     aliases: keys of published config.json files -> their names in that class;
     examples: published models, for the table of supported architectures.
     """
@@ -55,6 +56,7 @@ class Family:
     ignored: tuple[str, ...] = ()
     pool: str | Callable[[Any], str] = "cls"
     config: str = ""
+    adapter: Callable[[Any], str] | None = None
     aliases: Mapping[str, str] = field(default_factory=dict)
     examples: tuple[str, ...] = ()
 

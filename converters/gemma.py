@@ -1,8 +1,7 @@
 """Gemma 1, 2 and 3 (text), EmbeddingGemma among them."""
 
-from converters.decoder import arch, decoder_names
+from converters.decoder import arch, decoder_names, family
 from converters.family import Family
-from converters.llama import NAMES, family
 from converters.rotary import rotary
 from jaxpool.arch import Arch
 
@@ -43,7 +42,7 @@ SANDWICH_NAMES = decoder_names(
     }
 )
 
-GEMMA: Family = family("Gemma", gemma_arch, NAMES, examples=("BAAI/bge-reranker-v2-gemma",))
+GEMMA: Family = family("Gemma", gemma_arch, examples=("BAAI/bge-reranker-v2-gemma",))
 GEMMA2: Family = family(
     "Gemma2", gemma2_arch, SANDWICH_NAMES, examples=("BAAI/bge-multilingual-gemma2",)
 )

@@ -1,8 +1,7 @@
 """InternLM2: Llama with one projection for the queries, key and value of each key/value head."""
 
-from converters.decoder import HEADS, arch, decoder_names, mlp_names, value
+from converters.decoder import HEADS, arch, decoder_names, family, mlp_names, value
 from converters.family import dense
-from converters.llama import family
 
 LAYER = "layers.{L}"
 ATTENTION = f"{LAYER}.attention"

@@ -1,7 +1,6 @@
 """Phi-3: Llama with fused projections."""
 
-from converters.decoder import arch, decoder_names
-from converters.llama import family
+from converters.decoder import arch, decoder_names, family
 
 LAYER = "layers.{L}"
 PHI3 = family(

@@ -16,11 +16,13 @@ from converters.gte import GTE, NEW
 from converters.internlm2 import INTERNLM2
 from converters.jina_bert import JINA_BERT, JINA_BERT_QK
 from converters.jina_v3 import JINA_FLASH, JINA_V3
-from converters.llama import LLAMA, MISTRAL, OLMO2, QWEN2, QWEN3, QWEN3_MOE, SMOLLM3
+from converters.jina_v5 import JINA_V5
+from converters.llama import LLAMA, MISTRAL, OLMO2, SMOLLM3
 from converters.modernbert import MODERNBERT
 from converters.mpnet import MPNET
 from converters.nomic import NOMIC
 from converters.phi3 import PHI3
+from converters.qwen import QWEN2, QWEN3, QWEN3_MOE
 from converters.roberta import CAMEMBERT, ROBERTA, XLM_ROBERTA
 from converters.t5 import T5
 
@@ -42,6 +44,7 @@ FAMILIES: dict[str, Family] = {
     "gte": GTE,
     "internlm2": INTERNLM2,
     "jina_embeddings_v3": JINA_V3,
+    "jina_embeddings_v5": JINA_V5,
     "llama": LLAMA,
     "llama_bidirec": LLAMA_BIDIRECTIONAL,
     "mistral": MISTRAL,
@@ -76,9 +79,11 @@ HEADS: dict[str, str] = {
     "ColBERTJinaRobertaModel": "ColBERT",
     "ColBERTModernBertModel": "ColBERT",
     "HF_ColBERT": "ColBERT",
+    "JinaForRanking": "Ranking",
 }
 # By the architecture's name, where it says more than the model_type.
 ARCHITECTURES: dict[str, Family] = {
+    "JinaEmbeddingsV5Model": JINA_V5,
     "LlamaBidirectionalForSequenceClassification": LLAMA_BIDIRECTIONAL,
     "LlamaBidirectionalModel": LLAMA_BIDIRECTIONAL,
     "VoyageQwen3BidirectionalEmbedModel": VOYAGE,

@@ -169,3 +169,54 @@ def test_voyage_embeds_means_of_its_projection(tmp_path):
     wanted = (hidden @ linear.T).mean(0)
     assert abs(np.linalg.norm(output.outputs.embedding) - 1) < 1e-5
     assert cosine(np.array(output.outputs.embedding), wanted) >= 0.99999
+
+
+@pytest.mark.parametrize("decoder", [True, False])
+def test_jina_v5_merges_the_adapter_of_its_task(decoder, tmp_path):
+    """Qwen3, or EuroBERT (a Llama that sees both ways): the base and one adapter a task."""
+    native = (hf.Qwen3Model, hf.Qwen3Config) if decoder else (hf.LlamaModel, hf.LlamaConfig)
+    config = native[1](**COMMON, **{} if decoder else {"is_causal": False})
+    folder, name = tmp_path / "model", "layers.1.self_attn.q_proj"
+    random = np.random.default_rng(0)
+    a, b = (random.normal(size=s).astype(np.float32) for s in ((4, 36), (60, 4)))
+    save_random(native[0], config, folder)
+    fields = {"model_type": "jina_embeddings_v5", "architectures": ["JinaEmbeddingsV5Model"]}
+    fields |= {"is_causal": None} if decoder else {"is_causal": None, "is_decoder": False}
+    adapter = folder / "adapters" / "text-matching"
+    adapter.mkdir(parents=True)
+    facts = {"peft_type": "LORA", "r": 4, "lora_alpha": 2, "target_modules": ["q_proj"]}
+    (adapter / "adapter_config.json").write_text(json.dumps(facts))
+    stem = f"base_model.model.{name}"
+    tensors = {f"{stem}.lora_A.weight": a, f"{stem}.lora_B.weight": b}
+    save_file(tensors, adapter / "adapter_model.safetensors")
+
+    merged = tmp_path / "merged"
+    save_random(native[0], config, merged)
+    key = f"{name}.weight"
+    remodel(merged, lambda t: t | {key: t[key] + 0.5 * b @ a})
+    model = native[0].from_pretrained(merged).eval()
+    wanted = reference(model, texts(97), False, "last_hidden_state")
+    remodel(folder, lambda t: t, jina_task="text-matching", **fields)
+    check_packed(folder, wanted)
+    with pytest.raises(ValueError, match="jina_task 'poetry' is unknown"):
+        open_checkpoint(folder, {"jina_task": "poetry"})
+    with pytest.raises(FileNotFoundError, match="no LoRA adapter"):
+        open_checkpoint(folder, {"jina_task": "retrieval"})
+
+
+def test_jina_reranker_projects_tokens(tmp_path):
+    folder = tmp_path / "model"
+    hidden = relative(hf.Qwen3Model, hf.Qwen3Config(**COMMON), folder)
+    random = np.random.default_rng(0)
+    first, second = (random.normal(size=s).astype(np.float32) for s in ((18, 36), (24, 18)))
+    remodel(
+        folder,
+        lambda tensors: (
+            {f"model.{k}": v for k, v in tensors.items()}
+            | {"projector.0.weight": first, "projector.2.weight": second}
+        ),
+        architectures=["JinaForRanking"],
+    )
+    wanted = [np.maximum(x @ first.T, 0) @ second.T for x in hidden]
+    check_packed(folder, wanted, "token_embed")
+    round_trip(folder, tmp_path / "exported")

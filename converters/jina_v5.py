@@ -1,0 +1,31 @@
+"""jina-embeddings-v5-text: Qwen3 (-small) or EuroBERT (-nano) under one name, an adapter a task."""
+
+from converters.decoder import arch as decoder_arch
+from converters.decoder import family
+from jaxpool.arch import Arch
+
+TASKS = ("retrieval", "text-matching", "classification", "clustering")
+
+
+def arch(config) -> Arch:
+    """The encoder says that it is no decoder; queries and keys are normalized in the decoder."""
+    if getattr(config, "is_decoder", True):
+        return decoder_arch(config, qk_norm="head")
+    return decoder_arch(config, causal=False)
+
+
+def adapter(config) -> str:
+    """The folder of the adapter of `config.jina_task` (an override), retrieval by default."""
+    task = getattr(config, "jina_task", TASKS[0])
+    if task not in TASKS:
+        raise ValueError(f"jina_task {task!r} is unknown; known: {list(TASKS)}")
+    return f"adapters/{task}"
+
+
+JINA_V5 = family(
+    "JinaEmbeddingsV5",
+    arch,
+    adapter=adapter,
+    config="llama",
+    examples=("jinaai/jina-embeddings-v5-text-small", "jinaai/jina-embeddings-v5-text-nano"),
+)
