@@ -139,13 +139,15 @@ def open_checkpoint(
     pipeline = read_pipeline(folder)
     inside = pipeline.transformer if pipeline else ""
     base, adapter = lora.find(folder / inside, adapter)
-    family, config = read_config(base, overrides)
+    family, config = read_config(base, overrides, pipeline.model_type if pipeline else None)
     if family.adapter and not adapter:
         base, adapter = lora.find(base, base / family.adapter(config))
+    source = _open(folder, inside, base, family, adapter)
+    for field, (name, axis) in family.sizes.items():
+        setattr(config, field, source.shape(name)[axis])
     arch = family.arch(config)
     pools = bool(pipeline and pipeline.pools)
     check_options(runner, convert, architecture(config), pools)
-    source = _open(folder, inside, base, family, adapter)
     chosen = choose_head(family, config, convert, pools)
     generates = architecture(config).endswith("ForCausalLM")
     if made := answers.find(config, base, returned if generates else ()):
@@ -265,13 +267,16 @@ def _read_sizes(head: Head, source: Tensors, config) -> None:
             setattr(config, field, source.shape(name)[0])
 
 
-def read_config(folder: Path, overrides: Mapping | Callable | None = None) -> tuple[Family, Any]:
+def read_config(
+    folder: Path, overrides: Mapping | Callable | None = None, model_type: str | None = None
+) -> tuple[Family, Any]:
     """The family of a folder, and its config.json as a transformers configuration object.
 
     The object knows the defaults that the file omits. `overrides` is a dict of fields (nested
     dicts are merged) or a function config -> config. Never runs code from the checkpoint.
+    `model_type` is that of a folder which has no config.json.
     """
-    raw = read_json(folder / "config.json")
+    raw = read_json(folder / "config.json", default=model_type and {"model_type": model_type})
     if callable(overrides):
         config = overrides(_config(find(raw), raw))
         return find(raw | {"architectures": config.architectures}), config

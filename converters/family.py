@@ -44,6 +44,8 @@ class Family:
     config: the model_type whose transformers class reads config.json, where it has none itself;
     adapter: configuration object -> the folder of the LoRA adapter that is part of the model;
     aliases: keys of published config.json files -> their names in that class;
+    sizes: fields of config.json that tensors decide -> the tensor and which of its axes;
+    special_tokens: whether the tokenizer adds its own;
     examples: published models, for the table of supported architectures.
     """
 
@@ -58,6 +60,8 @@ class Family:
     config: str = ""
     adapter: Callable[[Any], str] | None = None
     aliases: Mapping[str, str] = field(default_factory=dict)
+    sizes: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+    special_tokens: bool = True
     examples: tuple[str, ...] = ()
 
     def table(self, config) -> str:

@@ -33,6 +33,7 @@ class Draft:
     chains: dict[str | None, tuple] = field(default_factory=lambda: {None: ()})
     folders: dict[str, str] = field(default_factory=dict)
     transformer: str = ""
+    model_type: str | None = None
     max_length: int | None = None
     lower_case: bool = False
     include_prompt: bool = True
@@ -62,6 +63,11 @@ def _transformer(folder: Path, path: str, draft: Draft) -> None:
             draft.max_length = config.get("max_seq_length")
             draft.lower_case = bool(config.get("do_lower_case", False))
             return
+
+
+def _static(folder: Path, path: str, draft: Draft) -> None:
+    draft.transformer, draft.model_type = path, "model2vec"
+    draft.add(Pool(("mean",)))
 
 
 def _pooling(folder: Path, path: str, draft: Draft) -> None:
@@ -154,4 +160,5 @@ MODULES: dict[str, Callable[[Path, str, Draft], None]] = {
     "SpladePooling": _splade_pooling,
     "Transformer": _transformer,
     "WordWeights": _word_weights,
+    "StaticEmbedding": _static,
 }

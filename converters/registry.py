@@ -24,6 +24,7 @@ from converters.nomic import NOMIC
 from converters.phi3 import PHI3
 from converters.qwen import QWEN2, QWEN3, QWEN3_MOE
 from converters.roberta import CAMEMBERT, ROBERTA, XLM_ROBERTA
+from converters.static import STATIC
 from converters.t5 import T5
 
 # By the `model_type` of config.json.
@@ -48,6 +49,7 @@ FAMILIES: dict[str, Family] = {
     "llama": LLAMA,
     "llama_bidirec": LLAMA_BIDIRECTIONAL,
     "mistral": MISTRAL,
+    "model2vec": STATIC,
     "modernbert": MODERNBERT,
     "mpnet": MPNET,
     "mt5": T5,
@@ -75,7 +77,6 @@ REMOTE: dict[str, Family] = {
 # Architectures whose names do not end in the name of their head.
 HEADS: dict[str, str] = {
     "BertSpladeSparseEmbeddingModel": "MaskedLM",
-    "BgeM3EmbeddingModel": "BgeM3",
     "ColBERTJinaRobertaModel": "ColBERT",
     "ColBERTModernBertModel": "ColBERT",
     "HF_ColBERT": "ColBERT",

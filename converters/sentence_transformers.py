@@ -21,6 +21,7 @@ class Pipeline:
     normalize: bool = False
     folders: dict[str, str] = field(default_factory=dict)
     transformer: str = ""
+    model_type: str | None = None
     max_length: int | None = None
     lower_case: bool = False
     prompts: dict[str, str] = field(default_factory=dict)
@@ -56,6 +57,7 @@ def read_pipeline(folder: Path) -> Pipeline | None:
         normalize=normalize,
         folders=draft.folders,
         transformer=draft.transformer,
+        model_type=draft.model_type,
         max_length=draft.max_length,
         lower_case=draft.lower_case,
         prompts=config.get("prompts") or {},

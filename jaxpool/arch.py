@@ -129,7 +129,7 @@ class Arch:
     dtype: str = "float32"  # of activations between operations
 
     def __post_init__(self):
-        for field in ("vocab", "layers", "dim", "heads", "kv_heads", "head_dim", "mlp_dim"):
+        for field in ("vocab", "dim", "heads", "kv_heads", "head_dim", "mlp_dim"):
             if getattr(self, field) < 1:
                 raise ValueError(f"Arch.{field} must be at least 1, got {getattr(self, field)}")
         if self.heads % self.kv_heads:

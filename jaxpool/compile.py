@@ -55,7 +55,7 @@ class Executor:
     """
 
     def __init__(self, params: dict, arch: Arch, mesh: jax.sharding.Mesh, context: bool = False):
-        if mesh.devices.flat[0].platform == "cpu":
+        if mesh.devices.flat[0].platform == "cpu" and arch.layers:
             params = params | {"layers": as_bits(params["layers"])}
         self.params, self.arch, self.mesh, self.context = params, arch, mesh, context
         self.compilations, self.frozen = 0, False

@@ -203,7 +203,8 @@ def load(
     arch = checkpoint.arch.replace(dtype=_activations(kind))
     shardings = tree_shardings(checkpoint.leaves, mesh)
     pipeline = checkpoint.pipeline
-    tokenizer = Tokenizer(checkpoint.tokenizer_folder, bool(pipeline and pipeline.lower_case))
+    lower_case = bool(pipeline and pipeline.lower_case)
+    tokenizer = Tokenizer(checkpoint.tokenizer_folder, lower_case, checkpoint.family.special_tokens)
     if checkpoint.late_interaction:
         checkpoint.late_interaction.register(tokenizer)
     resolution = resolve_tasks(checkpoint, settings)

@@ -38,7 +38,9 @@ def is_leaf(node) -> bool:
 def axes(arch: Arch) -> dict:
     """The nested dict of axis strings of an architecture, with Flax leaf names."""
     norm = {"scale": "D"} | ({"bias": "D"} if arch.norm == "layer" and arch.norm_bias else {})
-    tree = {"embed": _embed_axes(arch, norm), "layers": _layer_axes(arch, norm)}
+    tree = {"embed": _embed_axes(arch, norm)}
+    if arch.layers:
+        tree["layers"] = _layer_axes(arch, norm)
     if arch.adapters:
         tree = _adapted(tree)
     if arch.final_norm:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from tokenizers import Encoding, normalizers
 from tokenizers import Tokenizer as FastTokenizer
+from tokenizers.processors import TemplateProcessing
 
 NO_LIMIT = 10**9  # tokenizer_config.json says 1e30 where it knows no limit
 
@@ -34,12 +35,14 @@ class Tokenizer:
     the object, so any number of threads may share it.
     """
 
-    def __init__(self, folder: Path, lower_case: bool = False):
+    def __init__(self, folder: Path, lower_case: bool = False, special_tokens: bool = True):
         self.folder, self.lower_case = folder, lower_case
         file = folder / "tokenizer.json"
         self.fast = FastTokenizer.from_file(str(file)) if file.is_file() else self._convert()
         self.fast.no_padding()
         self.fast.no_truncation()
+        if not special_tokens:
+            self.fast.post_processor = TemplateProcessing(single="$A", pair="$A $B:1")
         if lower_case:
             rest = [] if self.fast.normalizer is None else [self.fast.normalizer]
             self.fast.normalizer = normalizers.Sequence([normalizers.Lowercase(), *rest])

@@ -21,6 +21,8 @@ def forward(params: dict, batch, arch: Arch, unroll: bool = False) -> jax.Array:
     if arch.disentangled:
         return disentangled.forward(params, batch, arch, unroll)
     x = layers.embed(params["embed"], batch, arch)
+    if not arch.layers:  # a table of vectors alone
+        return x
     block = _block(params, batch, arch)
     xs = (None if arch.shared_layers else params["layers"], *_layer_data(arch))
     steps = arch.layers // arch.period
