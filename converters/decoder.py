@@ -55,14 +55,16 @@ def windows(config) -> tuple[int, ...]:
     transformers' windows count the token itself, but for a decoder made bidirectional by
     `is_causal: false`, where they count the tokens on each side.
     """
-    window = getattr(config, "sliding_window", None)
+    known = hasattr(type(config), "sliding_window")  # elsewhere a stray key has no effect
+    window = config.sliding_window if known else None
     if not window:
         return ()
     both = getattr(config, "is_causal", True) is False
     kinds = getattr(config, "layer_types", None) or ["sliding_attention"] * config.num_hidden_layers
-    sides = tuple(
-        (window if both else window - 1) if kind == "sliding_attention" else 0 for kind in kinds
-    )
+    side = window if both else window - 1
+    if side < 1:
+        raise ValueError(f"config.json: sliding_window must be at least 2, found {window}")
+    sides = tuple(side if kind == "sliding_attention" else 0 for kind in kinds)
     return sides if any(sides) else ()
 
 

@@ -35,7 +35,7 @@ COMMON = dict(
 )
 LAYERS4 = COMMON | dict(num_hidden_layers=4)
 CONFIGS = {
-    "Llama": hf.LlamaConfig(**COMMON, attention_bias=True, mlp_bias=True),
+    "Llama": hf.LlamaConfig(**COMMON, attention_bias=True, mlp_bias=True, sliding_window=7),
     "Mistral": hf.MistralConfig(**COMMON, sliding_window=7),
     "Qwen2": hf.Qwen2Config(
         **COMMON,
