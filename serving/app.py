@@ -10,6 +10,7 @@ from serving.config import Options
 from serving.middleware import Keys, Limits, Observe
 from serving.routes import cohere, embeddings, invocations, scoring, utility
 from serving.service import Service
+from serving.tracing import Trace, exporter
 
 
 def create_app(options: Options, service: Service | None = None) -> FastAPI:
@@ -45,4 +46,6 @@ def _wrap(app: FastAPI, options: Options, service: Service) -> None:
             allow_headers=options.allowed_headers,
             allow_credentials=options.allow_credentials,
         )
+    if options.otlp_traces_endpoint:
+        app.add_middleware(Trace, tracer=exporter(options.otlp_traces_endpoint))
     app.add_middleware(Observe, service=service, options=options)

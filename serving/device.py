@@ -181,7 +181,7 @@ class Owner(threading.Thread):
     def _deliver(self, queue: Queue, items: list[Item], results: list) -> None:
         bad = []
         for item, result in zip(items, results, strict=True):
-            if np.isfinite(result).all():
+            if _finite(result):
                 queue.deliver(item, result)
             else:
                 bad.append(item)
@@ -206,3 +206,9 @@ class Owner(threading.Thread):
                 self._retry(queue, items, again, len(items))
             else:
                 self._deliver(queue, items, results)
+
+
+def _finite(result: Any) -> bool:
+    """Whether a result, or each of several tasks' results, has numbers only."""
+    parts = result if isinstance(result, tuple) else (result,)
+    return all(np.isfinite(part).all() for part in parts)

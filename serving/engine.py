@@ -31,7 +31,8 @@ class ModelEngine:
         """Dispatch what is one forward; texts in chunks wait for `finish`."""
         limit = self.model.max_length
         whole = all(request.chunks is None and len(request.ids) <= limit for request in requests)
-        return task, requests, self.engine.start(task, requests) if whole else None
+        flight = self.engine.start(task, requests) if whole or isinstance(task, tuple) else None
+        return task, requests, flight
 
     def finish(self, started: tuple) -> list:
         """The results, in the order of the requests."""
@@ -47,7 +48,7 @@ class ModelEngine:
             return results
         self.computed = sum(plan.rows * plan.length for plan, _ in flight.batches)
         found = self.engine.finish(flight)
-        return [request.finish(one) for request, one in zip(requests, found, strict=True)]
+        return [_finished(request, one) for request, one in zip(requests, found, strict=True)]
 
     def ping(self) -> None:
         """A scalar there and back."""
@@ -94,6 +95,13 @@ class ModelEngine:
         for key in keys:
             if not self._stopping.is_set():
                 self.model.executor.compiled(key)
+
+
+def _finished(request: Any, result: Any) -> Any:
+    """The result the caller gets, of one task or of each of several."""
+    if isinstance(result, tuple):
+        return tuple(request.finish(part) for part in result)
+    return request.finish(result)
 
 
 def load_model(path: str, options: Any) -> Any:

@@ -13,9 +13,8 @@ Token = Annotated[int, Field(ge=0, le=2**63 - 1)]
 EncodingFormat = Literal["float", "base64", "bytes", "bytes_only"]
 EmbedDtype = Literal["float32", "float16", "bfloat16", "fp8_e4m3", "fp8_e5m2"]
 Endianness = Literal["native", "big", "little"]
-TaskName = Literal[
-    "embed", "classify", "token_embed", "token_classify", "embed&token_classify", "sparse"
-]
+TaskName = Literal["embed", "classify", "token_embed", "token_classify", "sparse"]
+TaskNames = Annotated[str, Field(pattern=r"^\w+(&\w+)+$")]  # several tasks of one forward
 NOT_A_TASK = {
     "encode": "`encode` task was removed; use `token_embed` or `token_classify` instead.",
     "score": "`score` task was removed; use `classify` instead.",
@@ -114,7 +113,7 @@ class EmbeddingRequest(Prompts, Encoded):
 class PoolingRequest(Prompts, Encoded):
     """POST /pooling: any task of the model."""
 
-    task: TaskName | None = None
+    task: TaskName | TaskNames | None = None
     dimensions: Int | None = None
     late_chunking_params: LateChunking | None = None
 

@@ -1,7 +1,9 @@
 """POST /v1/embeddings, /pooling and /classify."""
 
+from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 from fastapi import APIRouter, Request, Response
 
 from serving import encoding
@@ -26,11 +28,16 @@ async def run(body: Prompts, request: Request, served: Served, name: str) -> Job
     def prepare():
         from jaxpool.inputs import prepare
 
-        task = served.model.task(name)
-        named = body.prompt_name
-        return task, prepare(
-            served.model, task, prompts, params_of(body), options, prompt_name=named
+        tasks = tuple(served.model.task(one) for one in name.split("&"))
+        requests = prepare(
+            served.model,
+            tasks[0],
+            prompts,
+            params_of(body),
+            options,
+            prompt_name=body.prompt_name,
         )
+        return tasks if len(tasks) > 1 else tasks[0], requests
 
     task, requests = await shared.prepare(served, size_of(prompts), prepare)
     return await shared.compute(served, task, requests, body.priority, request)
@@ -51,19 +58,43 @@ def params_of(body: Prompts) -> Any:
 def vectors(kind: str, key: str, body: Any, request: Request, served: Served, job: Job) -> Response:
     """Vectors or matrices in the encoding a client asks for."""
     name = rid(body, request)
-    if body.encoding_format.startswith("bytes"):
+    if body.encoding_format.startswith("bytes") and not isinstance(job.task, tuple):
         whole = frame(kind, name, served, [], {})
         head = {field: whole[field] for field in ("id", "created", "model")}
         used = usage(job.tokens, full=False)
         return encoding.bytes_response(job.results, body, head, used, timings(job))
     label = {"embd": "embedding"}.get(kind, kind)
     data = [
-        {"index": index, "object": label, key: encoding.encode(vector, body)}
-        for index, vector in enumerate(job.results)
+        {"index": index, "object": label, key: _shown(result, body, served, job.task)}
+        | _late(job.requests[index])
+        for index, result in enumerate(job.results)
     ]
-    return encoding.json_response(
-        frame(kind, name, served, data, usage(job.tokens)), 200, timings(job)
-    )
+    answer = frame(kind, name, served, data, usage(job.tokens))
+    return encoding.json_response(answer, 200, timings(job))
+
+
+def _shown(result: Any, body: Any, served: Served, task: Any) -> Any:
+    """A result as JSON: numbers or base64, sparse weights by token, several tasks by name."""
+    if isinstance(task, tuple):
+        pairs = zip(task, result, strict=True)
+        return {one.name: _shown(part, body, served, one) for one, part in pairs}
+    if task.name == "sparse" and body.encoding_format == "float":
+        return sparse(result, served.model.tokenizer.fast)
+    return encoding.encode(result, body)
+
+
+def sparse(weights: np.ndarray, tokenizer: Any) -> list[dict]:
+    """The weights that are not zero, the greatest first, with their tokens."""
+    ids = np.flatnonzero(weights)
+    order = ids[np.argsort(-weights[ids], kind="stable")]
+    return [
+        {"token": tokenizer.id_to_token(int(i)), "id": int(i), "weight": weights[i]} for i in order
+    ]
+
+
+def _late(one: Any) -> dict:
+    """Where the late chunks of a request lie, if it asked for them."""
+    return {} if one.chunks is None else {"late_chunking": asdict(one.chunks)}
 
 
 @router.post("/v1/embeddings", dependencies=serves(lambda served: served.embedding_task))
@@ -88,16 +119,17 @@ async def pooling(body: PoolingRequest, request: Request) -> Response:
 def check_task(name: str | None, served: Served) -> None:
     """Refuse a task that the model cannot do, or was not started for."""
     model = served.model
-    if name is not None and name not in model.tasks:
-        raise APIError(
-            400, f"Unsupported task: {name!r} Supported tasks: {sorted(model.tasks)}", "task"
-        )
-    if name is not None and model.pooler_config.task not in (None, name):
-        raise APIError(
-            400,
-            f"Try switching the model's pooling_task via --pooler-config.task {name}.",
-            "task",
-        )
+    for one in name.split("&") if name else ():
+        if one not in model.tasks:
+            raise APIError(
+                400, f"Unsupported task: {one!r} Supported tasks: {sorted(model.tasks)}", "task"
+            )
+        if model.pooler_config.task not in (None, one):
+            raise APIError(
+                400,
+                f"Try switching the model's pooling_task via --pooler-config.task {one}.",
+                "task",
+            )
 
 
 @router.post("/classify", dependencies=serves(lambda served: "classify" in served.model.tasks))

@@ -83,3 +83,8 @@ def embedder(folder: Path, normalize: bool = True) -> Path:
     prompts = {"query": "search for: ", "document": "passage: ", "empty": ""}
     (folder / "config_sentence_transformers.json").write_text(json.dumps({"prompts": prompts}))
     return folder
+
+
+def splade(folder: Path) -> Path:
+    """A sparse encoder: the masked language model's head, max-pooled."""
+    return bert(folder, "ForMaskedLM")

@@ -178,3 +178,23 @@ def test_deadlines(servers):
     for bad in ("soon", "-1", "nan"):
         refused = server.post("/v1/embeddings", body, headers={"x-request-timeout": bad})
         assert refused.status_code == 400
+
+
+def test_a_span_for_each_request(monkeypatch, start, folders):
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    spans, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    monkeypatch.setattr("serving.app.exporter", lambda endpoint: provider.get_tracer(endpoint))
+    server = start([folders("mat")], otlp_traces_endpoint="http://127.0.0.1:4318/v1/traces")
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    server.post("/v1/embeddings", {"input": TEXT}, headers={"traceparent": parent})
+    for _ in range(500):  # a span ends just after its answer
+        if found := [one for one in spans.get_finished_spans() if "embeddings" in one.name]:
+            break
+        time.sleep(0.01)
+    (span,) = found
+    assert span.name == "POST /v1/embeddings" and span.attributes["jaxpool.tokens"] == 9
+    assert format(span.context.trace_id, "032x") in parent

@@ -54,6 +54,33 @@ class TestPooling:
         answer = post(servers(name), "/pooling", input=TEXT, task=task)
         assert len(answer["data"][0]["data"]) == answer["usage"]["prompt_tokens"]
 
+    def test_several_tasks_of_one_forward(self, servers):
+        both = data(servers("minilm"), "/pooling", "data", input=TEXT, task="embed&token_embed")[0]
+        for task in ("embed", "token_embed"):
+            alone = data(servers("minilm"), "/pooling", "data", input=TEXT, task=task)[0]
+            np.testing.assert_allclose(both[task], alone, atol=1e-5)
+
+    def test_sparse_weights_have_their_tokens(self, servers, folders):
+        weights = data(servers("splade"), "/pooling", "data", input=TEXT, task="sparse")[0]
+        assert {tuple(one) for one in weights} == {("token", "id", "weight")}
+        values = [one["weight"] for one in weights]
+        assert values == sorted(values, reverse=True) and min(values) > 0
+        tokenizer = AutoTokenizer.from_pretrained(folders("splade"))
+        ids = [one["id"] for one in weights[:20]]
+        assert [one["token"] for one in weights[:20]] == tokenizer.convert_ids_to_tokens(ids)
+
+    def test_late_chunks(self, servers):
+        params = {"late_chunking_params": {"chunk_size": 4}}
+        (one,) = post(servers("tokemb"), "/v1/embeddings", input=TEXT, **params)["data"]
+        assert np.array(one["embedding"]).shape == (3, 64)
+        late = one["late_chunking"]
+        assert (late["input_tokens"], late["strategy"]) == (9, "fixed_tokens")
+        assert [chunk["token_range"] for chunk in late["chunks"]] == [[0, 4], [4, 8], [8, 9]]
+        assert late["chunks"][0]["char_range"] == [0, 14]
+        for bad in (0, "4"):
+            params = {"late_chunking_params": {"chunk_size": bad}}
+            post(servers("tokemb"), "/v1/embeddings", 400, input=TEXT, **params)
+
     def test_a_task_fixed_by_the_options(self, servers):
         text = message(servers("tokemb"), "/pooling", input=TEXT, task="embed")
         assert text.startswith("Try switching the model's pooling_task via")
