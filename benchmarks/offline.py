@@ -8,6 +8,7 @@ which alternates with jaxpool. Prints a table and writes JSON.
 """
 
 import json
+import os
 import statistics
 import subprocess
 from pathlib import Path
@@ -41,6 +42,7 @@ def vllm(python: Path, folder: Path, dtype: str, texts: list[str]):
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
+        env={"VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", **os.environ},
     )
     worker.stdin.write(json.dumps(texts) + "\n")
 

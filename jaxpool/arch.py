@@ -127,6 +127,7 @@ class Arch:
     shared_layers: bool = False  # one set of weights runs `layers` times
     max_length: int = 512  # tokens the position information reaches
     dtype: str = "float32"  # of activations between operations
+    kernel: str = "xla"  # family of attention kernels (see `attention.choose`)
 
     def __post_init__(self):
         for field in ("vocab", "dim", "heads", "kv_heads", "head_dim", "mlp_dim"):

@@ -16,6 +16,11 @@ from jaxpool.positions import attention_bias
 NEVER = -1e30  # finite, so that a row without any key gives a mean instead of NaN
 DENSE = 1024  # rows beyond this are computed in blocks of queries: memory linear in the length
 BLOCK = 256  # queries of one block
+CUDNN = 256  # rows from which cuDNN's kernel serves
+SPLASH = 256  # rows from which splash attention serves, in multiples of
+LANES = 128
+CUDNN_IMPLEMENTATION = "cudnn"
+INTERPRET = False  # run Pallas kernels without their chip (tests)
 
 
 class Places(NamedTuple):
@@ -34,9 +39,35 @@ class Places(NamedTuple):
         return self.map(lambda x: jax.lax.dynamic_slice_in_dim(x, start, size, axis=1))
 
 
+def choose(platform: str, arch: Arch) -> str:
+    """The family of kernels for a platform: "splash" on TPU, "cudnn" on GPU, "xla" elsewhere.
+
+    What a family cannot compute exactly stays with XLA.
+    """
+    biased = arch.alibi or arch.relative_buckets > 0
+    if platform == "tpu" and not biased:
+        return "splash"
+    half = arch.dtype in ("bfloat16", "float16")
+    narrow = arch.head_dim % 8 == 0 and arch.head_dim <= 128
+    if platform in ("gpu", "cuda") and half and narrow and not arch.attention_softcap:
+        return "cudnn"
+    return "xla"
+
+
 def backend(arch: Arch, length: int) -> str:
     """The name of the kernel that serves rows of `length`."""
+    if arch.kernel == "splash" and length >= SPLASH and length % LANES == 0 and splits(arch):
+        return "splash"
+    if arch.kernel == "cudnn" and length >= CUDNN:
+        return "cudnn"
     return "dense" if length <= DENSE else "blocked"
+
+
+def splits(arch: Arch) -> bool:
+    """Whether the heads divide over the model axis of the mesh in use, if any."""
+    mesh = jax.sharding.get_abstract_mesh()
+    size = 1 if mesh.empty else mesh.shape["model"]
+    return arch.heads % size == 0 and arch.kv_heads % size == 0
 
 
 def attention(params: dict, batch, arch: Arch) -> Callable:
@@ -138,4 +169,65 @@ def _matmul(a, b, axis: int) -> jax.Array:
     return jax.lax.dot_general(a, b, dims, preferred_element_type=jnp.float32)
 
 
-KERNELS = {"dense": _dense, "blocked": _blocked}
+def _cudnn(params: dict, places: Places, arch: Arch, reach: int) -> Callable:
+    """cuDNN's flash attention; segments, causality and window are one mask."""
+    seen = visible(places, places, arch, reach)[:, None]
+    bias = attention_bias(params, places.positions, places.positions, arch)
+
+    def attend(q, k, v):
+        extra = None if bias is None else bias.astype(q.dtype)
+        return jax.nn.dot_product_attention(
+            q, k, v, extra, seen, scale=arch.scale, implementation=CUDNN_IMPLEMENTATION
+        )
+
+    return attend
+
+
+def _splash(params: dict, places: Places, arch: Arch, reach: int) -> Callable:
+    """Splash attention (Pallas, TPU): blocks that no query sees are never computed."""
+    from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as splash
+
+    length = places.segments.shape[1]
+    mesh = jax.sharding.get_abstract_mesh()
+    rows, heads = (None, None) if mesh.empty else ("data", "model")
+    per_shard = arch.heads // (1 if mesh.empty else mesh.shape["model"])
+    block = next(size for size in (512, 256, LANES) if length % size == 0)
+    kernel = splash.make_splash_mha(
+        _splash_mask(length, arch, reach, per_shard),
+        block_sizes=splash.BlockSizes(block_q=block, block_kv=block, block_kv_compute=block),
+        attn_logits_soft_cap=arch.attention_softcap or None,
+        head_shards=1,
+        q_seq_shards=1,
+        interpret=INTERPRET,
+    )
+
+    def run(q, k, v, segments):
+        each = jax.vmap(lambda q, k, v, s: kernel(q, k, v, segment_ids=splash.SegmentIds(s, s)))
+        return each(q, k, v, segments)
+
+    spec = jax.P(rows, heads)
+    if not mesh.empty:
+        run = jax.shard_map(
+            run, in_specs=(spec, spec, spec, jax.P(rows)), out_specs=spec, check_vma=False
+        )
+
+    def attend(q, k, v):
+        q = (q * arch.scale).astype(q.dtype)
+        out = run(*(x.swapaxes(1, 2) for x in (q, k, v)), places.segments)
+        return out.swapaxes(1, 2).astype(q.dtype)
+
+    return attend
+
+
+def _splash_mask(length: int, arch: Arch, reach: int, heads: int):
+    from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
+
+    shape = (length, length)
+    if reach:
+        mask = masks.LocalMask(shape, (reach, 0 if arch.causal else reach), 0)
+    else:
+        mask = masks.CausalMask(shape) if arch.causal else masks.FullMask(shape)
+    return masks.MultiHeadMask([mask] * heads)
+
+
+KERNELS = {"dense": _dense, "blocked": _blocked, "cudnn": _cudnn, "splash": _splash}

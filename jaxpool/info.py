@@ -3,7 +3,10 @@
 import dataclasses
 from typing import NamedTuple
 
-from jaxpool import params
+import jax
+
+from jaxpool import attention, params
+from jaxpool.batch import ladder
 from jaxpool.heads import Pool
 from jaxpool.model import max_length
 from jaxpool.requests import PoolerConfig
@@ -36,6 +39,16 @@ def describe(model: str, revision: str | None = None) -> list[Fact]:
     ]
 
 
+def _attention(arch) -> str:
+    """The kernels of long and short rows, in the dtype "auto"."""
+    platform = jax.default_backend()
+    arch = arch.replace(dtype="float32" if platform == "cpu" else "bfloat16")
+    arch = arch.replace(kernel=attention.choose(platform, arch))
+    rungs = ladder(arch.max_length)
+    names = dict.fromkeys(attention.backend(arch, length) for length in rungs)
+    return f"{arch.kernel} ({', '.join(names)})"
+
+
 def _architecture(checkpoint) -> list[Fact]:
     default = type(checkpoint.arch).__dataclass_fields__
     switches = {
@@ -47,6 +60,7 @@ def _architecture(checkpoint) -> list[Fact]:
     return [
         Fact("architecture", checkpoint.architecture, "config.json"),
         Fact("parameters", f"{size:,} ({checkpoint.dtype()})", "weight files"),
+        Fact("attention", _attention(checkpoint.arch), "this platform"),
         Fact("switches", ", ".join(f"{k}={v}" for k, v in switches.items()), "config.json"),
     ]
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxpool import executables
 from jaxpool.arch import Arch
+from jaxpool.attention import choose as choose_kernel
 from jaxpool.batch import Request
 from jaxpool.compile import Executor, enable_cache
 from jaxpool.encode import encode
@@ -201,6 +202,7 @@ def load(
     mesh = make_mesh(tensor_parallel_size, data)
     kind = _dtype(dtype)
     arch = checkpoint.arch.replace(dtype=_activations(kind))
+    arch = arch.replace(kernel=choose_kernel(mesh.devices.flat[0].platform, arch))
     shardings = tree_shardings(checkpoint.leaves, mesh)
     pipeline = checkpoint.pipeline
     lower_case = bool(pipeline and pipeline.lower_case)

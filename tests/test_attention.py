@@ -75,6 +75,43 @@ def test_kernel(kernel, name, monkeypatch):
         np.testing.assert_allclose(got[span], wanted, atol=2e-6, rtol=0)
 
 
+@pytest.mark.parametrize("name", [name for name in ARCHS if name != "alibi"])
+def test_splash(name, monkeypatch):
+    arch = ARCHS[name].replace(kernel="splash")
+    plan = place([[0, 1], [2]], 2, 384, LENGTHS)
+    batch = fill(plan, [Request(np.ones(n, np.int32)) for n in LENGTHS])[0]
+    assert attention.backend(arch, 384) == "splash"
+    monkeypatch.setattr(attention, "INTERPRET", True)
+    agrees_with_xla(arch, batch, operands(plan, arch), 5e-6)
+
+
+@pytest.mark.parametrize("name", [name for name in ARCHS if name != "softcap"])
+def test_what_cudnn_is_asked(name, monkeypatch):
+    arch, (plan, batch) = ARCHS[name].replace(kernel="cudnn"), packed()
+    assert attention.backend(arch, 400) == "cudnn"
+    monkeypatch.setattr(attention, "CUDNN_IMPLEMENTATION", "xla")
+    agrees_with_xla(arch, batch, operands(plan, arch), 5e-6)
+
+
+def agrees_with_xla(arch, batch, operands, tolerance: float) -> None:
+    """The kernel of `arch` against XLA's, on real tokens."""
+    real = batch.segments > 0
+    got = attention.attention({}, batch, arch)(*operands, None)
+    wanted = attention.attention({}, batch, arch.replace(kernel="xla"))(*operands, None)
+    np.testing.assert_allclose(got[real], wanted[real], atol=tolerance, rtol=0)
+
+
+def test_kernels_by_platform_and_capability():
+    half = arch(dtype="bfloat16")
+    assert attention.choose("cpu", half) == "xla"
+    assert attention.choose("tpu", half) == "splash"
+    assert attention.choose("tpu", half.replace(alibi=True)) == "xla"
+    assert attention.choose("gpu", half) == "cudnn"
+    for change in ({"dtype": "float32"}, {"head_dim": 256}, {"attention_softcap": 30.0}):
+        assert attention.choose("gpu", half.replace(**change)) == "xla"
+    assert attention.backend(half.replace(kernel="splash"), 192) == "dense"
+
+
 def test_each_layer_has_its_window():
     layered = arch().replace(layers=3, windows=(20, 0, 20))
     plan, batch = packed()
