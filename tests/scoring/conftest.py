@@ -31,8 +31,9 @@ def bert_tokenizer(minilm):
 def checkpoint(bert_tokenizer, tmp_path_factory):
     """`checkpoint(hf_class, config, name)`: the folder of a random model with that tokenizer."""
 
-    def make(hf_class, config, name):
+    def make(hf_class, config, name, length=128):
         folder = save_random(hf_class, config, tmp_path_factory.mktemp(name) / name)
+        bert_tokenizer.model_max_length = length
         bert_tokenizer.save_pretrained(folder)
         return folder
 
