@@ -15,6 +15,7 @@ from .outputs import (
 from .prompts import PromptType, TextPrompt, TokensPrompt
 from .requests import LateChunkingParams, PoolerConfig, PoolingParams
 from .similarity import maxsim, maxsim_pairwise
+from .sparse import sparse_weights
 from .transformer import forward
 
 __all__ = [
@@ -41,4 +42,5 @@ __all__ = [
     "maxsim",
     "maxsim_pairwise",
     "pad",
+    "sparse_weights",
 ]

@@ -1,0 +1,1 @@
+"""jaxpool's models in the shapes that other libraries ask for."""
