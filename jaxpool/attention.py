@@ -60,6 +60,11 @@ def backend(arch: Arch, length: int) -> str:
         return "splash"
     if arch.kernel == "cudnn" and length >= CUDNN:
         return "cudnn"
+    return xla(length)
+
+
+def xla(length: int) -> str:
+    """The name of XLA's kernel for rows of `length`, which computes everything."""
     return "dense" if length <= DENSE else "blocked"
 
 
@@ -76,7 +81,9 @@ def attention(params: dict, batch, arch: Arch) -> Callable:
     q `[B, T, N, H]`, k and v `[B, T, K, H]` -> `[B, T, N, H]`; `window` is the layer's reach, a
     scalar out of `arch.windows` (None without). Each distinct reach has a program of its own.
     """
-    kernel = KERNELS[backend(arch, batch.tokens.shape[1])]
+    length = batch.tokens.shape[1]
+    # The fused kernels know segments alone, not what a token sees beside its own.
+    kernel = KERNELS[backend(arch, length) if batch.context is None else xla(length)]
     places = Places(batch.segments, batch.positions, batch.context)
     reaches = sorted(set(arch.windows)) or [0]
     programs = [kernel(params, places, arch, reach) for reach in reaches]
@@ -116,7 +123,9 @@ def _blocked(params: dict, places: Places, arch: Arch, reach: int) -> Callable:
     """A block of queries at a time, against all keys or those its window can reach."""
     length = places.segments.shape[1]
     blocks = -(-length // BLOCK)
-    span = min(length, BLOCK + reach * (1 if arch.causal else 2)) if reach else length
+    # What a window reaches lies near in the row, but for a shared prefix.
+    near = reach if places.context is None else 0
+    span = min(length, BLOCK + near * (1 if arch.causal else 2)) if near else length
     pad = ((0, 0), (0, blocks * BLOCK - length))
     queries = places.map(lambda x: jnp.pad(x, pad))
 
@@ -124,7 +133,7 @@ def _blocked(params: dict, places: Places, arch: Arch, reach: int) -> Callable:
         q = jnp.pad(q, (*pad, (0, 0), (0, 0)))
 
         def block(_, start):
-            first = jnp.clip(start - reach, 0, length - span)
+            first = jnp.clip(start - near, 0, length - span)
             mine, theirs = queries.at(start, BLOCK), places.at(first, span)
             seen = visible(mine, theirs, arch, reach)
             bias = attention_bias(params, mine.positions, theirs.positions, arch)
