@@ -87,7 +87,7 @@ def check(name: str, topology: str, few: bool) -> None:
     )
     executor = Executor(abstract(arch, mesh), arch, mesh)
     buckets = shapes(ladder(longest), TOKEN_BUDGET["tpu"], mesh.shape["data"])
-    steps = (Pool(("last" if arch.causal else "cls",)), Normalize())
+    steps = (Pool(("lasttoken" if arch.causal else "cls",)), Normalize())
     for rows, length in (buckets[0], buckets[-1]) if few else buckets:
         start = time.perf_counter()
         compiled = executor.lower(((steps,), rows, length)).compile()
