@@ -7,8 +7,10 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import transformers
 from parity import save_random
+from safetensors.numpy import load_file, save_file
 from transformers import BertConfig
 
 from converters.files import resolve
@@ -88,3 +90,15 @@ def embedder(folder: Path, normalize: bool = True) -> Path:
 def splade(folder: Path) -> Path:
     """A sparse encoder: the masked language model's head, max-pooled."""
     return bert(folder, "ForMaskedLM")
+
+
+def colbert(folder: Path) -> Path:
+    """BERT and a linear layer on every token, as HF_ColBERT saves them."""
+    bert(folder, "Model")
+    file = folder / "model.safetensors"
+    tensors = {f"bert.{name}": tensor for name, tensor in load_file(file).items()}
+    tensors["linear.weight"] = np.random.default_rng(0).normal(0, 0.1, (32, 64)).astype("f4")
+    save_file(tensors, file, {"format": "pt"})
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"architectures": ["HF_ColBERT"]}))
+    return folder

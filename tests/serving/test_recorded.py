@@ -36,7 +36,6 @@ CLEARER = {("ce", "score_ids"): "body.text_1", ("auth", "chat_bad_message"): "bo
 CASES = [
     (name, exchange)
     for name, exchanges in RECORDED.items()
-    if name != "colbert"
     for exchange in exchanges
     if (name, exchange["name"]) not in {**BEYOND, **CLEARER}
 ]
