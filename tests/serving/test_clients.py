@@ -3,6 +3,7 @@
 import asyncio
 import warnings
 
+import httpx
 import numpy as np
 import pytest
 
@@ -12,6 +13,13 @@ TEXTS = ["The capital of France is Paris.", "cat"]
 @pytest.fixture(scope="module")
 def wanted(reference_minilm):
     return reference_minilm.encode(TEXTS)
+
+
+@pytest.fixture
+def http():
+    """The transport of libraries that do not close their own."""
+    with httpx.Client(timeout=60) as client:
+        yield client
 
 
 @pytest.fixture(scope="module")
@@ -66,10 +74,10 @@ def test_openai_async(servers, wanted):
     np.testing.assert_allclose(found, np.tile(wanted, (4, 1)), atol=1e-5)
 
 
-def test_cohere(servers, wanted):
+def test_cohere(servers, wanted, http):
     import cohere
 
-    client = cohere.ClientV2(api_key="none", base_url=servers("minilm").url)
+    client = cohere.ClientV2("none", base_url=servers("minilm").url, httpx_client=http)
     answer = client.embed(
         model="minilm", texts=TEXTS, input_type=None, embedding_types=["float", "int8"]
     )
@@ -79,7 +87,7 @@ def test_cohere(servers, wanted):
     assert [one.index for one in ranked.results] == [0]
 
 
-def test_langchain(servers, wanted):
+def test_langchain(servers, wanted, http):
     from langchain_openai import OpenAIEmbeddings
 
     embedder = OpenAIEmbeddings(
@@ -87,17 +95,21 @@ def test_langchain(servers, wanted):
         base_url=servers("minilm").url + "/v1",
         api_key="none",
         check_embedding_ctx_length=False,
+        http_client=http,
     )
     np.testing.assert_allclose(embedder.embed_documents(TEXTS), wanted, atol=1e-5)
     np.testing.assert_allclose(embedder.embed_query(TEXTS[1]), wanted[1], atol=1e-5)
 
 
-def test_llama_index(servers, wanted):
+def test_llama_index(servers, wanted, http):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the library's own deprecations
         from llama_index.embeddings.openai import OpenAIEmbedding
 
         embedder = OpenAIEmbedding(
-            model_name="minilm", api_base=servers("minilm").url + "/v1", api_key="none"
+            model_name="minilm",
+            api_base=servers("minilm").url + "/v1",
+            api_key="none",
+            http_client=http,
         )
         np.testing.assert_allclose(embedder.get_text_embedding_batch(TEXTS), wanted, atol=1e-5)
