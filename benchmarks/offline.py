@@ -45,6 +45,7 @@ def vllm(python: Path, folder: Path, dtype: str, texts: list[str]):
         env={"VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", **os.environ},
     )
     worker.stdin.write(json.dumps(texts) + "\n")
+    worker.stdin.flush()
 
     def run() -> None:
         worker.stdin.write("go\n")
