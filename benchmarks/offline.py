@@ -15,11 +15,9 @@ from pathlib import Path
 from typing import Annotated
 
 import measure
-import numpy as np
 import typer
 
 import jaxpool
-from jaxpool import batch as batching
 
 VLLM = Path(__file__).parent / "vllm_worker.py"
 
@@ -109,14 +107,14 @@ def main(
         worker.kill()
     work = measure.flops(loaded.params, loaded.arch, lengths)
     rows = [row(name, t, count, sum(lengths), work, max(peaks)) for name, t in times.items()]
-    plans = loaded.engine.plan([batching.Request(np.zeros(n, np.int32)) for n in lengths])
+    engine = loaded.engine
     facts = {
         **measure.machine(),
         "model": model,
         "dtype": dtype,
         "documents": count,
         "tokens": sum(lengths),
-        "real/computed": round(batching.efficiency(plans, lengths), 3),
+        "real/computed": round(engine.real_tokens / engine.computed_tokens, 3),
         "compilations": loaded.executor.compilations,
         "matmul peak GFLOP/s": [round(p / 1e9) for p in peaks],
     }
