@@ -29,7 +29,7 @@ def padding(file: Path) -> None:
     """Real over computed tokens of the planner by the number of requests, on three mixes."""
     import numpy as np
 
-    from jaxpool import batch
+    from jaxpool import planner
 
     rng = np.random.default_rng(0)
     mixes = {
@@ -43,8 +43,8 @@ def padding(file: Path) -> None:
         shares = []
         for count in counts:
             lengths = draw(count).astype(int).tolist()
-            plans = batch.plan(lengths, batch.ladder(limit), max(1024, limit))
-            shares.append(batch.efficiency(plans, lengths))
+            plans = planner.plan(lengths, planner.ladder(limit), max(1024, limit))
+            shares.append(planner.efficiency(plans, lengths))
         axis.semilogx(counts, shares, marker="o", label=name)
     axis.axhline(0.95, color="grey", linewidth=0.8)
     axis.set_xlabel("requests planned at once")

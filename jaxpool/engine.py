@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from jaxpool import batch as batching
+from jaxpool import planner
 from jaxpool.batch import Plan, Request
 from jaxpool.compile import Chains, Executor, Key
 from jaxpool.prefix import plan_shared
@@ -60,7 +61,7 @@ class Engine:
 
     def __init__(self, executor: Executor, max_length: int, options: EngineOptions):
         self.executor, self.options = executor, options
-        self.rungs = batching.ladder(max_length)
+        self.rungs = planner.ladder(max_length)
         self.multiple = executor.mesh.shape["data"]
         self.budget = _budget(options.max_num_batched_tokens, max_length)
         self.real_tokens = self.computed_tokens = 0
@@ -69,7 +70,7 @@ class Engine:
     @property
     def shapes(self) -> list[tuple[int, int]]:
         """Every `(rows, length)` of this engine."""
-        shapes = batching.full_shapes if self.options.batch_invariant else batching.shapes
+        shapes = planner.full_shapes if self.options.batch_invariant else planner.shapes
         return shapes(self.rungs, self.budget, self.multiple)
 
     def plan(self, requests: Sequence[Request]) -> tuple[list[Plan], Sequence[Request]]:
@@ -81,7 +82,7 @@ class Engine:
         if self.executor.context and not self.options.batch_invariant:
             return plan_shared(requests, *shape)
         lengths = [len(request.ids) for request in requests]
-        how = batching.plan_alone if self.options.batch_invariant else batching.plan
+        how = planner.plan_alone if self.options.batch_invariant else planner.plan
         return how(lengths, *shape), requests
 
     def dispatch(self, task, plan: Plan, requests: Sequence[Request]) -> tuple[jax.Array, ...]:

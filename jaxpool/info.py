@@ -6,9 +6,9 @@ from typing import NamedTuple
 import jax
 
 from jaxpool import attention, params
-from jaxpool.batch import ladder
 from jaxpool.heads import Pool
 from jaxpool.model import max_length
+from jaxpool.planner import ladder
 from jaxpool.requests import PoolerConfig
 from jaxpool.resolve import resolve as resolve_tasks
 from jaxpool.tokenize import Tokenizer

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from jaxpool import batch as batching
+from jaxpool import planner
 from jaxpool.batch import Plan, Request, segments_of
 
 ROW = 1024  # tokens of a shared row: beyond this, attention over the row eats what reuse saves
@@ -30,7 +30,7 @@ def common(texts: Sequence[np.ndarray]) -> int:
 def plan_shared(
     requests: Sequence[Request], rungs: Sequence[int], budget: int, multiple: int
 ) -> tuple[list[Plan], list[Request]]:
-    """`batch.plan` with prefixes: batches, and the requests laid out (the prefixes at the end)."""
+    """`planner.plan` with prefixes: batches, and the requests laid out, prefixes at the end."""
     groups: dict[tuple, list[int]] = defaultdict(list)
     for i, request in enumerate(requests):
         if request.shared:
@@ -44,9 +44,9 @@ def plan_shared(
             rows[length].append(row)
     rest = [i for i in range(len(requests)) if i not in together]
     lengths = [len(request.ids) for request in laid]
-    for length, packed in batching.pack([lengths[i] for i in rest], rungs).items():
+    for length, packed in planner.pack([lengths[i] for i in rest], rungs).items():
         rows[length] += [[rest[i] for i in row] for row in packed]
-    return batching.schedule(rows, lengths, rungs, budget, multiple), laid
+    return planner.schedule(rows, lengths, rungs, budget, multiple), laid
 
 
 def _rows(members: list[int], requests: Sequence[Request], room: int) -> list[list[int]]:

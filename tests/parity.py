@@ -18,6 +18,7 @@ from safetensors.numpy import load_file
 
 from converters.checkpoint import open_checkpoint
 from jaxpool import batch as batching
+from jaxpool import planner
 from jaxpool.batch import Request
 from jaxpool.compile import program
 from jaxpool.params import flatten
@@ -63,7 +64,7 @@ def batches(ids: list[np.ndarray], types: bool):
     requests = [Request(x, (np.arange(len(x)) > 3).astype(np.int32)) for x in ids]
     lengths = [len(x) for x in ids]
     padded = batching.place([[i] for i in range(len(ids))], len(ids), 32, lengths)
-    (packed,) = batching.plan(lengths, RUNGS, 48)
+    (packed,) = planner.plan(lengths, RUNGS, 48)
     assert packed.rows < len(ids), "the packed batch must share rows"
     for plan in (padded, packed):
         yield requests, plan, *batching.fill(plan, requests, types)

@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxpool import batch as batching
-from jaxpool import params
+from jaxpool import params, planner
 from jaxpool.arch import Arch
 from jaxpool.compile import Executor
 from jaxpool.heads import Normalize, Pool
 from jaxpool.sharding import make_mesh
 
-RUNGS = batching.ladder(64)
+RUNGS = planner.ladder(64)
 LIMITS = {"queries": 512, "paragraphs": 512, "documents": 8192}
 LENGTHS = st.lists(st.integers(1, 64), min_size=1, max_size=40)
 
@@ -36,9 +36,9 @@ def mix(name: str, count: int, seed: int = 0) -> list[int]:
 
 @given(LENGTHS, st.sampled_from([64, 128, 1000]), st.sampled_from([1, 2, 8]))
 def test_places_each_request_once(lengths, budget, multiple):
-    plans = batching.plan(lengths, RUNGS, budget, multiple)
+    plans = planner.plan(lengths, RUNGS, budget, multiple)
     assert sorted(i for p in plans for i in p.request) == list(range(len(lengths)))
-    known = set(batching.shapes(RUNGS, budget, multiple))
+    known = set(planner.shapes(RUNGS, budget, multiple))
     for p in plans:
         assert (p.rows, p.length) in known and p.rows % multiple == 0
         assert p.rows == multiple or p.rows * p.length <= budget
@@ -55,7 +55,7 @@ def test_fill_writes_what_unpack_reads(lengths):
     rng = np.random.default_rng(0)
     requests = [batching.Request(rng.integers(1, 99, n).astype(np.int32)) for n in lengths]
     seen = 0
-    for p in batching.plan(lengths, RUNGS, 128):
+    for p in planner.plan(lengths, RUNGS, 128):
         batch, _ = batching.fill(p, requests)
         for index, tokens in batching.unpack(p, batch.tokens, requests, pooled=False):
             assert tokens.tolist() == requests[index].ids.tolist()
@@ -70,9 +70,9 @@ def test_fill_writes_what_unpack_reads(lengths):
 @pytest.mark.parametrize("name, limit", LIMITS.items())
 def test_computes_few_tokens_that_are_not_real(name, limit, budget):
     lengths = mix(name, 1000)
-    rungs = batching.ladder(limit)
-    plans = batching.plan(lengths, rungs, max(budget, limit))
-    assert batching.efficiency(plans, lengths) >= 0.95
+    rungs = planner.ladder(limit)
+    plans = planner.plan(lengths, rungs, max(budget, limit))
+    assert planner.efficiency(plans, lengths) >= 0.95
     assert len({(p.rows, p.length) for p in plans}) <= 16
 
 
@@ -80,20 +80,20 @@ def test_planning_time_grows_with_the_requests_not_their_square():
     def seconds(count):
         lengths = mix("paragraphs", count)
         start = time.process_time()
-        batching.plan(lengths, batching.ladder(512), 1024)
+        planner.plan(lengths, planner.ladder(512), 1024)
         return time.process_time() - start
 
     assert seconds(64_000) < 64 / 4 * 2.5 * min(seconds(4_000) for _ in range(3))
 
 
 def test_one_text_is_one_short_row():
-    (p,) = batching.plan([9], batching.ladder(512), 1024)
+    (p,) = planner.plan([9], planner.ladder(512), 1024)
     assert (p.rows, p.length) == (1, 16)
 
 
 def test_too_long_a_request_is_refused():
     with pytest.raises(ValueError, match="65 tokens is beyond the limit of 64"):
-        batching.plan([3, 65], RUNGS, 128)
+        planner.plan([3, 65], RUNGS, 128)
 
 
 @pytest.fixture(scope="module")
@@ -126,5 +126,5 @@ def test_packing_bucket_and_order_never_change_a_vector(vectors, lengths, random
     order = list(range(len(lengths)))
     random.shuffle(order)
     shuffled = [requests[i] for i in order]
-    plans = batching.plan([lengths[i] for i in order], RUNGS, 128)
+    plans = planner.plan([lengths[i] for i in order], RUNGS, 128)
     np.testing.assert_allclose(vectors(shuffled, plans), wanted[order], atol=1e-5, rtol=0)

@@ -16,11 +16,11 @@ from jax.sharding import AxisType, Mesh
 from jaxpool import params
 from jaxpool.arch import Arch, Rotary
 from jaxpool.attention import backend, choose
-from jaxpool.batch import ladder, shapes
 from jaxpool.compile import Executor, memory
 from jaxpool.engine import TOKEN_BUDGET
 from jaxpool.heads import Normalize, Pool
 from jaxpool.params import flatten, is_leaf
+from jaxpool.planner import ladder, shapes
 from jaxpool.sharding import leaf_sharding
 
 TOPOLOGIES = ("v5e:2x2", "v6e:2x2", "v5p:2x2x1")

@@ -17,6 +17,7 @@ from torch.nn.functional import embedding, gelu, layer_norm, linear
 
 from converters.checkpoint import open_checkpoint
 from jaxpool import batch as batching
+from jaxpool import planner
 from jaxpool.batch import Request
 from jaxpool.requests import PoolingParams
 from jaxpool.task import Task
@@ -314,7 +315,7 @@ def test_jina_adapters(tmp_path):
     params = checkpoint.read(np.float32, lambda path, array: array)
     ids = texts(97)
     requests = [Request(x, adapter=i) for x, i in zip(ids, (3, 0, 5), strict=True)]
-    (plan,) = batching.plan([len(x) for x in ids], (48,), 48)
+    (plan,) = planner.plan([len(x) for x in ids], (48,), 48)
     batch, _ = batching.fill(plan, requests, types=True, adapters=True)
     hidden = np.asarray(forward(params, batch, checkpoint.arch))
     for index, ours in batching.unpack(plan, hidden, requests, pooled=False):

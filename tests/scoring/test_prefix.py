@@ -6,7 +6,8 @@ from scoring.conftest import DOCUMENTS, QUERIES
 from transformers import Qwen3Config, Qwen3ForSequenceClassification
 
 import jaxpool
-from jaxpool.batch import Request, ladder
+from jaxpool.batch import Request
+from jaxpool.planner import ladder
 from jaxpool.prefix import common, plan_shared
 
 QUERY = " ".join(QUERIES * 4)
