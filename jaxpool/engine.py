@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -23,6 +24,7 @@ log = logging.getLogger("jaxpool")
 
 TOKEN_BUDGET = {"cpu": 1024, "gpu": 32768, "tpu": 16384}  # tokens a batch
 IN_FLIGHT = 2  # batches dispatched ahead of the one being fetched
+DISPATCHERS = 2  # on CPU a dispatch computes in its thread: two fill each other's idle cores
 
 
 @dataclass(frozen=True)
@@ -114,10 +116,16 @@ class Engine:
         flying: deque = deque()
         plans, laid = self.plan(requests)
         for plan in plans:
-            flying.append((plan, self.dispatch(task, plan, laid)))
+            flying.append((plan, self._dispatchers.submit(self.dispatch, task, plan, laid)))
             while len(flying) > (0 if plan is plans[-1] else IN_FLIGHT):
-                results = _fetch(task, *flying.popleft(), laid)
+                plan_done, outputs = flying.popleft()
+                results = _fetch(task, plan_done, outputs.result(), laid)
                 yield from (item for item in results if item[0] < len(requests))
+
+    @cached_property
+    def _dispatchers(self) -> ThreadPoolExecutor:
+        # Programs with collectives must reach all devices in one order: one thread for a mesh.
+        return ThreadPoolExecutor(DISPATCHERS if self.executor.mesh.size == 1 else 1)
 
     def warmup(self, tasks: Sequence[Task]) -> None:
         """Compile every shape of some tasks, in parallel.
