@@ -36,13 +36,8 @@ def enable_cache(folder: str | None = None) -> None:
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
 
-def program(params: dict, batch: Batch, controls: Controls, arch: Arch, steps: tuple) -> jax.Array:
-    """From token ids to the task's output: forward and head in one."""
-    return programs(params, batch, controls, arch, (steps,))[0]
-
-
 def programs(params, batch: Batch, controls: Controls, arch: Arch, chains: Chains) -> tuple:
-    """The outputs of several chains of steps over one forward."""
+    """From token ids to the outputs of several chains of steps, all from one forward."""
     hidden, weights = forward(params, batch, arch), params.get("heads", {})
     return tuple(heads.run(steps, weights, hidden, batch, controls) for steps in chains)
 
@@ -117,10 +112,6 @@ class Executor:
     def add(self, key: Key, compiled: jax.stages.Compiled) -> None:
         """Take an executable that was compiled elsewhere."""
         self._ready.setdefault(key, Future()).set_result(compiled)
-
-    def ready(self) -> list[Key]:
-        """The keys that have an executable."""
-        return [key for key, future in self._ready.items() if future.done()]
 
     def __call__(self, chains: Chains, batch: Batch, controls: Controls) -> tuple[jax.Array, ...]:
         """Start one batch; the results are futures like every JAX array."""

@@ -80,11 +80,6 @@ class ModelEngine:
         self._warming = threading.Thread(target=rest, name="warm-up", daemon=True)
         self._warming.start()
 
-    @property
-    def warming(self) -> bool:
-        """Whether programs are still being compiled ahead."""
-        return self._warming is not None and self._warming.is_alive()
-
     def stop(self) -> None:
         """End the warm-up after the program it is compiling."""
         self._stopping.set()

@@ -20,7 +20,7 @@ from converters.checkpoint import open_checkpoint
 from jaxpool import batch as batching
 from jaxpool import planner
 from jaxpool.batch import Request
-from jaxpool.compile import program
+from jaxpool.compile import programs
 from jaxpool.params import flatten
 from jaxpool.transformer import forward
 
@@ -131,7 +131,9 @@ def run(params, batch, controls, arch, steps, unroll: bool) -> np.ndarray:
     if steps is None:
         compute = jax.jit(forward, static_argnums=(2, 3))
         return np.asarray(compute(params, batch, arch, unroll), np.float32)
-    return np.asarray(jax.jit(program, static_argnums=(3, 4))(params, batch, controls, arch, steps))
+    return np.asarray(
+        jax.jit(programs, static_argnums=(3, 4))(params, batch, controls, arch, (steps,))[0]
+    )
 
 
 def pooled(steps) -> bool:
