@@ -9,7 +9,7 @@ JUDGE = (
     "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and "
     'the Instruct provided. Note that the answer can only be "yes" or "no".<|im_end|>\n'
     "<|im_start|>user\n<Instruct>: {}\n<Query>: Q\n<Document>: D<|im_end|>\n"
-    "<|im_start|>assistant\n<think>\n\n</think>\n"
+    "<|im_start|>assistant\n<think>\n\n</think>\n\n"
 )
 WEB = "Given a web search query, retrieve relevant passages that answer the query"
 PROMPTS = {
@@ -24,7 +24,7 @@ PROMPTS = {
         "who evaluates how well documents match search queries. For each query-document pair, "
         "carefully analyze the semantic relationship between them, then provide your binary "
         "relevance judgment (0 for not relevant, 1 for relevant).\nRelevance:<|im_end|>\n"
-        "<|im_start|>assistant"
+        "<|im_start|>assistant\n"
     ),
     "nemotron-rerank": "question:Q \n \n passage:D",
     "qwen3_reranker": JUDGE.format(WEB),
@@ -56,6 +56,8 @@ def test_instructions(tokenizer):
     for name in ("instruction", "instruct"):
         assert _render(tokenizer, "qwen3_reranker", **{name: "I"}) == JUDGE.format("I")
     told = _render(tokenizer, "zerank2", instruction="I")
+    told_mxbai = _render(tokenizer, "mxbai_rerank_v2", instruction="I")
+    assert "<|im_start|>user\ninstruction: I\nquery: Q\ndocument: D\nYou" in told_mxbai
     assert "system\n<query>Q</query>\n<instruction>I</instruction><|im_end|>" in told
 
 
