@@ -5,8 +5,10 @@ math-shepherd "+" or "-" at each step. The rows of the output embedding (`lm_hea
 embedding it is tied to) of these tokens are the classifier; the rest of the vocabulary is left out.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,7 +16,7 @@ from converters.family import Head
 from converters.report import CheckpointError
 from jaxpool.heads import Dense, Margin, Pool
 
-METHODS = ("from_2_way_softmax", "no_post_processing")
+METHODS = TWO, ONE = "from_2_way_softmax", "no_post_processing"
 NAME = "answers.weight"
 OUTPUTS = ("lm_head.weight", "output.weight")
 
@@ -61,39 +63,77 @@ class Answers:
         return self._source[self._output][self.ids] if name == NAME else self._source[name]
 
 
-def find(config, folder: Path, returned: Sequence[int]) -> tuple[Head, list[int]] | None:
-    """The head that a configuration asks to make of tokens, and their ids; None where it does not.
+class Choice(NamedTuple):
+    """A head of some tokens' logits: their ids, the same in words, and who says so."""
 
-    `method` (vLLM's name) with `classifier_from_token` reads the last token; `returned` ids (a
-    PoolerConfig's returned_token_ids) read every token. Sets `config.num_labels`.
+    head: Head
+    ids: list[int]
+    words: str
+    origin: str
+
+
+def find(config, folder: Path, pipeline, reranker) -> Choice | None:
+    """The classifier that a checkpoint makes of tokens; None where it makes none.
+
+    In order: `method` (vLLM's name) with `classifier_from_token` in config.json or its overrides,
+    the LogitScore module of sentence-transformers, a published reranker (see `rerankers`). Sets
+    `config.num_labels`.
     """
-    if returned:
-        return _head(len(returned), ()), list(returned)
     method = getattr(config, "method", None)
     if getattr(config, "is_original_qwen3_reranker", False):
-        method = "from_2_way_softmax"
-    if method is None:
+        method = TWO
+    tokens = tuple(getattr(config, "classifier_from_token", None) or ())
+    generates = (config.architectures or [""])[0].endswith("ForCausalLM")
+    generates = generates and not (pipeline and pipeline.pools)
+    defaults: Mapping[str, Any] = {}
+    if method is not None:
+        origin = "config.json or hf_overrides"
+    elif generates and pipeline and pipeline.answers:
+        ids = list(pipeline.answers)
+        return _classifier(config, ids, ids, len(ids) == 2, "LogitScore module", defaults)
+    elif generates and reranker and reranker.method:
+        method, tokens = reranker.method, tokens or reranker.tokens
+        config.method, config.classifier_from_token = method, tokens
+        origin, defaults = reranker.origin, reranker.defaults
+    else:
         return None
-    tokens = getattr(config, "classifier_from_token", None) or ()
+    _check(method, tokens)
+    return _classifier(config, tokens, _ids(tokens, folder), method == TWO, origin, defaults)
+
+
+def at_every_token(ids: Sequence[int]) -> Choice:
+    """Logits of tokens `ids` (a PoolerConfig's returned_token_ids) at every token of a text."""
+    return Choice(_head("token_classify", ids), list(ids), _listed(ids), "PoolerConfig")
+
+
+def _check(method: str, tokens: Sequence[str]) -> None:
     if method not in METHODS:
         raise ValueError(f"config.json: method {method!r} is unknown; known: {list(METHODS)}")
-    two = method == "from_2_way_softmax"
-    if not tokens or (two and len(tokens) != 2):
+    if not tokens or (method == TWO and len(tokens) != 2):
         raise ValueError(
-            f"config.json: method {method} needs {'two' if two else 'some'} tokens in "
+            f"config.json: method {method} needs {'two' if method == TWO else 'some'} tokens in "
             f"classifier_from_token, found {tokens!r}"
         )
-    config.num_labels = 1 if two else len(tokens)
-    head = _head(len(tokens), (Pool(("lasttoken",)),), (Margin(),) if two else ())
-    return head, _ids(tokens, folder)
 
 
-def _head(count: int, before: tuple, after: tuple = ()) -> Head:
+def _classifier(config, tokens, ids: list[int], two: bool, origin: str, defaults) -> Choice:
+    config.num_labels = 1 if two else len(ids)
+    before, after = (Pool(("lasttoken",)),), (Margin(),) if two else ()
+    words = f"{tokens[1]!r} over {tokens[0]!r}" if two else _listed(tokens)
+    return Choice(_head("classify", ids, before, after, defaults), ids, words, origin)
+
+
+def _listed(tokens: Sequence) -> str:
+    return ", ".join(map(repr, tokens))
+
+
+def _head(
+    task: str, ids: Sequence[int], before=(), after=(), defaults=MappingProxyType({})
+) -> Head:
     def steps(config, arch):
-        return (*before, Dense("answers", arch.dim, count, bias=False), *after)
+        return (*before, Dense("answers", arch.dim, len(ids), bias=False), *after)
 
-    task = "classify" if before else "token_classify"
-    return Head(task, steps, f"heads.answers.kernel {NAME} O I")
+    return Head(task, steps, f"heads.answers.kernel {NAME} O I", defaults)
 
 
 def _ids(tokens: Sequence[str], folder: Path) -> list[int]:

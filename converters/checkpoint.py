@@ -19,9 +19,11 @@ from converters.files import (
     copy_companions,
     open_tensors,
     save_tensors,
+    update_json,
 )
 from converters.late_interaction import read_late_interaction
 from converters.report import CheckpointError, ShapeError
+from converters.rerankers import Reranker, find_published
 from converters.sentence_transformers import Pipeline, read_pipeline
 from jaxpool import heads, params
 from jaxpool.arch import Arch
@@ -45,7 +47,8 @@ class Checkpoint:
 
     leaves: the abstract parameter tree; head: the task head of the architecture, or None;
     uses_head: whether the tasks come from it, or the model embeds; base: the folder of config.json
-    and the transformer's weights, another one for a folder of an adapter alone.
+    and the transformer's weights, another one for a folder of an adapter alone; reranker: the
+    published one that this is; choice: the tokens that its classifier is made of.
     """
 
     folder: Path
@@ -59,6 +62,8 @@ class Checkpoint:
     pipeline: Pipeline | None
     leaves: dict
     parts: list[Part]
+    reranker: Reranker | None = None
+    choice: answers.Choice | None = None
 
     @property
     def pool(self) -> str:
@@ -109,8 +114,13 @@ class Checkpoint:
 
     def copy_companions(self, folder: Path) -> None:
         """Copy everything but weights and the adapter, which is merged."""
-        copy_companions(self.base, folder / (self.pipeline.transformer if self.pipeline else ""))
+        base = folder / (self.pipeline.transformer if self.pipeline else "")
+        copy_companions(self.base, base)
         copy_companions(self.folder, folder)
+        if self.choice and self.reranker:
+            # A published reranker is known by its name, which the copy need not have.
+            names = ("method", "classifier_from_token")
+            update_json(base / "config.json", {n: getattr(self.config, n, None) for n in names})
 
     def write(self, tree: dict, folder: Path) -> None:
         """Export parameters as a folder that Hugging Face loads."""
@@ -128,11 +138,13 @@ def open_checkpoint(
     convert: str = "auto",
     adapter: Path | None = None,
     returned: Sequence[int] = (),
+    name: str = "",
 ) -> Checkpoint:
     """Read the configuration files of a folder and match its weight files to name tables.
 
     A LoRA `adapter`, or one that lies in the folder, is merged. `returned`: ids of the tokens whose
-    logits are the output of a causal language model (see `answers`).
+    logits are the output of a causal language model (see `answers`). `name`: what the model was
+    asked for as, the folder if not given.
     """
     pipeline = read_pipeline(folder)
     inside = pipeline.transformer if pipeline else ""
@@ -147,10 +159,11 @@ def open_checkpoint(
     pools = bool(pipeline and pipeline.pools)
     check_options(runner, convert, architecture(config), pools)
     chosen = choose_head(family, config, convert, pools)
-    generates = architecture(config).endswith("ForCausalLM")
-    if made := answers.find(config, base, returned if generates else ()):
-        chosen = (made[0], True)
-        source = answers.Answers(source, made[1], *_output(family, source, config))
+    reranker = find_published(name or str(folder), config)
+    made = _answers(config, base, pipeline, reranker, convert, returned)
+    if made:
+        chosen = (made.head, True)
+        source = answers.Answers(source, made.ids, *_output(family, source, config))
     head, uses_head, head_table, steps = _head(family, config, arch, chosen, source)
     table = _base_table(family, source, config) + head_table
     leaves = params.abstract(arch) | {"heads": heads.abstract([steps])}
@@ -166,8 +179,29 @@ def open_checkpoint(
         flat |= modules
     leaves = params.unflatten(flat)
     return Checkpoint(
-        folder, base, config, family, arch, head, uses_head, steps, pipeline, leaves, parts
+        folder,
+        base,
+        config,
+        family,
+        arch,
+        head,
+        uses_head,
+        steps,
+        pipeline,
+        leaves,
+        parts,
+        reranker,
+        made,
     )
+
+
+def _answers(config, base: Path, pipeline, reranker, convert: str, returned):
+    """The classifier made of tokens, unless a caller wants an embedding model."""
+    if returned and architecture(config).endswith("ForCausalLM"):
+        return answers.at_every_token(returned)
+    if convert == "embed":
+        return None
+    return answers.find(config, base, pipeline, reranker)
 
 
 def _open(folder: Path, inside: str, base: Path, family: Family, adapter: Path | None):

@@ -79,6 +79,11 @@ def read_json(path: Path, default=None):
         raise CheckpointError(f"{path} is not valid JSON: {error}") from error
 
 
+def update_json(path: Path, values: dict) -> None:
+    """Set some fields of the JSON object in a file."""
+    path.write_text(json.dumps(read_json(path) | values, indent=2), encoding="utf-8")
+
+
 class Tensors:
     """The tensors of one or more weight files, read lazily, under canonical names.
 

@@ -27,7 +27,7 @@ class Draft:
 
     chains: the steps so far, of each route (None before any Router); folders: where steps with
     parameters lie, and the table of their tensors; weights: the WordWeights that the next
-    pooling divides by.
+    pooling divides by; answers: the tokens whose logits are a score (the first of two against it).
     """
 
     chains: dict[str | None, tuple] = field(default_factory=lambda: {None: ()})
@@ -39,6 +39,7 @@ class Draft:
     include_prompt: bool = True
     default_route: str | None = None
     weights: tuple[str, int] | None = None
+    answers: tuple[int, ...] = ()
 
     def add(self, step) -> None:
         """Append a step to every route."""
@@ -147,11 +148,18 @@ def _splade_pooling(folder: Path, path: str, draft: Draft) -> None:
         raise CheckpointError(f"{path}/config.json: SPLADE pools by max of relu, found {found}")
 
 
+def _logit_score(folder: Path, path: str, draft: Draft) -> None:
+    config = read_json(folder / path / "config.json")
+    ids = (config.get("false_token_id"), config["true_token_id"])
+    draft.answers = tuple(i for i in ids if i is not None)
+
+
 MODULES: dict[str, Callable[[Path, str, Draft], None]] = {
     "Asym": _router,
     "Dense": _dense,
     "Dropout": lambda folder, path, draft: None,  # of training alone
     "LayerNorm": _layer_norm,
+    "LogitScore": _logit_score,
     "MLMTransformer": _transformer,
     "MultiVectorMask": lambda folder, path, draft: None,  # read with the other settings of its kind
     "Normalize": lambda folder, path, draft: draft.add(Normalize()),

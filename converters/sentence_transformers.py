@@ -14,7 +14,8 @@ class Pipeline:
 
     steps: pooling and what follows, without the final normalization; routes: the steps of each
     input type of a Router, `steps` being its default (empty where it has none); folders: where the
-    steps with parameters lie, and the tables of their tensors.
+    steps with parameters lie, and the tables of their tensors; answers: the tokens of a LogitScore;
+    activation: torch's name of what a CrossEncoder applies to its logits.
     """
 
     steps: tuple = ()
@@ -28,6 +29,8 @@ class Pipeline:
     default_prompt: str | None = None
     include_prompt: bool = True
     routes: tuple[tuple[str, tuple], ...] = ()
+    answers: tuple[int, ...] = ()
+    activation: str | None = None
 
     @property
     def chains(self) -> list[tuple]:
@@ -64,6 +67,8 @@ def read_pipeline(folder: Path) -> Pipeline | None:
         default_prompt=config.get("default_prompt_name"),
         include_prompt=draft.include_prompt,
         routes=routes,
+        answers=draft.answers,
+        activation=config.get("activation_fn"),
     )
 
 

@@ -185,7 +185,7 @@ def _checkpoint(model: str, revision: str | None):
     from converters.checkpoint import open_checkpoint
     from converters.files import resolve
 
-    return open_checkpoint(resolve(model, revision))
+    return open_checkpoint(resolve(model, revision), name=model)
 
 
 def _empty(folder: Path) -> Path:

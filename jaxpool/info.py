@@ -28,13 +28,14 @@ def describe(model: str, revision: str | None = None) -> list[Fact]:
     from converters.files import resolve
 
     folder = resolve(model, revision)
-    checkpoint = open_checkpoint(folder)
+    checkpoint = open_checkpoint(folder, name=model)
     resolution = resolve_tasks(checkpoint, PoolerConfig())
     return [
         Fact("folder", str(folder), model),
         *_architecture(checkpoint),
         *_lengths(checkpoint),
         *_tasks(resolution),
+        *(_scoring(checkpoint) if "classify" in resolution.tasks else ()),
         *_prompts(checkpoint.pipeline),
     ]
 
@@ -85,6 +86,16 @@ def _tasks(resolution) -> list[Fact]:
     config, defaults = resolution.pooler_config, PoolerConfig()
     names = [n for n in resolution.origins if getattr(config, n) != getattr(defaults, n)]
     return facts + [Fact(n, str(getattr(config, n)), resolution.origins[n]) for n in names]
+
+
+def _scoring(checkpoint) -> list[Fact]:
+    from converters.rerankers import find_template
+
+    choice, found = checkpoint.choice, find_template(checkpoint)
+    return [
+        *([Fact("answers", choice.words, choice.origin)] if choice else ()),
+        *([Fact("score template", found.name, found.origin)] if found else ()),
+    ]
 
 
 def _step(step) -> str:

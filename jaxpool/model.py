@@ -186,7 +186,7 @@ def load(
     """
     from converters.checkpoint import open_checkpoint
     from converters.files import resolve
-    from converters.score_templates import find_template
+    from converters.rerankers import find_template
 
     enable_cache()
     options = EngineOptions(**engine)
@@ -194,7 +194,7 @@ def load(
     settings = as_pooler_config(pooler_config)
     adapter = resolve(lora_path) if lora_path else None
     answers = settings.step_answers
-    checkpoint = open_checkpoint(folder, hf_overrides, runner, convert, adapter, answers)
+    checkpoint = open_checkpoint(folder, hf_overrides, runner, convert, adapter, answers, model)
     if answers and checkpoint.architecture.endswith("ForCausalLM"):
         # The head has these columns alone.
         settings = replace(settings, pooling_type=None, returned_token_ids=None)
@@ -210,9 +210,8 @@ def load(
     if checkpoint.late_interaction:
         checkpoint.late_interaction.register(tokenizer)
     resolution = resolve_tasks(checkpoint, settings)
-    template = find_template(model, folder, checkpoint.config)
-    if chat_template:
-        template = load_template(chat_template)
+    found = find_template(checkpoint)
+    template = load_template(chat_template) if chat_template else found and found.template
     if template and "classify" in resolution.tasks:
         template.render(tokenizer.transformers, [("", "")], {})  # an error shows here, not later
     loaded = Model(

@@ -121,7 +121,8 @@ def _logits(checkpoint, config: PoolerConfig) -> tuple:
     if config.logit_mean is not None or config.logit_sigma is not None:
         steps += (Calibrate(config.logit_mean or 0.0, config.logit_sigma or 1.0),)
     labels = width(steps, checkpoint.arch.dim)
-    return (*steps, Activate(activation(checkpoint.config, labels)))
+    saved = checkpoint.pipeline and checkpoint.pipeline.activation
+    return (*steps, Activate(activation(checkpoint.config, labels, saved)))
 
 
 def _classification(checkpoint, config: PoolerConfig) -> dict[str, Task]:
@@ -143,10 +144,11 @@ TASKS = {
 }
 
 
-def activation(config, labels: int) -> str:
-    """The activation of a classifier: by problem_type, else the CrossEncoder keys, else its width.
+def activation(config, labels: int, saved: str | None = None) -> str:
+    """The activation of a classifier: by problem_type, else what a CrossEncoder saved, else width.
 
-    Sigmoid for one label, softmax for several; a saved Sigmoid or Softmax follows the same rule.
+    `saved` is that of its own file, which precedes the keys in config.json. Sigmoid for one label,
+    softmax for several; a saved Sigmoid or Softmax follows the same rule.
     """
     by_width = "sigmoid" if labels < 2 else "softmax"
     by_problem = {
@@ -157,7 +159,7 @@ def activation(config, labels: int) -> str:
     problem = getattr(config, "problem_type", None)
     if problem in by_problem:
         return by_problem[problem]
-    saved = (getattr(config, "sentence_transformers", None) or {}).get("activation_fn")
+    saved = saved or (getattr(config, "sentence_transformers", None) or {}).get("activation_fn")
     saved = saved or getattr(config, "sbert_ce_default_activation_function", None)
     if saved is None:
         return by_width

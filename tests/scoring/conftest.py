@@ -2,7 +2,11 @@
 
 import pytest
 from parity import save_random
-from transformers import AutoTokenizer, BertConfig
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from tokenizers.decoders import ByteLevel
+from transformers import AutoTokenizer, BertConfig, PreTrainedTokenizerFast
+
+from jaxpool.score_template import load_template, shipped_templates
 
 QUERIES = ["How do vaccines work?", "capital of France", "What is a hash table"]
 DOCUMENTS = [
@@ -35,6 +39,52 @@ def checkpoint(bert_tokenizer, tmp_path_factory):
         folder = save_random(hf_class, config, tmp_path_factory.mktemp(name) / name)
         bert_tokenizer.model_max_length = length
         bert_tokenizer.save_pretrained(folder)
+        return folder
+
+    return make
+
+
+CHAT = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|embed_token|>", "<|rerank_token|>")
+DECODER = dict(
+    hidden_size=64,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    num_key_value_heads=1,
+    head_dim=32,
+    intermediate_size=96,
+    max_position_embeddings=2048,
+    pad_token_id=0,
+)
+
+
+@pytest.fixture(scope="session")
+def chat_tokenizer():
+    """A byte-level tokenizer like Qwen's: cased, special tokens of chats, answers of one token."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=1000,
+        special_tokens=list(CHAT),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    prompts = [load_template(name).source for name in shipped_templates()]
+    answers = "no\nyes\nYes\n" * 50  # what rerankers answer with
+    tokenizer.train_from_iterator([*QUERIES, *DOCUMENTS, *prompts, answers], trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token=CHAT[0], model_max_length=2048
+    )
+
+
+@pytest.fixture(scope="session")
+def decoder(chat_tokenizer, tmp_path_factory):
+    """`decoder(hf_class, name, **config)`: the folder of a random decoder with that tokenizer."""
+
+    def make(hf_class, name, **options):
+        config = hf_class.config_class(vocab_size=len(chat_tokenizer), **DECODER | options)
+        folder = save_random(hf_class, config, tmp_path_factory.mktemp("decoder") / name)
+        chat_tokenizer.save_pretrained(folder)
         return folder
 
     return make

