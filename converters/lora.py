@@ -1,4 +1,7 @@
-"""LoRA: a PEFT adapter merged into its base as tensors are read (Hu et al., arXiv 2106.09685)."""
+"""LoRA: a PEFT adapter merged into its base as tensors are read.
+
+Sources: LoRA (arXiv 2106.09685), rsLoRA's scale (arXiv 2312.03732), DoRA (arXiv 2402.09353).
+"""
 
 import re
 from collections.abc import Callable
@@ -11,10 +14,10 @@ from converters.files import Tensors, has_weights, read_json, resolve, weight_fi
 from converters.report import CheckpointError
 
 CONFIG = "adapter_config.json"
+MAGNITUDE = ".lora_magnitude_vector"
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 # What changes the sum base + B A scale; other settings matter to training alone.
 REFUSED = (
-    "use_dora",
     "lora_bias",
     "use_qalora",
     "use_bdlora",
@@ -44,12 +47,27 @@ def find(folder: Path, named: Path | None) -> tuple[Path, Path | None]:
 
 
 class Delta(NamedTuple):
-    """The names of a low-rank update in the adapter's file, and how it is added."""
+    """The names of a low-rank update in the adapter's file, and how it is added.
+
+    magnitude: the lengths that DoRA gives the vectors of the sum, or "".
+    """
 
     a: str
     b: str
+    magnitude: str
     scale: float
     transposed: bool
+
+    def merge(self, base: np.ndarray, adapter) -> np.ndarray:
+        """The base with the update, in float32."""
+        parts = (n for n in (self.a, self.b, self.magnitude) if n)
+        a, b, *lengths = (adapter[name].astype(np.float32) for name in parts)
+        update = self.scale * (b @ a)
+        whole = base.astype(np.float32) + (update.T if self.transposed else update)
+        for length in lengths:  # of what one output weighs: a row, or a column where transposed
+            length = length if self.transposed else length[:, None]
+            whole *= length / np.linalg.norm(whole, axis=1 - self.transposed, keepdims=True)
+        return whole
 
 
 class Merged:
@@ -67,9 +85,14 @@ class Merged:
         self._whole: dict[str, str] = {}  # biases and modules_to_save: our name -> the adapter's
         for name in self._adapter.keys():
             self._add(name, rename)
+        used = {delta.magnitude for delta in self._deltas.values()}
+        if lone := {n for n in self._adapter.keys() if n.endswith(MAGNITUDE)} - used:
+            raise CheckpointError(
+                f"adapter tensors {sorted(lone)}: wanted use_dora, lora_A and lora_B with them"
+            )
 
     def _add(self, name: str, rename: Callable[[str], str]) -> None:
-        if ".original_module." in name:
+        if ".original_module." in name or name.endswith(MAGNITUDE):
             return
         if ".lora_" not in name:
             ours = rename(re.sub(r"\.modules_to_save(\.default)?\.", ".", name))
@@ -81,11 +104,13 @@ class Merged:
         module, embedding, _, ending = found.groups("")
         stem = f"{module}.lora_{embedding}"
         a, b = (f"{stem}{part}{ending}" for part in "AB")
-        if not {a, b} <= self._adapter.keys():
-            raise CheckpointError(f"adapter tensors {a} and {b}: wanted both, found {name}")
+        magnitude = module + MAGNITUDE if self._config.get("use_dora") else ""
+        if missing := {a, b, magnitude} - {"", *self._adapter.keys()}:
+            raise CheckpointError(f"adapter tensors {sorted(missing)}: wanted beside {name}")
         target = self._find(rename(f"{module}.weight"))
         transposed = bool(embedding) or bool(self._config.get("fan_in_fan_out"))
-        delta = Delta(a, b, self._scale(module, self._adapter.shape(a)[0]), transposed)
+        scale = self._scale(module, self._adapter.shape(a)[0])
+        delta = Delta(a, b, magnitude, scale, transposed)
         self._check(module, target, delta)
         self._deltas[target] = delta
 
@@ -138,11 +163,7 @@ class Merged:
         if name in self._whole:
             return self._adapter[self._whole[name]]
         base, delta = self._base[name], self._deltas.get(name)
-        if delta is None:
-            return base
-        a, b = (self._adapter[part].astype(np.float32) for part in (delta.a, delta.b))
-        update = delta.scale * (b @ a)
-        return (base + (update.T if delta.transposed else update)).astype(base.dtype)
+        return base if delta is None else delta.merge(base, self._adapter).astype(base.dtype)
 
 
 def _read_config(folder: Path) -> dict:

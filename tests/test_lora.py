@@ -58,6 +58,11 @@ CASES = {
             "bias": "lora_only",
         },
     ),
+    "dora": (
+        hf.BertModel,
+        BERT,
+        {"target_modules": ["key", "word_embeddings"], "use_dora": True, "use_rslora": True},
+    ),
     "decoder": (hf.LlamaModel, LLAMA, {"target_modules": ["q_proj", "down_proj"]}),
 }
 
@@ -140,7 +145,8 @@ def test_an_adapter_in_the_folder_or_alone(plain, tmp_path):
         assert torch.equal(alone[name], tensor) and torch.equal(beside[name], tensor)
 
 
-def test_transposed_weights(tmp_path):
+@pytest.mark.parametrize("dora", [False, True])
+def test_transposed_weights(dora, tmp_path):
     """GPT-2 keeps its linear layers transposed (fan_in_fan_out)."""
     from converters.files import Tensors, weight_files
     from converters.lora import Merged
@@ -155,7 +161,7 @@ def test_transposed_weights(tmp_path):
         eos_token_id=1,
     )
     base = save_random(hf.GPT2Model, config, tmp_path / "base")
-    options = {"target_modules": ["c_attn", "mlp.c_proj"], "fan_in_fan_out": True}
+    options = {"target_modules": ["c_attn", "mlp.c_proj"], "fan_in_fan_out": True, "use_dora": dora}
     merged = save_adapter(base, hf.GPT2Model, options, tmp_path / "adapter")
     tensors = Merged(Tensors(weight_files(base)), tmp_path / "adapter", str, "transformer.")
     for name, tensor in merged.state_dict().items():
@@ -184,7 +190,8 @@ def test_an_adapter_of_another_base(plain, tmp_path):
     ("fields", "error"),
     [
         ({"peft_type": "IA3"}, "wanted peft_type LORA, found IA3"),
-        ({"use_dora": True}, "use_dora=True is not supported"),
+        ({"lora_bias": True}, "lora_bias=True is not supported"),
+        ({"use_dora": True}, "lora_magnitude_vector'.: wanted beside"),
         ({"layer_replication": [[0, 1]]}, "layer_replication"),
     ],
 )
