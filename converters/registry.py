@@ -25,7 +25,7 @@ from converters.phi3 import PHI3
 from converters.qwen import QWEN2, QWEN3, QWEN3_MOE
 from converters.roberta import CAMEMBERT, ROBERTA, XLM_ROBERTA
 from converters.static import STATIC
-from converters.t5 import T5
+from converters.t5 import T5, UMT5
 
 # By the `model_type` of config.json.
 FAMILIES: dict[str, Family] = {
@@ -63,6 +63,7 @@ FAMILIES: dict[str, Family] = {
     "roberta": ROBERTA,
     "smollm3": SMOLLM3,
     "t5": T5,
+    "umt5": UMT5,
     "xlm-roberta": XLM_ROBERTA,
 }
 

@@ -1,4 +1,6 @@
-"""The encoder of T5 and mT5, as sentence-t5 and GTR embed with it."""
+"""The encoders of T5 and mT5, as sentence-t5 and GTR embed with them, and of UMT5."""
+
+from dataclasses import replace
 
 from converters.family import Family, activation
 from jaxpool.arch import Arch
@@ -31,11 +33,17 @@ def arch(config) -> Arch:
     )
 
 
+def umt5_arch(config) -> Arch:
+    """UMT5: every layer has a relative bias of its own."""
+    return arch(config).replace(relative_layers=True)
+
+
 BLOCK = "encoder.block.{L}.layer"
-BIAS = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
+BIAS = "0.SelfAttention.relative_attention_bias.weight U N"
 NAMES = f"""
 embed.token.embedding         shared.weight                           V E
-relative.embedding            {BIAS} U N
+relative.embedding            encoder.block.0.layer.{BIAS}
+layers.relative.embedding     {BLOCK}.{BIAS}
 layers.attention.query.kernel {BLOCK}.0.SelfAttention.q.weight        (N H) D
 layers.attention.key.kernel   {BLOCK}.0.SelfAttention.k.weight        (K H) D
 layers.attention.value.kernel {BLOCK}.0.SelfAttention.v.weight        (K H) D
@@ -65,3 +73,4 @@ T5 = Family(
     pool="mean",
     examples=("sentence-transformers/sentence-t5-base", "sentence-transformers/gtr-t5-base"),
 )
+UMT5 = replace(T5, name="UMT5", arch=umt5_arch, examples=("google/umt5-base",))

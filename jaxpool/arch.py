@@ -99,6 +99,7 @@ class Arch:
     alibi: bool = False
     relative_buckets: int = 0
     relative_distance: int = 128
+    relative_layers: bool = False  # each layer has a table of relative positions of its own
     disentangled: Disentangled | None = None
     qk_norm: QKNorm = "none"
     attention_scale: float = 0.0  # 0: head_dim ** -0.5

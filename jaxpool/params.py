@@ -45,7 +45,7 @@ def axes(arch: Arch) -> dict:
         tree = _adapted(tree)
     if arch.final_norm:
         tree["norm"] = norm
-    if arch.relative_buckets:
+    if arch.relative_buckets and not arch.relative_layers:
         tree["relative"] = {"embedding": "U N"}
     return tree | (_disentangled_axes(arch, norm) if arch.disentangled else {})
 
@@ -120,6 +120,8 @@ def _layer_axes(arch: Arch, norm: dict) -> dict:
     if arch.inner_attention_norm:
         norms.append("attention_inner_norm")
     tree = {"attention": attention} | {name: norm for name in norms}
+    if arch.relative_layers:
+        tree["relative"] = {"embedding": "U N"}
     tree = tree_map(lambda axes: f"L {axes}", tree)
     if not all(arch.sparse):
         letter = "J" if arch.experts else "L"

@@ -47,13 +47,13 @@ def _layer_data(arch: Arch) -> tuple:
 def _block(params: dict, batch, arch: Arch):
     """The body of the scan, closed over what all layers share: one period of layers, often one."""
     tables = positions.rotary_tables(arch, batch)
-    attend = attention(params, batch, arch)
+    attend = None if arch.relative_layers else attention(params, batch, arch)
     chosen = layers.chosen_adapters(batch, arch)
     shared = unstack(params["layers"], 1)[0] if arch.shared_layers else None
 
     def layer(x, p, window, index, first):
         table = tables if tables is None else tables[0 if index is None else index]
-        look = partial(attend, window=window)
+        look = partial(attend or attention(p, batch, arch), window=window)
         mix = lambda y: _attention(p["attention"], y, table, look, arch, chosen)  # noqa: E731
         x = _residual(p, "attention", x, mix, arch, first)
         return _residual(p, "mlp", x, lambda y: _mlp(p, y, arch, chosen), arch, None)

@@ -1,4 +1,4 @@
-"""The encoder of T5 against Hugging Face torch, and its relative buckets."""
+"""The encoders of T5 and UMT5 against Hugging Face torch, and their relative buckets."""
 
 import jax
 import jax.numpy as jnp
@@ -26,11 +26,14 @@ COMMON = dict(
 )
 
 
-@pytest.mark.parametrize("mlp", ["relu", "gated-gelu"])
-def test_hidden_states(mlp, tmp_path):
-    config = hf.T5Config(**COMMON, feed_forward_proj=mlp)
-    folder = save_random(hf.T5EncoderModel, config, tmp_path / "model")
-    check(folder, hf.T5EncoderModel)
+CASES = [("T5", "relu"), ("T5", "gated-gelu"), ("UMT5", "relu")]
+
+
+@pytest.mark.parametrize(("family", "mlp"), CASES)
+def test_hidden_states(family, mlp, tmp_path):
+    config = getattr(hf, f"{family}Config")(**COMMON, feed_forward_proj=mlp)
+    model_class = getattr(hf, f"{family}EncoderModel")
+    check(save_random(model_class, config, tmp_path / "model"), model_class)
 
 
 @pytest.mark.parametrize(("count", "longest"), [(32, 128), (8, 12), (16, 300)])
