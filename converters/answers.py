@@ -10,8 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-import numpy as np
-
+from converters.derived import Derived
 from converters.family import Head
 from converters.report import CheckpointError
 from jaxpool.heads import Dense, Margin, Pool
@@ -21,46 +20,23 @@ NAME = "answers.weight"
 OUTPUTS = ("lm_head.weight", "output.weight")
 
 
-class Answers:
+def add(source, ids: Sequence[int], embedding: str, tied: bool) -> Derived:
     """The tensors of `source` and one more, `answers.weight`: rows `ids` of the output embedding.
 
     embedding: the name of the input embedding; tied: whether the output's is the same.
     """
-
-    def __init__(self, source, ids: Sequence[int], embedding: str, tied: bool):
-        self._source, self.ids = source, list(ids)
-        own = [] if tied else [name for name in OUTPUTS if name in source.keys()]
-        if not own and not tied:
-            raise CheckpointError(
-                f"a classifier made of tokens needs {' or '.join(OUTPUTS)}: tie_word_embeddings is "
-                "false, and the checkpoint has none of them"
-            )
-        self._output = own[0] if own else embedding
-        vocab = source.shape(self._output)[0]
-        if wrong := [i for i in self.ids if not 0 <= i < vocab]:
-            raise CheckpointError(f"tokens {wrong} are out of vocabulary: {vocab} entries")
-
-    def keys(self):
-        """The names of all tensors."""
-        return self._source.keys() | {NAME}
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """The shape of a tensor, without reading it."""
-        if name != NAME:
-            return self._source.shape(name)
-        return (len(self.ids), *self._source.shape(self._output)[1:])
-
-    def dtype(self, name: str) -> str:
-        """The dtype of a tensor, as safetensors spells it."""
-        return self._source.dtype(self._output if name == NAME else name)
-
-    def describe(self) -> dict[str, dict]:
-        """The facts of the tensors on disk."""
-        return self._source.describe()
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        """A tensor."""
-        return self._source[self._output][self.ids] if name == NAME else self._source[name]
+    own = [] if tied else [name for name in OUTPUTS if name in source.keys()]
+    if not own and not tied:
+        raise CheckpointError(
+            f"a classifier made of tokens needs {' or '.join(OUTPUTS)}: tie_word_embeddings is "
+            "false, and the checkpoint has none of them"
+        )
+    output = own[0] if own else embedding
+    vocab, *features = source.shape(output)
+    if wrong := [i for i in ids if not 0 <= i < vocab]:
+        raise CheckpointError(f"tokens {wrong} are out of vocabulary: {vocab} entries")
+    shape = (len(ids), *features)
+    return Derived(source, NAME, shape, output, lambda: source[output][list(ids)])
 
 
 class Choice(NamedTuple):

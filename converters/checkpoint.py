@@ -163,7 +163,7 @@ def open_checkpoint(
     made = _answers(config, base, pipeline, reranker, convert, returned)
     if made:
         chosen = (made.head, True)
-        source = answers.Answers(source, made.ids, *_output(family, source, config))
+        source = answers.add(source, made.ids, *_output(family, source, config))
     head, uses_head, head_table, steps = _head(family, config, arch, chosen, source)
     table = _base_table(family, source, config) + head_table
     leaves = params.abstract(arch) | {"heads": heads.abstract([steps])}
@@ -205,12 +205,14 @@ def _answers(config, base: Path, pipeline, reranker, convert: str, returned):
 
 
 def _open(folder: Path, inside: str, base: Path, family: Family, adapter: Path | None):
-    """The transformer's tensors, with the adapter's added."""
+    """The transformer's tensors, with the adapter's added and what is computed from them."""
     rename = _canonical(family)
     if base != folder / inside:
         folder, inside = base, ""
     source = open_tensors(folder, inside, rename)
-    return lora.Merged(source, adapter, rename, family.prefix) if adapter else source
+    if adapter:
+        source = lora.Merged(source, adapter, rename, family.prefix)
+    return family.derive(source) if family.derive else source
 
 
 def _module(folder: Path, path: str, names: str, modules: dict) -> Part:

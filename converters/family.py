@@ -43,6 +43,7 @@ class Family:
     configuration object -> pooling;
     config: the model_type whose transformers class reads config.json, where it has none itself;
     adapter: configuration object -> the folder of the LoRA adapter that is part of the model;
+    derive: the tensors of a file -> those of the table, some of them computed (see `derived`);
     aliases: keys of published config.json files -> their names in that class;
     sizes: fields of config.json that tensors decide -> the tensor and which of its axes;
     special_tokens: whether the tokenizer adds its own;
@@ -59,6 +60,7 @@ class Family:
     pool: str | Callable[[Any], str] = "cls"
     config: str = ""
     adapter: Callable[[Any], str] | None = None
+    derive: Callable[[Any], Any] | None = None
     aliases: Mapping[str, str] = field(default_factory=dict)
     sizes: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     special_tokens: bool = True
