@@ -3,7 +3,7 @@
 from converters import bert
 from converters.family import Family, activation, dense, fused_attention, norm
 from converters.heads import bert_heads
-from converters.rotary import rotary
+from converters.rotary import reach, rotary
 from jaxpool.arch import Arch
 
 GATED = {"swiglu": "silu", "geglu": "gelu"}
@@ -13,14 +13,17 @@ def arch(config) -> Arch:
     """Published files spell the MLP in `activation_function`; transformers always gates."""
     act = getattr(config, "activation_function", "")
     bias = getattr(config, "qkv_proj_bias", False)
-    return bert.rotary_arch(config, rotary(config)).replace(
+    # Beyond the trained length, published files stretch by a factor that is null unless asked for.
+    factor = getattr(config, "rotary_scaling_factor", None)
+    law = {"rope_type": "dynamic", "factor": factor} if factor else {}
+    return bert.rotary_arch(config, rotary(config, config.rope_parameters | law)).replace(
         gated=_gated(config),
         activation=GATED.get(act) or activation(act or config.hidden_act),
         qkv_bias=bias,
         out_bias=bias,
         mlp_bias=getattr(config, "mlp_fc1_bias", False),
         down_bias=getattr(config, "mlp_fc2_bias", False),
-        max_length=getattr(config, "max_trained_positions", config.max_position_embeddings),
+        max_length=config.n_positions if factor else reach(config),
         **_experts(config),
     )
 
@@ -78,8 +81,8 @@ NOMIC = Family(
         "n_head": "num_attention_heads",
         "n_inner": "intermediate_size",
         "n_layer": "num_hidden_layers",
-        "n_positions": "max_position_embeddings",
         "layer_norm_epsilon": "layer_norm_eps",
+        "max_trained_positions": "max_position_embeddings",
         "rotary_emb_base": "rope_theta",
     },
     pool="mean",

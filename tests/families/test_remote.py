@@ -102,17 +102,19 @@ def test_new(ending, task, tmp_path):
     check(folder, Native(model_class, native, back, ntk(20.0, 8.0, 10)), task)
 
 
-def test_nomic(tmp_path):
-    """nomic-embed-text: GPT-2's configuration names."""
-    rope = {"rope_type": "default", "rope_theta": 77.0}
-    native = hf.NomicBertConfig(**COMMON, rope_parameters=rope, layer_norm_eps=1e-5)
+@pytest.mark.parametrize("factor", [None, 2.0])
+def test_nomic(factor, tmp_path):
+    """nomic-embed-text: GPT-2's configuration names; texts may be longer than trained for."""
+    rope = {"rope_type": "dynamic" if factor else "default", "rope_theta": 77.0, "factor": factor}
+    lengths = COMMON | {"max_position_embeddings": 16}
+    native = hf.NomicBertConfig(**lengths, rope_parameters=rope, layer_norm_eps=1e-5)
     folder = save_random(hf.NomicBertModel, native, tmp_path / "model")
     published = {
         "architectures": ["NomicBertModel"],
         "model_type": "nomic_bert",
         "activation_function": "swiglu",
         "layer_norm_epsilon": 1e-5,
-        "max_trained_positions": 48,
+        "max_trained_positions": 16,
         "mlp_fc1_bias": False,
         "mlp_fc2_bias": False,
         "n_embd": 40,
@@ -123,10 +125,12 @@ def test_nomic(tmp_path):
         "qkv_proj_bias": False,
         "rotary_emb_base": 77.0,
         "rotary_emb_fraction": 1.0,
+        "rotary_scaling_factor": factor,
         "type_vocab_size": 2,
         "vocab_size": 97,
     }
     (folder / "config.json").write_text(json.dumps(published))
+    assert open_checkpoint(folder).arch.max_length == (64 if factor else 16)
     check(folder, Native(hf.NomicBertModel, native))
 
 
