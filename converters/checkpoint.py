@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,11 +25,10 @@ from converters.late_interaction import read_late_interaction
 from converters.report import CheckpointError, ShapeError
 from converters.rerankers import Reranker, find_published
 from converters.sentence_transformers import Pipeline, read_pipeline
+from converters.tables import base_table, head_of, output_of
 from jaxpool import heads, params
 from jaxpool.arch import Arch
 from jaxpool.late_interaction import LateInteraction
-
-EMBEDDING = "embed.token.embedding"
 
 
 class Part(NamedTuple):
@@ -163,9 +162,9 @@ def open_checkpoint(
     made = _answers(config, base, pipeline, reranker, convert, returned)
     if made:
         chosen = (made.head, True)
-        source = answers.add(source, made.ids, *_output(family, source, config))
-    head, uses_head, head_table, steps = _head(family, config, arch, chosen, source)
-    table = _base_table(family, source, config) + head_table
+        source = answers.add(source, made.ids, *output_of(family, source, config))
+    head, uses_head, head_table, steps = head_of(family, config, arch, chosen, source)
+    table = base_table(family, source, config) + head_table
     leaves = params.abstract(arch) | {"heads": heads.abstract([steps])}
     flat = params.flatten(leaves)
     parts = [
@@ -222,16 +221,6 @@ def _module(folder: Path, path: str, names: str, modules: dict) -> Part:
     return Part(path, rows.layouts(rows.parse(names), own, {}), source, ())
 
 
-def _without_absent_biases(steps: tuple, table: list[rows.Row], source: Tensors) -> tuple:
-    names = {path: row.name for row in table for path in row.paths}
-    return tuple(
-        replace(step, bias=names[f"heads.{step.name}.bias"] in source.keys())
-        if isinstance(step, heads.Dense)
-        else step
-        for step in steps
-    )
-
-
 def _canonical(family: Family) -> Callable[[str], str]:
     def rename(name: str) -> str:
         for pattern, replacement in family.renames:
@@ -239,63 +228,3 @@ def _canonical(family: Family) -> Callable[[str], str]:
         return name
 
     return rename
-
-
-def _head(family, config, arch: Arch, chosen: tuple[Head | None, bool], source) -> tuple:
-    """The head as this file has it: itself, whether the tasks come from it, its table and steps."""
-    head, uses_head = chosen
-    table = _head_table(family, head, source, config)
-    if head and head.task == "sparse" and not _has(table, source):
-        # Many embedding models keep the name of the masked language model they were trained from.
-        head, uses_head = family.heads.get("Model"), False
-        table = _head_table(family, head, source, config)
-    if head is None or not (uses_head or _has(table, source)):
-        return head, uses_head, table, ()
-    _read_sizes(head, source, config)
-    steps = head.steps(config, arch)
-    if head.optional_bias:
-        steps = _without_absent_biases(steps, table, source)
-    return head, uses_head, table, steps
-
-
-def _prefix(family: Family, source: Tensors) -> str:
-    """What precedes the base model's names in this file: the family's prefix, or nothing."""
-    prefix = family.prefix
-    return prefix if prefix and any(name.startswith(prefix) for name in source.keys()) else ""
-
-
-def _base_table(family: Family, source: Tensors, config) -> list[rows.Row]:
-    add = _prefix(family, source)
-    return [row._replace(name=add + row.name) for row in rows.parse(family.table(config))]
-
-
-def _head_table(family: Family, head: Head | None, source: Tensors, config) -> list[rows.Row]:
-    """A head's table as the file has it: with the family's prefix or without, tied or not."""
-    add = _prefix(family, source)
-    table = rows.parse(head.names) if head else []
-    if head and not head.task:
-        return [row._replace(name=add + row.name) for row in table]
-    if not add:
-        table = [row.rename(lambda name: name.removeprefix(family.prefix)) for row in table]
-    if getattr(config, "tie_word_embeddings", True):
-        table = [row.tie(source.keys()) for row in table]
-    return [row._replace(exported=row.exported and row.name != answers.NAME) for row in table]
-
-
-def _output(family: Family, source: Tensors, config) -> tuple[str, bool]:
-    """The name of the token embedding in this file, and whether the output is tied to it."""
-    rows_of = (row for row in _base_table(family, source, config) if EMBEDDING in row.paths)
-    return next(rows_of).name, getattr(config, "tie_word_embeddings", True)
-
-
-def _has(table: list[rows.Row], source: Tensors) -> bool:
-    """Whether a kernel of a head's table lies in the file (a tied one does not count)."""
-    kernels = [row for row in table if row.exported and row.paths[0].endswith(".kernel")]
-    return any(row.name in source.keys() for row in kernels)
-
-
-def _read_sizes(head: Head, source: Tensors, config) -> None:
-    """Set the configuration's missing sizes of a head from its tensors."""
-    for field, name in head.sizes.items():
-        if getattr(config, field, None) is None and name in source.keys():
-            setattr(config, field, source.shape(name)[0])

@@ -1,0 +1,82 @@
+"""A family's name tables as one file has them: its prefix, ties, missing heads and biases."""
+
+from dataclasses import replace
+
+from converters import answers, rows
+from converters.family import Family, Head
+from converters.files import Tensors
+from jaxpool import heads
+from jaxpool.arch import Arch
+
+EMBEDDING = "embed.token.embedding"
+
+
+def head_of(family, config, arch: Arch, chosen: tuple[Head | None, bool], source) -> tuple:
+    """The head as this file has it: itself, whether the tasks come from it, its table and steps."""
+    head, uses_head = chosen
+    table = _head_table(family, head, source, config)
+    if head and head.task == "sparse" and not _has(table, source):
+        # Many embedding models keep the name of the masked language model they were trained from.
+        head, uses_head = family.heads.get("Model"), False
+        table = _head_table(family, head, source, config)
+    if head is None or not (uses_head or _has(table, source)):
+        return head, uses_head, table, ()
+    _read_sizes(head, source, config)
+    steps = head.steps(config, arch)
+    if head.optional_bias:
+        steps = _without_absent_biases(steps, table, source)
+    return head, uses_head, table, steps
+
+
+def _prefix(family: Family, source: Tensors) -> str:
+    """What precedes the base model's names in this file: the family's prefix, or nothing."""
+    prefix = family.prefix
+    return prefix if prefix and any(name.startswith(prefix) for name in source.keys()) else ""
+
+
+def base_table(family: Family, source: Tensors, config) -> list[rows.Row]:
+    """The table of the base model."""
+    add = _prefix(family, source)
+    return [row._replace(name=add + row.name) for row in rows.parse(family.table(config))]
+
+
+def _head_table(family: Family, head: Head | None, source: Tensors, config) -> list[rows.Row]:
+    """A head's table as the file has it: with the family's prefix or without, tied or not."""
+    add = _prefix(family, source)
+    table = rows.parse(head.names) if head else []
+    if head and not head.task:
+        return [row._replace(name=add + row.name) for row in table]
+    if not add:
+        table = [row.rename(lambda name: name.removeprefix(family.prefix)) for row in table]
+    if getattr(config, "tie_word_embeddings", True):
+        table = [row.tie(source.keys()) for row in table]
+    return [row._replace(exported=row.exported and row.name != answers.NAME) for row in table]
+
+
+def output_of(family: Family, source: Tensors, config) -> tuple[str, bool]:
+    """The name of the token embedding in this file, and whether the output is tied to it."""
+    rows_of = (row for row in base_table(family, source, config) if EMBEDDING in row.paths)
+    return next(rows_of).name, getattr(config, "tie_word_embeddings", True)
+
+
+def _has(table: list[rows.Row], source: Tensors) -> bool:
+    """Whether a kernel of a head's table lies in the file (a tied one does not count)."""
+    kernels = [row for row in table if row.exported and row.paths[0].endswith(".kernel")]
+    return any(row.name in source.keys() for row in kernels)
+
+
+def _read_sizes(head: Head, source: Tensors, config) -> None:
+    """Set the configuration's missing sizes of a head from its tensors."""
+    for field, name in head.sizes.items():
+        if getattr(config, field, None) is None and name in source.keys():
+            setattr(config, field, source.shape(name)[0])
+
+
+def _without_absent_biases(steps: tuple, table: list[rows.Row], source: Tensors) -> tuple:
+    names = {path: row.name for row in table for path in row.paths}
+    return tuple(
+        replace(step, bias=names[f"heads.{step.name}.bias"] in source.keys())
+        if isinstance(step, heads.Dense)
+        else step
+        for step in steps
+    )
