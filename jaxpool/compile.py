@@ -114,10 +114,12 @@ class Executor:
         self._ready.setdefault(key, Future()).set_result(compiled)
 
     def __call__(self, chains: Chains, batch: Batch, controls: Controls) -> tuple[jax.Array, ...]:
-        """Start one batch; the results are futures like every JAX array."""
-        run = self.compiled((chains, *batch.tokens.shape))
-        arrays = jax.device_put((batch, controls), rows_sharding(self.mesh))
-        return run(self.params, *arrays)
+        """Start one batch; the results are futures like every JAX array.
+
+        NumPy arrays go in as they are: the executable knows their sharding, and placing them by
+        itself takes a third of the time that `device_put` of each does.
+        """
+        return self.compiled((chains, *batch.tokens.shape))(self.params, batch, controls)
 
 
 def memory(compiled: jax.stages.Compiled) -> Mapping[str, int]:
