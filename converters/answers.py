@@ -5,10 +5,10 @@ math-shepherd "+" or "-" at each step. The rows of the output embedding (`lm_hea
 embedding it is tied to) of these tokens are the classifier; the rest of the vocabulary is left out.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from converters.derived import Derived
 from converters.family import Head
@@ -48,38 +48,37 @@ class Choice(NamedTuple):
     origin: str
 
 
-def find(config, folder: Path, pipeline, reranker) -> Choice | None:
-    """The classifier that a checkpoint makes of tokens; None where it makes none.
+def choose(config, folder: Path, pipeline, reranker, convert: str, returned) -> Choice | None:
+    """What a checkpoint makes of tokens; None where it, or `convert`, makes another model.
 
-    In order: `method` (vLLM's name) with `classifier_from_token` in config.json or its overrides,
+    The ids `returned` (a PoolerConfig's returned_token_ids) are read at every token. Classifiers,
+    in order: `method` (vLLM's name) with `classifier_from_token` in config.json or its overrides,
     the LogitScore module of sentence-transformers, a published reranker (see `rerankers`). Sets
     `config.num_labels`.
     """
-    method = getattr(config, "method", None)
-    if getattr(config, "is_original_qwen3_reranker", False):
-        method = TWO
-    tokens = tuple(getattr(config, "classifier_from_token", None) or ())
     generates = (config.architectures or [""])[0].endswith("ForCausalLM")
-    generates = generates and not (pipeline and pipeline.pools)
-    defaults: Mapping[str, Any] = {}
-    if method is not None:
-        origin = "config.json or hf_overrides"
-    elif generates and pipeline and pipeline.answers:
-        ids = list(pipeline.answers)
-        return _classifier(config, ids, ids, len(ids) == 2, "LogitScore module", defaults)
-    elif generates and reranker and reranker.method:
+    if returned and generates:
+        ids = list(returned)
+        return Choice(_head("token_classify", ids), ids, _listed(ids), "PoolerConfig")
+    if convert == "embed":
+        return None
+    asked = getattr(config, "is_original_qwen3_reranker", False)
+    method = TWO if asked else getattr(config, "method", None)
+    tokens = tuple(getattr(config, "classifier_from_token", None) or ())
+    origin, defaults = "config.json or hf_overrides", MappingProxyType({})
+    if method is None:
+        if not generates or (pipeline and pipeline.pools):
+            return None
+        if pipeline and pipeline.answers:
+            ids = list(pipeline.answers)
+            return _classifier(config, ids, ids, len(ids) == 2, "LogitScore module", defaults)
+        if not (reranker and reranker.method):
+            return None
         method, tokens = reranker.method, tokens or reranker.tokens
         config.method, config.classifier_from_token = method, tokens
         origin, defaults = reranker.origin, reranker.defaults
-    else:
-        return None
     _check(method, tokens)
     return _classifier(config, tokens, _ids(tokens, folder), method == TWO, origin, defaults)
-
-
-def at_every_token(ids: Sequence[int]) -> Choice:
-    """Logits of tokens `ids` (a PoolerConfig's returned_token_ids) at every token of a text."""
-    return Choice(_head("token_classify", ids), list(ids), _listed(ids), "PoolerConfig")
 
 
 def _check(method: str, tokens: Sequence[str]) -> None:

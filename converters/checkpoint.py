@@ -23,12 +23,13 @@ from converters.files import (
 )
 from converters.late_interaction import read_late_interaction
 from converters.report import CheckpointError, ShapeError
-from converters.rerankers import Reranker, find_published
+from converters.rerankers import Reranker, find_listwise, find_published
 from converters.sentence_transformers import Pipeline, read_pipeline
 from converters.tables import base_table, head_of, output_of
 from jaxpool import heads, params
 from jaxpool.arch import Arch
 from jaxpool.late_interaction import LateInteraction
+from jaxpool.listwise import Listwise
 
 
 class Part(NamedTuple):
@@ -80,6 +81,11 @@ class Checkpoint:
     def late_interaction(self) -> LateInteraction | None:
         """The settings of late interaction, where the files have any."""
         return read_late_interaction(self.folder, self.config)
+
+    @property
+    def listwise(self) -> Listwise | None:
+        """How a listwise reranker is asked."""
+        return find_listwise(self)
 
     @property
     def adapters(self) -> tuple[str, ...]:
@@ -159,7 +165,7 @@ def open_checkpoint(
     check_options(runner, convert, architecture(config), pools)
     chosen = choose_head(family, config, convert, pools)
     reranker = find_published(name or str(folder), config)
-    made = _answers(config, base, pipeline, reranker, convert, returned)
+    made = answers.choose(config, base, pipeline, reranker, convert, returned)
     if made:
         chosen = (made.head, True)
         source = answers.add(source, made.ids, *output_of(family, source, config))
@@ -192,15 +198,6 @@ def open_checkpoint(
         reranker,
         made,
     )
-
-
-def _answers(config, base: Path, pipeline, reranker, convert: str, returned):
-    """The classifier made of tokens, unless a caller wants an embedding model."""
-    if returned and architecture(config).endswith("ForCausalLM"):
-        return answers.at_every_token(returned)
-    if convert == "embed":
-        return None
-    return answers.find(config, base, pipeline, reranker)
 
 
 def _open(folder: Path, inside: str, base: Path, family: Family, adapter: Path | None):

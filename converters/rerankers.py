@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from converters.answers import ONE, TWO
 from converters.files import read_json
+from jaxpool.listwise import Listwise
 from jaxpool.score_template import ScoreTemplate, load_template
 
 
@@ -41,6 +42,8 @@ PUBLISHED = (
     Reranker("nemotron-rerank", "llama", r"nemotron-rerank"),
     Reranker("nemotron-rerank", "llama_bidirec", r"nemotron-rerank"),
 )
+# By the architecture, whose head compares the vectors of marker tokens.
+LISTWISE = {"JinaForRanking": ("jina-reranker-v3", Listwise("<|rerank_token|>", "<|embed_token|>"))}
 JOINED = ScoreTemplate("{{ messages[0].content }}{{ messages[1].content }}")
 
 
@@ -82,10 +85,19 @@ def find_template(checkpoint) -> Found | None:
         return Found(
             load_template(row.template), row.template, f"published {row.model_type} reranker"
         )
+    if checkpoint.architecture in LISTWISE:
+        name, _ = LISTWISE[checkpoint.architecture]
+        return Found(load_template(name), name, "architecture: a query with many documents")
     tokens = getattr(checkpoint.config, "classifier_from_token", None)
     if getattr(checkpoint.config, "use_sep_token", not tokens):
         return None
     return Found(JOINED, "both texts joined", "config.json: classifier_from_token")
+
+
+def find_listwise(checkpoint) -> Listwise | None:
+    """How a listwise reranker is asked; None for other models."""
+    _, found = LISTWISE.get(checkpoint.architecture, ("", None))
+    return found if checkpoint.uses_head else None
 
 
 def _saved(folder: Path) -> ScoreTemplate | None:

@@ -35,7 +35,7 @@ def describe(model: str, revision: str | None = None) -> list[Fact]:
         *_architecture(checkpoint),
         *_lengths(checkpoint),
         *_tasks(resolution),
-        *(_scoring(checkpoint) if "classify" in resolution.tasks else ()),
+        *_scoring(checkpoint, resolution.tasks),
         *_prompts(checkpoint.pipeline),
     ]
 
@@ -88,9 +88,11 @@ def _tasks(resolution) -> list[Fact]:
     return facts + [Fact(n, str(getattr(config, n)), resolution.origins[n]) for n in names]
 
 
-def _scoring(checkpoint) -> list[Fact]:
+def _scoring(checkpoint, tasks) -> list[Fact]:
     from converters.rerankers import find_template
 
+    if "classify" not in tasks and not checkpoint.listwise:
+        return []
     choice, found = checkpoint.choice, find_template(checkpoint)
     return [
         *([Fact("answers", choice.words, choice.origin)] if choice else ()),

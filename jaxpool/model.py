@@ -20,6 +20,7 @@ from jaxpool.encode import encode
 from jaxpool.engine import Engine, EngineOptions
 from jaxpool.heads import Pool
 from jaxpool.late_interaction import LateInteraction
+from jaxpool.listwise import Listwise
 from jaxpool.model_config import ModelConfig, model_config
 from jaxpool.requests import PoolerConfig, as_pooler_config
 from jaxpool.resolve import Resolution
@@ -69,6 +70,11 @@ class Model:
     def late_interaction(self) -> LateInteraction | None:
         """How queries and documents of late interaction are made, where the files say it."""
         return self.checkpoint.late_interaction
+
+    @property
+    def listwise(self) -> Listwise | None:
+        """How documents are scored in one prompt, by models that do."""
+        return self.checkpoint.listwise
 
     @property
     def shares_prefixes(self) -> bool:
@@ -212,7 +218,7 @@ def load(
     resolution = resolve_tasks(checkpoint, settings)
     found = find_template(checkpoint)
     template = load_template(chat_template) if chat_template else found and found.template
-    if template and "classify" in resolution.tasks:
+    if template and ("classify" in resolution.tasks or checkpoint.listwise):
         template.render(tokenizer.transformers, [("", "")], {})  # an error shows here, not later
     loaded = Model(
         name=model,

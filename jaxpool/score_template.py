@@ -1,6 +1,6 @@
 """Score templates: the prompt that a reranker made of a language model was trained with.
 
-A template is Jinja over the messages `[{"role": "query"}, {"role": "document"}]`, as
+A template is Jinja over the messages `[{"role": "query"}, {"role": "document"}, ...]`, as
 transformers renders chat templates. Those of published rerankers ship in `templates/`.
 """
 
@@ -29,18 +29,19 @@ class ScoreTemplate:
     system: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    def render(self, tokenizer, pairs: Sequence[tuple[str, str]], options: Mapping) -> list[str]:
-        """The prompt of each (query, document); `options` are template variables (instruction)."""
+    def render(self, tokenizer, asked: Sequence[tuple], options: Mapping) -> list[str]:
+        """The prompt of each (query, document, ...); `options` are variables (instruction)."""
         if clash := sorted(set(RESERVED) & set(options)):
             raise ValueError(
                 "chat_template_kwargs contains reserved keys that conflict with fixed scorer "
                 f"arguments: {clash}"
             )
         head = [] if self.system is None else [("system", self.system)]
-        messages = [
-            [self._message(*part) for part in (*head, ("query", q), ("document", d))]
-            for q, d in pairs
+        roles = [
+            (*head, ("query", query), *(("document", text) for text in documents))
+            for query, *documents in asked
         ]
+        messages = [[self._message(*part) for part in parts] for parts in roles]
         variables = {**self.options, **options}
         with _one_line():
             return tokenizer.apply_chat_template(

@@ -1,8 +1,9 @@
 """Scores of text pairs in pure phases, which `LLM.score` and the server share.
 
 `prepare_scores` makes a `Scoring` of two sides: what to compute, and how the results become one
-score a pair. Cross-encoders read both texts at once, bi-encoders compare two embeddings by their
-cosine, late interaction two matrices of token vectors by MaxSim.
+score a pair. Cross-encoders read both texts at once, listwise rerankers a query with many
+documents; bi-encoders compare two embeddings by their cosine, late interaction two matrices of
+token vectors by MaxSim.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxpool import similarity
+from jaxpool import listwise, similarity
 from jaxpool.errors import RequestError
 from jaxpool.inputs import Prepared, encode, prepare, request
 from jaxpool.prefix import common
@@ -121,7 +122,8 @@ def prepare_scores(
     documents = [cut(text, options.max_tokens_per_doc) for text in documents]
     template = load_template(chat_template) if chat_template else model.score_template
     call = Call(params, tokenization_kwargs or {}, options, template)
-    return SCORERS[task.name](model, task, queries, documents, call)
+    scorer = _listwise if model.listwise else SCORERS[task.name]
+    return scorer(model, task, queries, documents, call)
 
 
 def _texts(model, data: Any) -> list[str]:
@@ -160,19 +162,43 @@ def _cross_encoder(model, task: Task, queries, documents, call: Call) -> Scoring
     if task.width(model.arch.dim) != 1:
         raise ValueError("Scoring API is only enabled for num_labels == 1.")
     pairs = list(zip(_repeated(queries, documents), documents, strict=True))
-    options = Tokenization.of(call.tokenization, model.max_length)
-    if call.template is not None:
-        prompts = call.template.render(model.tokenizer.transformers, pairs, call.options.variables)
-        options = replace(options, special_tokens=call.template.special_tokens)
-    else:
-        prompts = pairs
-    (settings,) = resolve_params(model, task, call.params, 1)
-    requests = [request(task, tokens, settings) for tokens in encode(model, prompts, options)]
+    requests = _templated(model, task, pairs, call, call.params)
     if len(queries) == 1 and model.executor.context:
         prefix = common([r.ids for r in requests])
         requests = [replace(r, shared=prefix) for r in requests]
     names = [Pair(str(i), r.ids.tolist()) for i, r in enumerate(requests)]
     return Scoring(((task, requests),), names, lambda results: np.concatenate(results))
+
+
+def _listwise(model, task: Task, queries, documents, call: Call) -> Scoring:
+    """One prompt for a query and as many of its documents as share one."""
+    rule, tokenizer = model.listwise, model.tokenizer
+    queries = [shorten(tokenizer, rule.clean(q), rule.query_length) for q in queries]
+    documents = [shorten(tokenizer, rule.clean(d), rule.document_length) for d in documents]
+    lengths = [[len(t.ids) for t in tokenizer(side)] for side in (queries, documents)]
+    prompts = rule.prompts(*lengths, model.max_length)
+    asked = [(queries[p.query], *(documents[i] for i in p.documents)) for p in prompts]
+    raw = replace(call.params, use_activation=False)  # cosines come after the queries' mean
+    requests = [
+        replace(r, keep=rule.places(tokenizer, r.ids))
+        for r in _templated(model, task, asked, call, raw)
+    ]
+    names = [
+        Pair(str(i), r.ids.tolist())
+        for r, prompt in zip(requests, prompts, strict=True)
+        for i in prompt.documents
+    ]
+    return Scoring(((task, requests),), names, partial(listwise.scores, prompts))
+
+
+def _templated(model, task: Task, asked: list[tuple], call: Call, params) -> list[Prepared]:
+    """A request for each (query, document, ...): the template's text, or a pair of texts."""
+    options = Tokenization.of(call.tokenization, model.max_length)
+    if call.template is not None:
+        asked = call.template.render(model.tokenizer.transformers, asked, call.options.variables)
+        options = replace(options, special_tokens=call.template.special_tokens)
+    (settings,) = resolve_params(model, task, params, 1)
+    return [request(task, tokens, settings) for tokens in encode(model, asked, options)]
 
 
 def _two_sided(compare: Callable, model, task: Task, queries, documents, call: Call) -> Scoring:

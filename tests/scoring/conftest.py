@@ -73,7 +73,7 @@ def chat_tokenizer():
     answers = "no\nyes\nYes\n" * 50  # what rerankers answer with
     tokenizer.train_from_iterator([*QUERIES, *DOCUMENTS, *prompts, answers], trainer)
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token=CHAT[0], model_max_length=2048
+        tokenizer_object=tokenizer, pad_token=CHAT[0], model_max_length=4096
     )
 
 

