@@ -11,6 +11,7 @@ import numpy as np
 
 from converters import answers, lora, rows
 from converters.architectures import architecture, check_options, choose_head
+from converters.beside import Beside, read_beside
 from converters.configuration import read_config
 from converters.family import Family, Head
 from converters.files import (
@@ -30,12 +31,13 @@ from jaxpool import heads, params
 from jaxpool.arch import Arch
 from jaxpool.late_interaction import LateInteraction
 from jaxpool.listwise import Listwise
+from jaxpool.task import Task
 
 
 class Part(NamedTuple):
-    """Some of the parameters and the weight file they lie in, relative to the folder."""
+    """Some of the parameters, and where in the checkpoint they lie: a folder or a .pt file."""
 
-    folder: str
+    path: str
     layouts: list[rows.Layout]
     source: Tensors | Manifest
     ignored: tuple[str, ...]
@@ -46,9 +48,10 @@ class Checkpoint:
     """What a folder holds, before any tensor is read.
 
     leaves: the abstract parameter tree; head: the task head of the architecture, or None;
-    uses_head: whether the tasks come from it, or the model embeds; base: the folder of config.json
-    and the transformer's weights, another one for a folder of an adapter alone; reranker: the
-    published one that this is; choice: the tokens that its classifier is made of.
+    uses_head: whether the tasks come from it, or the model embeds; beside: the tasks of heads in
+    files of their own; base: the folder of config.json and the transformer's weights, another one
+    for a folder of an adapter alone; reranker: the published one that this is; choice: the tokens
+    that its classifier is made of.
     """
 
     folder: Path
@@ -60,6 +63,7 @@ class Checkpoint:
     uses_head: bool
     head_steps: tuple
     pipeline: Pipeline | None
+    beside: Mapping[str, Task]
     leaves: dict
     parts: list[Part]
     reranker: Reranker | None = None
@@ -132,8 +136,7 @@ class Checkpoint:
         self.copy_companions(folder)
         flat = params.flatten(tree)
         for part in self.parts:
-            (folder / part.folder).mkdir(parents=True, exist_ok=True)
-            save_tensors(rows.write(part.layouts, flat), folder / part.folder)
+            save_tensors(rows.write(part.layouts, flat), folder / part.path)
 
 
 def open_checkpoint(
@@ -178,11 +181,12 @@ def open_checkpoint(
             inside, rows.layouts(table, flat, arch.sizes(), arch.numbers()), source, family.ignored
         )
     ]
-    if pipeline:
-        modules = params.flatten({"heads": heads.abstract(pipeline.chains)})
-        parts += [_module(folder, path, names, modules) for path, names in pipeline.folders.items()]
-        flat |= modules
-    leaves = params.unflatten(flat)
+    beside = Beside({}, {}) if uses_head else read_beside(folder, config, arch)
+    chains = [task.steps for task in beside.tasks.values()] + (pipeline.chains if pipeline else [])
+    modules = params.flatten({"heads": heads.abstract(chains)})
+    tables = beside.tables | (pipeline.folders if pipeline else {})
+    parts += [_module(folder, path, names, modules) for path, names in tables.items()]
+    leaves = params.unflatten(flat | modules)
     return Checkpoint(
         folder,
         base,
@@ -193,6 +197,7 @@ def open_checkpoint(
         uses_head,
         steps,
         pipeline,
+        beside.tasks,
         leaves,
         parts,
         reranker,
@@ -212,10 +217,10 @@ def _open(folder: Path, inside: str, base: Path, family: Family, adapter: Path |
 
 
 def _module(folder: Path, path: str, names: str, modules: dict) -> Part:
-    """The part of a sentence-transformers module with weights of its own."""
-    own = {name: leaf for name, leaf in modules.items() if name.startswith(f"heads.{path}.")}
-    source = open_tensors(folder, path)
-    return Part(path, rows.layouts(rows.parse(names), own, {}), source, ())
+    """The part of a module with weights of its own: sentence-transformers', or a head beside."""
+    table = rows.parse(names)
+    own = {name: modules[name] for row in table for name in row.paths if name in modules}
+    return Part(path, rows.layouts(table, own, {}), open_tensors(folder, path), ())
 
 
 def _canonical(family: Family) -> Callable[[str], str]:

@@ -13,8 +13,10 @@ from safetensors.numpy import save_file
 from converters.mapped import Mapped, safetensors_index
 from converters.report import CheckpointError
 from converters.torch_file import torch_index
+from converters.torch_save import save_torch
 
 WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.h5", "*.msgpack", "*.onnx", "*.ot")
+TORCH = ".pt"
 SHARD_BYTES = 4 << 30
 MANIFEST = "tensors.json"  # of an Orbax folder: what its checkpoint's weight files held
 
@@ -145,11 +147,20 @@ class Manifest:
 
 
 def open_tensors(folder: Path, path: str = "", rename=lambda name: name) -> "Tensors | Manifest":
-    """The tensors of the weight files of `folder/path`, or their manifest in an Orbax folder."""
+    """The tensors of the weight files of `folder/path`, or their manifest in an Orbax folder.
+
+    A path that ends in .pt is one file.
+    """
     manifest = read_json(folder / MANIFEST, default={})
     if manifest:
         return Manifest(manifest[path])
-    return Tensors(weight_files(folder / path), rename)
+    whole = path.endswith(TORCH)
+    return Tensors([folder / path] if whole else weight_files(folder / path), rename)
+
+
+def has_tensors(folder: Path, path: str) -> bool:
+    """Whether `open_tensors` finds the file `path` in a folder."""
+    return (folder / path).is_file() or path in read_json(folder / MANIFEST, default={})
 
 
 def weight_files(
@@ -176,7 +187,13 @@ def has_weights(folder: Path) -> bool:
 
 
 def save_tensors(tensors: Iterator[tuple[str, np.ndarray]], folder: Path, stem="model") -> None:
-    """Write safetensors as Hugging Face does: one file, or shards of 4 GiB with an index."""
+    """Write safetensors as Hugging Face does: one file, or shards of 4 GiB with an index.
+
+    A path that ends in .pt becomes one file of torch's format.
+    """
+    if folder.suffix == TORCH:
+        return save_torch(tensors, folder)
+    folder.mkdir(parents=True, exist_ok=True)
     shards: list[dict[str, np.ndarray]] = [{}]
     size = 0
     for name, tensor in tensors:

@@ -27,7 +27,7 @@ def save(checkpoint: Checkpoint, folder: Path) -> None:
 
     tree = checkpoint.read(None, lambda path, array: array)
     checkpoint.copy_companions(folder)
-    manifest = {part.folder: part.source.describe() for part in checkpoint.parts}
+    manifest = {part.path: part.source.describe() for part in checkpoint.parts}
     (folder / MANIFEST).write_text(json.dumps(manifest))
     with StandardCheckpointer() as checkpointer:
         checkpointer.save((folder / PARAMS).absolute(), tree, force=True)

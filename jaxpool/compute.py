@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
 
@@ -10,8 +11,13 @@ from jaxpool.inputs import Prepared
 from jaxpool.task import Task
 
 
-def compute(model, task: Task, requests: Sequence[Prepared]) -> Iterator[tuple[int, np.ndarray]]:
-    """Yields `(index of the request, its result)` as they are done, in any order."""
+def compute(
+    model, task: Task | tuple[Task, ...], requests: Sequence[Prepared]
+) -> Iterator[tuple[int, Any]]:
+    """Yields `(index of the request, its result)` as they are done, in any order.
+
+    Several tasks give a tuple of results.
+    """
     late = [i for i, request in enumerate(requests) if request.chunks is not None]
     plain = [i for i, request in enumerate(requests) if request.chunks is None]
     for indices, run in ((late, late_chunking.run), (plain, _plain)):

@@ -32,7 +32,8 @@ class EngineOptions:
     """How a model is run.
 
     max_num_batched_tokens: tokens of a batch (None: by platform); warmup: compile every shape of
-    these tasks (True: of all) at load; forbid_compiles: afterwards a shape without executable is
+    these tasks ("embed", "embed&sparse" for both of one forward; True: of each) at load;
+    forbid_compiles: afterwards a shape without executable is
     an error; batch_invariant: a text's result is bit-identical whatever is computed beside it, at
     the price of padding; compiled: a folder of `jaxpool compile`.
     """
@@ -127,7 +128,7 @@ class Engine:
         # Programs with collectives must reach all devices in one order: one thread for a mesh.
         return ThreadPoolExecutor(DISPATCHERS if self.executor.mesh.size == 1 else 1)
 
-    def warmup(self, tasks: Sequence[Task]) -> None:
+    def warmup(self, tasks: Sequence[Task | tuple[Task, ...]]) -> None:
         """Compile every shape of some tasks, in parallel.
 
         Where the largest shape does not fit in memory, the token budget is halved until it does.
@@ -138,11 +139,12 @@ class Engine:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             list(pool.map(self.executor.compiled, self.keys(tasks)))
 
-    def keys(self, tasks: Sequence[Task]) -> list[Key]:
+    def keys(self, tasks: Sequence[Task | tuple[Task, ...]]) -> list[Key]:
         """The keys of the executables that serve some tasks at every shape."""
-        routes = [replace(t, steps=steps) for t in tasks for _, steps in t.routes]
-        chains = {_chains(t): None for t in (*tasks, *routes) if t.steps}
-        return [(each, *shape) for each in chains for shape in self.shapes]
+        single = [task for task in tasks if isinstance(task, Task)]
+        routes = [replace(task, steps=steps) for task in single for _, steps in task.routes]
+        chains = {_chains(task): None for task in (*tasks, *routes)}
+        return [(each, *shape) for each in chains if all(each) for shape in self.shapes]
 
     def _fits(self, chains: Chains) -> bool:
         largest = max(self.shapes, key=lambda shape: shape[0] * shape[1] ** 2)

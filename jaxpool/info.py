@@ -81,7 +81,8 @@ def _lengths(checkpoint) -> list[Fact]:
 def _tasks(resolution) -> list[Fact]:
     facts = [Fact("tasks", ", ".join(resolution.tasks), "architecture and files")]
     for task in resolution.tasks.values():
-        chain = " -> ".join(_step(step) for step in task.steps)
+        rows = () if task.rows is None else (task.rows,)
+        chain = " -> ".join(_step(step) for step in (*task.steps, *rows))
         facts.append(Fact(f"  {task.name}", chain, ""))
     config, defaults = resolution.pooler_config, PoolerConfig()
     names = [n for n in resolution.origins if getattr(config, n) != getattr(defaults, n)]

@@ -4,12 +4,12 @@
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from jaxpool.batch import NO_CUT, Request
+from jaxpool.batch import NO_CUT, Controls, Request
 from jaxpool.errors import RequestError
 from jaxpool.heads import Activate
 from jaxpool.late_chunking import chunks
@@ -17,6 +17,7 @@ from jaxpool.late_interaction import SIDES
 from jaxpool.outputs import LateChunking
 from jaxpool.prompts import as_prompts
 from jaxpool.requests import PoolingParams
+from jaxpool.rows import Inner, Words
 from jaxpool.task import Task
 from jaxpool.tokenization import Tokenization
 from jaxpool.tokenize import NO_LIMIT, Tokens
@@ -27,23 +28,31 @@ from jaxpool.validate import check_late_chunking, check_tokens, resolve_params
 class Prepared(Request):
     """A request and what the host does to its result.
 
-    keep: the token rows that are returned; columns: the classes (None returns all);
-    shares: the columns are probabilities, to be renormalized; offsets: characters of each token;
-    chunks: late chunks, whose vectors are the result.
+    keep: the token rows that count; rows: what becomes of them, where a task says so; columns: the
+    classes (None returns all); shares: the columns are probabilities, to be renormalized; offsets:
+    characters of each token; chunks: late chunks, whose vectors are the result; others: the same
+    text for the further tasks of a call.
     """
 
     keep: np.ndarray | None = None
+    rows: Inner | Words | None = None
     columns: tuple[int, ...] | None = None
     shares: bool = False
     offsets: np.ndarray | None = None
     chunks: LateChunking | None = None
+    others: tuple["Prepared", ...] = ()
 
-    def finish(self, result: np.ndarray) -> np.ndarray:
-        """The result the caller gets, from what the device computed."""
+    def finish(self, result: Any) -> Any:
+        """The result the caller gets, from what the device computed; a tuple of several tasks'."""
+        if isinstance(result, tuple):
+            parts = zip((self, *self.others), result, strict=True)
+            return tuple(request.finish(part) for request, part in parts)
         if self.dimensions != NO_CUT:
             result = result[..., : self.dimensions]
         if self.keep is not None:
             result = result[self.keep]
+        if self.rows is not None:
+            return self.rows.gather(self.ids[self.keep], result)
         if self.columns is not None:
             result = result[..., list(self.columns)]
             if self.shares:
@@ -54,7 +63,7 @@ class Prepared(Request):
 
 def prepare(
     model,
-    task: Task,
+    task: Task | tuple[Task, ...],
     prompts: Any,
     params: PoolingParams | Sequence[PoolingParams] | None = None,
     tokenization_kwargs: Mapping[str, Any] | None = None,
@@ -66,18 +75,22 @@ def prepare(
 ) -> list[Prepared]:
     """One request a prompt, ready for `model.run`; raises before anything is computed.
 
+    Of several tasks, every one must allow the parameters.
+
     prompt, prompt_name: an instruction put before each text, given or by its name in
     config_sentence_transformers.json; offsets: keep the characters of each token; input_type:
     "query" or "document", where late interaction was trained with markers, expansion and skips.
     """
     prompts = as_prompts(prompts)
-    settings = resolve_params(model, task, params, len(prompts))
-    options = Tokenization.of(tokenization_kwargs, token_limit(model, task), model.max_length)
-    side = _side(model, task, input_type)
+    tasks = task if isinstance(task, tuple) else (task,)
+    settings = [resolve_params(model, task, params, len(prompts)) for task in tasks]
+    limit = min(token_limit(model, task) for task in tasks)
+    options = Tokenization.of(tokenization_kwargs, limit, model.max_length)
+    side = _side(model, tasks[0], input_type)
     if side is not None:
         prompt = side.prompts[input_type] if prompt is None and prompt_name is None else prompt
         options = options.shorter(side.limit(input_type))
-    late = any(setting.late_chunking_params is not None for setting in settings)
+    late = any(setting.late_chunking_params is not None for setting in settings[0])
     if late:
         check_late_chunking(model, prompts, options)
     prefix = instruction(model, prompt, prompt_name)
@@ -87,10 +100,29 @@ def prepare(
     if prefix and (offsets or late):
         tokens = [t._replace(offsets=np.maximum(t.offsets - len(prefix), 0)) for t in tokens]
     skips = [skip if isinstance(prompt, str) else 0 for prompt in prompts]
-    requests = [request(task, *each) for each in zip(tokens, settings, skips, strict=True)]
+    requests = [
+        [_request(model, task, *each) for each in zip(tokens, own, skips, strict=True)]
+        for task, own in zip(tasks, settings, strict=True)
+    ]
     if side is not None:
-        requests = [side.apply(r, input_type, model.tokenizer) for r in requests]
-    return requests
+        return [side.apply(r, input_type, model.tokenizer) for r in requests[0]]
+    return [_together(*parts) for parts in zip(*requests, strict=True)]
+
+
+def _request(model, task: Task, tokens: Tokens, params: PoolingParams, skip: int) -> Prepared:
+    """The request of some tokens, with the rows of them that count in this task."""
+    made = request(task, tokens, params, skip)
+    if task.rows is None or made.chunks is not None:
+        return made
+    return replace(made, keep=task.rows.keep(made.ids, model.tokenizer), rows=task.rows)
+
+
+def _together(first: Prepared, *others: Prepared) -> Prepared:
+    """One request of several tasks: the device has one set of controls for them."""
+    for name in Controls._fields:
+        if any(getattr(other, name) != getattr(first, name) for other in others):
+            raise RequestError(f"these tasks differ in {name}: ask for each by itself")
+    return replace(first, others=others) if others else first
 
 
 def _side(model, task: Task, input_type: str | None):

@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
 from jaxpool import outputs
@@ -23,7 +22,7 @@ from jaxpool.outputs import (
     ScoringRequestOutput,
 )
 from jaxpool.requests import PoolerConfig, PoolingParams
-from jaxpool.scoring import prepare_scores
+from jaxpool.scoring import prepare_hybrid, prepare_scores
 from jaxpool.task import REQUIRED, Task
 
 log = logging.getLogger("jaxpool")
@@ -121,10 +120,13 @@ class LLM:
         pooling_params: PoolingParams | Sequence[PoolingParams] | None = None,
         *,
         use_tqdm: bool | Callable = True,
-        pooling_task: str | None = None,
+        pooling_task: str | Sequence[str] | None = None,
         **options: Any,
     ) -> list[PoolingRequestOutput]:
         """Run a task by name on prompts: a text, token ids, a prompt dict, or a list of them.
+
+        Several tasks, `["embed", "sparse"]` or "embed&sparse", share one forward; `outputs.data` is
+        then a dict by their names.
 
         options: tokenization_kwargs; prompt, prompt_name (an instruction before each text);
         input_type ("query" or "document", for models with a path of each).
@@ -194,6 +196,28 @@ class LLM:
             for pair, score in zip(scoring.pairs, scoring.combine(results), strict=True)
         ]
 
+    def compute_score(
+        self,
+        pairs: tuple[str, str] | Sequence[tuple[str, str]],
+        *,
+        weights: Sequence[float] = (1, 1, 1),
+        use_tqdm: bool | Callable = True,
+        tokenization_kwargs: Mapping[str, Any] | None = None,
+    ) -> dict[str, float] | dict[str, list[float]]:
+        """Scores of pairs by dense, sparse and token vectors, and their weighted means (BGE-M3).
+
+        weights: of the dense, sparse and token vectors' scores. The keys are FlagEmbedding's:
+        "dense", "sparse", "colbert", "sparse+dense", "colbert+sparse+dense"; a number each for a
+        single pair, else a list.
+        """
+        single = isinstance(pairs[0], str)
+        params = PoolingParams(extra_kwargs={"weights": weights})
+        sides = zip(*([pairs] if single else pairs), strict=True)
+        scoring = prepare_hybrid(self.model, *sides, params, tokenization_kwargs)
+        ((tasks, requests),) = scoring.parts
+        scores = scoring.combine(self._run(tasks, requests, use_tqdm))
+        return {name: one.tolist()[0] if single else one.tolist() for name, one in scores.items()}
+
     def reward(
         self,
         prompts: Any,
@@ -238,11 +262,14 @@ class LLM:
         raise ValueError(GENERATIVE.format("chat"))
 
     def _call(self, kind: outputs.Kind, name: str, prompts, params, use_tqdm, options) -> list:
-        task = self.model.task(name, options.get("input_type"))
+        task = self.model.select(name, options.get("input_type"))
         if options.pop("lora_request", None) is not None:
             raise ValueError("lora_request: adapters are merged at load, by `lora_path`")
         requests = prepare(self.model, task, prompts, params, **options)
         results = self._run(task, requests, use_tqdm)
+        if isinstance(task, tuple):
+            names = [one.name for one in task]
+            results = [dict(zip(names, parts, strict=True)) for parts in results]
         return [
             kind.request(
                 str(i), kind.output(result), request.ids.tolist(), late_chunking=request.chunks
@@ -250,7 +277,7 @@ class LLM:
             for i, (result, request) in enumerate(zip(results, requests, strict=True))
         ]
 
-    def _run(self, task: Task, requests: list[Prepared], use_tqdm) -> list[np.ndarray]:
+    def _run(self, task: Task | tuple, requests: list[Prepared], use_tqdm) -> list:
         results: list = [None] * len(requests)
         bar = _bar(use_tqdm, len(requests))
         for index, result in compute(self.model, task, requests):

@@ -27,7 +27,7 @@ from jaxpool.resolve import Resolution
 from jaxpool.resolve import resolve as resolve_tasks
 from jaxpool.score_template import ScoreTemplate, load_template
 from jaxpool.sharding import make_mesh, tree_shardings
-from jaxpool.task import Task, choose
+from jaxpool.task import Task, choose, several
 from jaxpool.tokenize import NO_LIMIT, Tokenizer
 
 ALLOW_LONG = "JAXPOOL_ALLOW_LONG_MAX_MODEL_LEN"
@@ -135,6 +135,14 @@ class Model:
         only = self.pooling_task if self.pooler_config.task else None
         return choose(self.tasks, name or self.pooling_task, only).route(input_type)
 
+    def select(
+        self, name: str | Sequence[str], input_type: str | None = None
+    ) -> Task | tuple[Task, ...]:
+        """A task by name, or the tuple of them that "embed&sparse" or a sequence asks for."""
+        if (names := several(name)) is None:
+            return self.task(name, input_type)
+        return tuple(self.task(one, input_type) for one in names)
+
     def encode(self, texts, **options) -> np.ndarray:
         """Vectors as sentence-transformers' `encode` gives them (see `jaxpool.encode`)."""
         return encode(self, texts, **options)
@@ -152,7 +160,8 @@ class Model:
         if self.options.compiled:
             executables.load(self.executor, Path(self.options.compiled), self.engine.keys(tasks))
         if wanted := self.options.warmup:
-            self.engine.warmup(tasks if wanted is True else [self.task(name) for name in wanted])
+            named = tasks if wanted is True else [self.select(name) for name in wanted]
+            self.engine.warmup(named)
         self.executor.frozen = self.options.forbid_compiles
 
     def export(self, folder: str | Path, params: dict | None = None) -> Path:

@@ -9,9 +9,9 @@ import numpy as np
 
 @dataclass(repr=False)
 class PoolingOutput:
-    """The raw output of a pooler: a vector, or one a token."""
+    """The raw output of a pooler: a vector, or one a token; of several tasks, each by its name."""
 
-    data: np.ndarray
+    data: np.ndarray | dict[str, np.ndarray]
 
     def __repr__(self):
         return f"PoolingOutput(data={self.data})"

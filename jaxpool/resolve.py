@@ -101,7 +101,9 @@ def _embedding(checkpoint, config: PoolerConfig) -> dict[str, Task]:
 
     routes = tuple((route, chain(way)) for route, way in routes)
     task = Task("embed", chain(steps) if steps else (), config.use_activation, routes)
-    return {"embed": task, "token_embed": task.tokenwise("token_embed")}
+    beside = checkpoint.beside.items()
+    own = {name: replace(other, activate=config.use_activation) for name, other in beside}
+    return {"embed": task, "token_embed": task.tokenwise("token_embed")} | own
 
 
 def _token_embedding(checkpoint, config: PoolerConfig) -> dict[str, Task]:

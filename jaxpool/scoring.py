@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxpool import listwise, similarity
+from jaxpool import compare, listwise
 from jaxpool.errors import RequestError
 from jaxpool.inputs import Prepared, encode, prepare, request
 from jaxpool.prefix import common
@@ -56,7 +56,8 @@ class Options:
 
     max_tokens_per_query, max_tokens_per_doc: where each text is cut (0: nowhere);
     chat_template_kwargs: variables of the template; instruction: the commonest of them; plain:
-    late interaction without markers, expansion and skips, as vLLM has it.
+    late interaction without markers, expansion and skips, as vLLM has it; weights: of the dense,
+    sparse and token vectors' scores, where a model has all three.
     """
 
     max_tokens_per_query: int = 0
@@ -64,6 +65,7 @@ class Options:
     chat_template_kwargs: Mapping[str, Any] | None = None
     instruction: str | None = None
     plain: bool = False
+    weights: Sequence[float] | None = None
 
     @classmethod
     def of(cls, extra: Mapping[str, Any] | None, limit: int) -> "Options":
@@ -76,6 +78,11 @@ class Options:
                 raise RequestError(f"{name} must be a non-negative integer")
             if value >= limit:
                 raise RequestError(f"{name} ({value}) must be less than max_model_len ({limit}).")
+        if options.weights is not None and (len(options.weights) != 3 or sum(options.weights) <= 0):
+            raise RequestError(
+                "weights must be three numbers (of dense, sparse and token vectors) with a sum "
+                f"above 0, got {options.weights}"
+            )
         return options
 
     @property
@@ -85,12 +92,15 @@ class Options:
         return told | dict(self.chat_template_kwargs or {})
 
 
+HYBRID = ("embed", "sparse", "token_embed")  # in the order of their weights
 OPTIONS = frozenset(Options.__dataclass_fields__)
 
 
 class Call(NamedTuple):
-    """What came with the texts of a call."""
+    """The checked texts of a call, and what came with them."""
 
+    queries: list[str]
+    documents: list[str]
     params: PoolingParams
     tokenization: Mapping[str, Any]
     options: Options
@@ -113,6 +123,24 @@ def prepare_scores(
     task = model.task()
     if task.name not in SCORERS:
         raise ValueError("This model does not support the Scoring API.")
+    call = _checked(model, data_1, data_2, params, tokenization_kwargs, chat_template)
+    if call.options.weights is None:
+        scorer = _listwise if model.listwise else SCORERS[task.name]
+        return scorer(model, task, call)
+    mixed = _hybrid(model, call)
+    return replace(mixed, combine=lambda results: mixed.combine(results)[compare.MIXED])
+
+
+def prepare_hybrid(model, data_1, data_2, params=None, tokenization_kwargs=None) -> Scoring:
+    """The scores of dense, sparse and token vectors from one forward, and their weighted means.
+
+    As `prepare_scores`, but `combine` gives a dict by FlagEmbedding's names: "dense", "sparse",
+    "colbert", "sparse+dense" and "colbert+sparse+dense". Source: Chen et al., arXiv 2402.03216.
+    """
+    return _hybrid(model, _checked(model, data_1, data_2, params, tokenization_kwargs, None))
+
+
+def _checked(model, data_1, data_2, params, tokenization_kwargs, chat_template) -> Call:
     queries, documents = _texts(model, data_1), _texts(model, data_2)
     _check_counts(len(queries), len(documents))
     params = params or PoolingParams()
@@ -121,9 +149,7 @@ def prepare_scores(
     queries = [cut(text, options.max_tokens_per_query) for text in queries]
     documents = [cut(text, options.max_tokens_per_doc) for text in documents]
     template = load_template(chat_template) if chat_template else model.score_template
-    call = Call(params, tokenization_kwargs or {}, options, template)
-    scorer = _listwise if model.listwise else SCORERS[task.name]
-    return scorer(model, task, queries, documents, call)
+    return Call(queries, documents, params, tokenization_kwargs or {}, options, template)
 
 
 def _texts(model, data: Any) -> list[str]:
@@ -157,11 +183,12 @@ def shorten(tokenizer, text: str, limit: int) -> str:
     return text
 
 
-def _cross_encoder(model, task: Task, queries, documents, call: Call) -> Scoring:
+def _cross_encoder(model, task: Task, call: Call) -> Scoring:
     """One prompt a pair, read by the classifier."""
+    queries, documents = call.queries, call.documents
     if task.width(model.arch.dim) != 1:
         raise ValueError("Scoring API is only enabled for num_labels == 1.")
-    pairs = list(zip(_repeated(queries, documents), documents, strict=True))
+    pairs = list(zip(compare.repeated(queries, documents), documents, strict=True))
     requests = _templated(model, task, pairs, call, call.params)
     if len(queries) == 1 and model.executor.context:
         prefix = common([r.ids for r in requests])
@@ -170,11 +197,11 @@ def _cross_encoder(model, task: Task, queries, documents, call: Call) -> Scoring
     return Scoring(((task, requests),), names, lambda results: np.concatenate(results))
 
 
-def _listwise(model, task: Task, queries, documents, call: Call) -> Scoring:
+def _listwise(model, task: Task, call: Call) -> Scoring:
     """One prompt for a query and as many of its documents as share one."""
     rule, tokenizer = model.listwise, model.tokenizer
-    queries = [shorten(tokenizer, rule.clean(q), rule.query_length) for q in queries]
-    documents = [shorten(tokenizer, rule.clean(d), rule.document_length) for d in documents]
+    queries = [shorten(tokenizer, rule.clean(q), rule.query_length) for q in call.queries]
+    documents = [shorten(tokenizer, rule.clean(d), rule.document_length) for d in call.documents]
     lengths = [[len(t.ids) for t in tokenizer(side)] for side in (queries, documents)]
     prompts = rule.prompts(*lengths, model.max_length)
     asked = [(queries[p.query], *(documents[i] for i in p.documents)) for p in prompts]
@@ -201,11 +228,11 @@ def _templated(model, task: Task, asked: list[tuple], call: Call, params) -> lis
     return [request(task, tokens, settings) for tokens in encode(model, asked, options)]
 
 
-def _two_sided(compare: Callable, model, task: Task, queries, documents, call: Call) -> Scoring:
-    """Each text by itself; `compare` takes the results of both sides to one score a pair."""
+def _two_sided(score: Callable, model, task: Task | tuple[Task, ...], call: Call) -> Scoring:
+    """Each text by itself; `score` takes the results of both sides to one score a pair."""
     sides = [
         (
-            task.route(side),
+            task if isinstance(task, tuple) else task.route(side),
             prepare(
                 model,
                 task,
@@ -215,44 +242,39 @@ def _two_sided(compare: Callable, model, task: Task, queries, documents, call: C
                 input_type=None if call.options.plain else side,
             ),
         )
-        for side, texts in (("query", queries), ("document", documents))
+        for side, texts in (("query", call.queries), ("document", call.documents))
     ]
     (first, asked), (second, answers) = sides
     count = len(asked)
     ids = [r.ids.tolist() for r in (*asked, *answers)]
     names = [
         Pair(f"{q}_{count + d}", [*ids[q], model.tokenizer.pad_id, *ids[count + d]])
-        for d, q in enumerate(_repeated(list(range(count)), documents))
+        for d, q in enumerate(compare.repeated(list(range(count)), call.documents))
     ]
     # One batch may mix both sides, unless each has its own path through the model.
     parts = ((first, asked + answers),) if first == second else tuple(sides)
-    return Scoring(parts, names, lambda results: compare(results[:count], results[count:]))
+    return Scoring(parts, names, lambda results: score(results[:count], results[count:]))
 
 
-def _cosines(queries: Sequence[np.ndarray], documents: Sequence[np.ndarray]) -> np.ndarray:
-    return similarity.cosine(np.stack(queries), np.stack(documents))
-
-
-def _late_interaction(model, *call) -> Scoring:
+def _late_interaction(model, task: Task, call: Call) -> Scoring:
     settings = model.late_interaction
-    return _two_sided(partial(_maxsims, settings is not None and settings.mean), model, *call)
+    mean = settings is not None and settings.mean
+    return _two_sided(partial(compare.maxsims, mean=mean), model, task, call)
 
 
-def _maxsims(mean: bool, queries: Sequence[np.ndarray], documents) -> np.ndarray:
-    if len(queries) == 1:
-        scores = np.asarray(similarity.maxsim(queries, documents))[0]
-    else:
-        scores = np.asarray(similarity.maxsim_pairwise(queries, documents))
-    return scores / np.array([len(query) for query in queries], np.float32) if mean else scores
-
-
-def _repeated(queries: list, documents: list) -> list:
-    """The query of each document."""
-    return queries * len(documents) if len(queries) == 1 else queries
+def _hybrid(model, call: Call) -> Scoring:
+    """Each text by itself, as three kinds of vectors."""
+    if missing := [name for name in HYBRID if name not in model.tasks]:
+        raise RequestError(
+            f"weights need the tasks {list(HYBRID)} in one model; this one has no {missing}"
+        )
+    tasks = tuple(model.task(name) for name in HYBRID)
+    mix = partial(compare.mixtures, weights=call.options.weights or (1, 1, 1))
+    return _two_sided(mix, model, tasks, call)
 
 
 SCORERS = {
     "classify": _cross_encoder,
-    "embed": partial(_two_sided, _cosines),
+    "embed": partial(_two_sided, compare.cosines),
     "token_embed": _late_interaction,
 }

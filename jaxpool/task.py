@@ -1,10 +1,11 @@
 """A task: the steps after the forward that serve embed, classify, ...; and its choice by name."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from jaxpool.errors import RequestError
 from jaxpool.heads import Pool, is_pooled, width
+from jaxpool.rows import Inner, Words
 
 PRIORITY = ("embed", "classify", "token_embed", "token_classify", "sparse")
 REQUIRED = """pooling_task required for `LLM.encode`. Use a more specific method, or set it:
@@ -21,13 +22,15 @@ class Task:
     """One thing a model can do: the steps after the forward, and whether they activate.
 
     routes: the steps of each `input_type` of a sentence-transformers Router, where there is one;
-    `steps` is then its default route, empty if it has none.
+    `steps` is then its default route, empty if it has none; rows: which token rows count, all if
+    None.
     """
 
     name: str
     steps: tuple
     activate: bool = True
     routes: tuple[tuple[str, tuple], ...] = ()
+    rows: Inner | Words | None = None
 
     @property
     def pooled(self) -> bool:
@@ -72,6 +75,13 @@ def canonical(name: str, tasks: Mapping[str, Task]) -> str:
         "reward": ("classify", "token_classify"),
     }
     return next((new for new in older.get(name, ()) if new in tasks), name)
+
+
+def several(name: str | Sequence[str]) -> list[str] | None:
+    """The names in "embed&sparse" or in a sequence, each once; None for the name of one task."""
+    if isinstance(name, str) and "&" not in name:
+        return None
+    return list(dict.fromkeys(name.split("&") if isinstance(name, str) else name))
 
 
 def choose(tasks: Mapping[str, Task], name: str, only: str | None = None) -> Task:

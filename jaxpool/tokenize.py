@@ -67,9 +67,10 @@ class Tokenizer:
 
     @cached_property
     def config(self) -> dict:
-        """tokenizer_config.json, or an empty dict."""
-        file = self.folder / "tokenizer_config.json"
-        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        """tokenizer_config.json, over what special_tokens_map.json says."""
+        files = [self.folder / f"{n}.json" for n in ("special_tokens_map", "tokenizer_config")]
+        read = (json.loads(file.read_text(encoding="utf-8")) for file in files if file.is_file())
+        return {key: value for content in read for key, value in content.items()}
 
     @cached_property
     def max_length(self) -> int:
@@ -97,6 +98,11 @@ class Tokenizer:
         """The id of the mask token; of the end of text where the checkpoint names none."""
         token = self._named("mask_token") or self._named("eos_token")
         return self.pad_id if token is None else self.id(token)
+
+    def special(self, name: str) -> int | None:
+        """The id of a special token by its name ("cls_token"); None where the files name none."""
+        token = self._named(name)
+        return self.id(token) if token else None
 
     def id(self, token: str) -> int | None:
         """The id of an entry of the vocabulary."""

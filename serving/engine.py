@@ -48,7 +48,7 @@ class ModelEngine:
             return results
         self.computed = sum(plan.rows * plan.length for plan, _ in flight.batches)
         found = self.engine.finish(flight)
-        return [_finished(request, one) for request, one in zip(requests, found, strict=True)]
+        return [request.finish(one) for request, one in zip(requests, found, strict=True)]
 
     def ping(self) -> None:
         """A scalar there and back."""
@@ -90,13 +90,6 @@ class ModelEngine:
         for key in keys:
             if not self._stopping.is_set():
                 self.model.executor.compiled(key)
-
-
-def _finished(request: Any, result: Any) -> Any:
-    """The result the caller gets, of one task or of each of several."""
-    if isinstance(result, tuple):
-        return tuple(request.finish(part) for part in result)
-    return request.finish(result)
 
 
 def load_model(path: str, options: Any) -> Any:

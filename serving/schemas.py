@@ -147,6 +147,9 @@ class Scoring(Common):
     max_tokens_per_doc: Int = 0
     instruction: str | None = None
     chat_template_kwargs: dict[str, Any] | None = None
+    weights: list[float] | None = Field(
+        None, description="of dense, sparse and token vectors' scores, where a model has all three"
+    )
 
 
 class ScoreRequest(Scoring):

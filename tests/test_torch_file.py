@@ -12,6 +12,7 @@ import torch
 
 from converters.files import Tensors, weight_files
 from converters.report import CheckpointError
+from converters.torch_save import save_torch
 
 DTYPES = [
     torch.float32,
@@ -203,3 +204,18 @@ def test_other_formats_get_clear_errors(tmp_path):
         with zipfile.ZipFile(tmp_path / "plain.bin", "w") as archive:
             archive.writestr("a", "b")
         Tensors([tmp_path / "plain.bin"])
+
+
+@pytest.mark.parametrize("dtype", DTYPES[:3], ids=str)
+def test_written_files_are_torchs(tmp_path, dtype):
+    content = {
+        "weight": torch.arange(24).reshape(2, 3, 4).to(dtype),
+        "b.ias": torch.ones(1, dtype=dtype),
+    }
+    ours = Tensors([save(tmp_path, content)])
+    save_torch(((name, ours[name]) for name in content), tmp_path / "again.pt")
+    again = torch.load(tmp_path / "again.pt", weights_only=True)
+    assert list(again) == list(content)
+    for name, tensor in content.items():
+        assert again[name].dtype == dtype and torch.equal(again[name], tensor)
+        assert_same(Tensors([tmp_path / "again.pt"])[name], tensor)

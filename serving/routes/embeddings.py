@@ -28,16 +28,11 @@ async def run(body: Prompts, request: Request, served: Served, name: str) -> Job
     def prepare():
         from jaxpool.inputs import prepare
 
-        tasks = tuple(served.model.task(one) for one in name.split("&"))
-        requests = prepare(
-            served.model,
-            tasks[0],
-            prompts,
-            params_of(body),
-            options,
-            prompt_name=body.prompt_name,
+        task = served.model.select(name)
+        made = prepare(
+            served.model, task, prompts, params_of(body), options, prompt_name=body.prompt_name
         )
-        return tasks if len(tasks) > 1 else tasks[0], requests
+        return task, made
 
     task, requests = await shared.prepare(served, size_of(prompts), prepare)
     return await shared.compute(served, task, requests, body.priority, request)

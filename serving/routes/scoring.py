@@ -65,6 +65,7 @@ def _prepare(body: Scoring, served: Served, first: list[str], second: list[str])
         "max_tokens_per_query": body.max_tokens_per_query,
         "max_tokens_per_doc": body.max_tokens_per_doc,
         "chat_template_kwargs": kwargs,
+        "weights": body.weights,
     }
     params = PoolingParams(use_activation=body.use_activation, extra_kwargs=extra)
     options = tokenization(body)

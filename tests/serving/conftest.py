@@ -14,6 +14,7 @@ import httpx
 import pytest
 import uvicorn
 from checkpoints import MINILM
+from tasks.bge_m3 import save_bge_m3
 
 from serving.app import create_app
 from serving.config import Options
@@ -35,6 +36,7 @@ KINDS = {
     "mat": {"hf_overrides": {"matryoshka_dimensions": [8, 24, 64]}},
     "raw": {},
     "splade": {},
+    "hybrid": {},
     "colbert": {},
     "multi": {},
     "regression": {},
@@ -62,6 +64,7 @@ BUILDERS = {
     "raw": lambda folder: checkpoints.embedder(folder, normalize=False),
     "tokemb": checkpoints.embedder,
     "splade": checkpoints.splade,
+    "hybrid": save_bge_m3,
     "colbert": checkpoints.colbert,
     "multi": checkpoints.multi_label,
     "regression": checkpoints.regression,

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from tasks.bge_m3 import Reference
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 TEXT = "The capital of France is Paris."
@@ -68,6 +69,19 @@ class TestPooling:
         tokenizer = AutoTokenizer.from_pretrained(folders("splade"))
         ids = [one["id"] for one in weights[:20]]
         assert [one["token"] for one in weights[:20]] == tokenizer.convert_ids_to_tokens(ids)
+
+    def test_dense_sparse_and_token_vectors_of_one_forward(self, servers, folders):
+        request = {"input": "Dogs bark.", "task": "embed&sparse&token_embed"}
+        response = servers("hybrid").post("/pooling", request)
+        (ours,) = [one["data"] for one in response.json()["data"]]
+        dense, words, vectors = Reference(folders("hybrid"))("Dogs bark.")
+        np.testing.assert_allclose(ours["embed"], dense, atol=1e-5)
+        np.testing.assert_allclose(ours["token_embed"], vectors, atol=1e-5)
+        assert {
+            one["id"]: pytest.approx(one["weight"], abs=1e-5) for one in ours["sparse"]
+        } == words
+        assert {tuple(one) for one in ours["sparse"]} == {("token", "id", "weight")}
+        assert response.headers["x-tokens"] == str(len(vectors) + 1)
 
     def test_late_chunks(self, servers):
         params = {"late_chunking_params": {"chunk_size": 4}}
@@ -157,6 +171,17 @@ class TestScore:
         q, *d = map(np.array, data(servers("tokemb"), "/pooling", "data", input=texts))
         wanted = [(q @ one.T).max(axis=1).sum() for one in d]
         np.testing.assert_allclose(scores(servers("tokemb"), QUERY, DOCUMENTS), wanted, atol=1e-4)
+
+    def test_weights_mix_dense_sparse_and_token_vectors(self, servers, folders):
+        weights, texts = (0.4, 0.2, 0.4), ["Dogs bark.", "A cat's larynx vibrates."]
+        found = scores(servers("hybrid"), "how do cats purr", texts, weights=weights)
+        reference = Reference(folders("hybrid"))
+        for score, text in zip(found, texts, strict=True):
+            parts = reference.score("how do cats purr", text, weights)
+            assert score == pytest.approx(parts["colbert+sparse+dense"], abs=1e-4)
+        for name, body in (("hybrid", [1, 2]), ("minilm", weights)):
+            text = message(servers(name), "/score", text_1="a", text_2="b", weights=body)
+            assert text.startswith("weights")
 
     @pytest.mark.parametrize(
         "one, two, text",

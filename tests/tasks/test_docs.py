@@ -12,6 +12,7 @@ from transformers import (
 
 import jaxpool
 from tests.conftest import MINILM
+from tests.tasks.bge_m3 import save_bge_m3
 from tests.tasks.conftest import save
 from tests.tasks.test_reward import reward_folder
 
@@ -43,6 +44,7 @@ def models(tmp_path_factory):
             BertForSequenceClassification, num_labels=3
         ),
         "dslim/bert-base-NER": bert(BertForTokenClassification, id2label=labels),
+        "BAAI/bge-m3": str(save_bge_m3(tmp_path_factory.mktemp("m3") / "model")),
         "naver/splade-v3": bert(BertForMaskedLM),
         "cross-encoder/ms-marco-MiniLM-L-6-v2": bert(BertForSequenceClassification, num_labels=1),
         "Qwen/Qwen2.5-Math-PRM-7B": str(process),

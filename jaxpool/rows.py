@@ -1,0 +1,47 @@
+"""Which of a text's token rows count, where a task does not return them all.
+
+Special tokens are named as tokenizers name them ("cls_token", ...); a name that the tokenizer
+does not know leaves nothing out.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Inner:
+    """All but the special token that a text begins with, and the one that it ends with."""
+
+    first: str
+    last: str = ""
+
+    def keep(self, ids: np.ndarray, tokenizer) -> np.ndarray:
+        """The rows of some token ids `[T]` that are returned."""
+        start = int(ids[0] == tokenizer.special(self.first))
+        end = len(ids) - int(ids[-1] == tokenizer.special(self.last))
+        return np.arange(start, end)
+
+    def gather(self, ids: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """What is returned of the kept rows `[T, F]`: themselves, or `[T]` of one number each."""
+        return rows[:, 0] if rows.shape[1] == 1 else rows
+
+
+@dataclass(frozen=True)
+class Words:
+    """Weights of tokens `[T, 1]` become one vector over the vocabulary, special tokens left out."""
+
+    vocab: int
+    omitted: tuple[str, ...]
+
+    def keep(self, ids: np.ndarray, tokenizer) -> np.ndarray:
+        """The rows of some token ids `[T]` that are weighed."""
+        special = [tokenizer.special(name) for name in self.omitted]
+        return np.flatnonzero(~np.isin(ids, [i for i in special if i is not None]))
+
+    def gather(self, ids: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """The greatest weight of each id: `[T, 1] -> [V]`, zero for words that do not occur."""
+        # Large, but the system backs only those of its pages that are written to.
+        vector = np.zeros(self.vocab, np.float32)
+        np.maximum.at(vector, ids, rows[:, 0])
+        return vector
