@@ -117,8 +117,7 @@ class Owner(threading.Thread):
             self.dead = True
             for queue in self.queues:
                 queue.abort(Dead())
-            for _, future in self._calls:
-                settle(future, error=Dead())
+            settle([future for _, future in self._calls], error=Dead())
 
     def _step(self) -> None:
         with self.condition:
@@ -148,11 +147,11 @@ class Owner(threading.Thread):
 
     def _answer(self, function: Callable, future: asyncio.Future) -> None:
         try:
-            settle(future, function())
+            settle([future], function())
         except Exception as error:
-            settle(future, error=error)
+            settle([future], error=error)
         except BaseException:
-            settle(future, error=Dead())
+            settle([future], error=Dead())
             raise
 
     def _start(self, queue: Queue, items: list[Item]) -> None:
@@ -179,12 +178,13 @@ class Owner(threading.Thread):
         self._deliver(queue, items, results)
 
     def _deliver(self, queue: Queue, items: list[Item], results: list) -> None:
-        bad = []
+        bad, done = [], []
         for item, result in zip(items, results, strict=True):
-            if _finite(result):
-                queue.deliver(item, result)
-            else:
+            if not _finite(result):
                 bad.append(item)
+            elif queue.deliver(item, result):
+                done.append(item.job.future)
+        settle(done)
         if bad:
             self._retry(queue, bad, ArithmeticError("the result is not finite"), len(items))
 

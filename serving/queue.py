@@ -175,16 +175,17 @@ class Queue:
         self.running += 1
         self._served += item.tokens
 
-    def deliver(self, item: Item, result: Any) -> None:
-        """Hand a result to its job; the last one wakes the caller."""
+    def deliver(self, item: Item, result: Any) -> bool:
+        """Hand a result to its job; whether this finishes it, so that its caller can be woken."""
         self.running -= 1
         job = item.job
         job.results[item.index] = result
         job.open -= 1
-        if not job.open and not job.failed:
-            job.finished = time.monotonic()
-            self._jobs.discard(job)
-            settle(job.future)
+        if job.open or job.failed:
+            return False
+        job.finished = time.monotonic()
+        self._jobs.discard(job)
+        return True
 
     def refuse(self, item: Item, error: Exception) -> None:
         """A running item cannot be computed: its job fails."""
@@ -194,7 +195,7 @@ class Queue:
     def fail(self, job: Job, error: Exception) -> None:
         """End a job with an error; what it still has queued is dropped."""
         self.withdraw(job)
-        settle(job.future, error=error)
+        settle([job.future], error=error)
 
     def withdraw(self, job: Job) -> None:
         """Drop what a job still has queued."""
@@ -220,18 +221,23 @@ class Queue:
         self.rate += SMOOTHING * (tokens / max(seconds, 1e-6) - self.rate)
 
 
-def settle(future: asyncio.Future, result: Any = None, error: Exception | None = None) -> None:
-    """Set a future's outcome from another thread; one that is gone is left alone."""
+def settle(
+    futures: list[asyncio.Future], result: Any = None, error: Exception | None = None
+) -> None:
+    """Set the outcome of futures of one loop from another thread; those that are gone stay."""
 
     def outcome():
-        if future.done():
-            return
-        if error is None:
-            future.set_result(result)
-        else:
-            future.set_exception(error)
+        for future in futures:
+            if future.done():
+                continue
+            if error is None:
+                future.set_result(result)
+            else:
+                future.set_exception(error)
 
+    if not futures:
+        return
     try:
-        future.get_loop().call_soon_threadsafe(outcome)
+        futures[0].get_loop().call_soon_threadsafe(outcome)
     except RuntimeError:  # the event loop has ended, and the caller with it
         pass

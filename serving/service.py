@@ -120,16 +120,25 @@ def deadline_of(request: Request) -> float:
 
 async def while_connected(request: Request, work: Awaitable) -> Any:
     """Await `work`; cancel it and raise `Gone` if the client disconnects first."""
-    task = asyncio.ensure_future(work)
+    me, waiting, gone = asyncio.current_task(), True, False
+
+    def leave(watch: asyncio.Task) -> None:
+        nonlocal gone
+        if waiting and not watch.cancelled():
+            gone = True
+            me.cancel()
+
     watch = asyncio.ensure_future(_disconnected(request))
+    watch.add_done_callback(leave)
     try:
-        await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-        raise Gone
+        return await work
+    except asyncio.CancelledError:
+        if gone and not me.uncancel():
+            raise Gone from None
+        raise
     finally:
+        waiting = False
         watch.cancel()
-        task.cancel()
 
 
 async def _disconnected(request: Request) -> None:

@@ -10,10 +10,11 @@ from serving.errors import APIError
 from serving.models import Served
 from serving.queue import Job
 from serving.routes.common import serves, service, size_of
+from serving.routes.route import JsonRoute
 from serving.schemas import CohereEmbedRequest, CohereInput, Message
 from serving.service import timings
 
-router = APIRouter()
+router = APIRouter(route_class=JsonRoute)
 
 
 def _able(served: Served) -> bool:

@@ -12,10 +12,11 @@ from serving.models import Served
 from serving.queue import Job
 from serving.routes.common import frame, prompts_of, rid, serves, service, size_of, usage
 from serving.routes.common import tokenization as options_of
+from serving.routes.route import JsonRoute
 from serving.schemas import ClassifyRequest, EmbeddingRequest, PoolingRequest, Prompts
 from serving.service import timings
 
-router = APIRouter()
+router = APIRouter(route_class=JsonRoute)
 
 
 async def run(body: Prompts, request: Request, served: Served, name: str) -> Job:

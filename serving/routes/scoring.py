@@ -9,10 +9,11 @@ from serving import encoding
 from serving.errors import APIError
 from serving.models import Served
 from serving.routes.common import check_common, frame, rid, serves, service, tokenization, usage
+from serving.routes.route import JsonRoute
 from serving.schemas import Parts, RerankRequest, ScoreRequest, Scoring
 from serving.service import timings
 
-router = APIRouter()
+router = APIRouter(route_class=JsonRoute)
 
 
 def _able(served: Served) -> Any:

@@ -12,9 +12,10 @@ from serving.encoding import json_response
 from serving.errors import APIError
 from serving.models import Served
 from serving.routes.common import json_only, service
+from serving.routes.route import JsonRoute
 from serving.schemas import DetokenizeRequest, TokenizeRequest
 
-router = APIRouter()
+router = APIRouter(route_class=JsonRoute)
 PERMISSION = {
     "object": "model_permission",
     "allow_create_engine": False,
