@@ -7,7 +7,7 @@ from pathlib import Path
 from converters.family import dense, norm
 from converters.files import read_json
 from converters.report import CheckpointError
-from jaxpool.heads import Dense, Norm, Normalize, Pool, WeighedPool
+from jaxpool.heads import Activate, Dense, Norm, Normalize, Pool, WeighedPool
 from jaxpool.layers import TORCH_ACTIVATIONS
 
 MODES = {
@@ -18,6 +18,7 @@ MODES = {
     "weightedmean_tokens": "weightedmean",
     "lasttoken": "lasttoken",
 }
+SPLADE = {"relu": 1, "log1p_relu": 2}  # how often SpladePooling takes the logarithm of 1 + x
 LENGTH_FILES = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 
 
@@ -27,7 +28,8 @@ class Draft:
 
     chains: the steps so far, of each route (None before any Router); folders: where steps with
     parameters lie, and the table of their tensors; weights: the WordWeights that the next
-    pooling divides by; answers: the tokens whose logits are a score (the first of two against it).
+    pooling divides by; answers: the tokens whose logits are a score (the first of two against it);
+    sparse: the steps from a masked language model's logits to word weights.
     """
 
     chains: dict[str | None, tuple] = field(default_factory=lambda: {None: ()})
@@ -39,6 +41,7 @@ class Draft:
     include_prompt: bool = True
     default_route: str | None = None
     weights: tuple[str, int] | None = None
+    sparse: tuple = ()
     answers: tuple[int, ...] = ()
 
     def add(self, step) -> None:
@@ -143,9 +146,18 @@ def _router(folder: Path, path: str, draft: Draft) -> None:
 
 def _splade_pooling(folder: Path, path: str, draft: Draft) -> None:
     config = read_json(folder / path / "config.json")
-    found = config.get("pooling_strategy", "max"), config.get("activation_function", "relu")
-    if found != ("max", "relu"):
-        raise CheckpointError(f"{path}/config.json: SPLADE pools by max of relu, found {found}")
+    strategy, name = (
+        config.get("pooling_strategy", "max"),
+        config.get("activation_function", "relu"),
+    )
+    if strategy not in ("max", "sum") or name not in SPLADE:
+        raise CheckpointError(
+            f"{path}/config.json: wanted pooling_strategy max or sum and activation_function of "
+            f"{list(SPLADE)}, found {strategy} and {name}"
+        )
+    pool, activations = Pool((strategy,)), (Activate("log1p_relu"),) * SPLADE[name]
+    # The greatest comes through an increasing function: one vector is cheaper than one a token.
+    draft.sparse = (pool, *activations) if strategy == "max" else (*activations, pool)
 
 
 def _logit_score(folder: Path, path: str, draft: Draft) -> None:

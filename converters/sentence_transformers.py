@@ -15,7 +15,8 @@ class Pipeline:
     steps: pooling and what follows, without the final normalization; routes: the steps of each
     input type of a Router, `steps` being its default (empty where it has none); folders: where the
     steps with parameters lie, and the tables of their tensors; answers: the tokens of a LogitScore;
-    activation: torch's name of what a CrossEncoder applies to its logits.
+    activation: torch's name of what a CrossEncoder applies to its logits; sparse: the steps from a
+    masked language model's logits to word weights.
     """
 
     steps: tuple = ()
@@ -31,6 +32,7 @@ class Pipeline:
     routes: tuple[tuple[str, tuple], ...] = ()
     answers: tuple[int, ...] = ()
     activation: str | None = None
+    sparse: tuple = ()
 
     @property
     def chains(self) -> list[tuple]:
@@ -69,6 +71,7 @@ def read_pipeline(folder: Path) -> Pipeline | None:
         routes=routes,
         answers=draft.answers,
         activation=config.get("activation_fn"),
+        sparse=draft.sparse,
     )
 
 

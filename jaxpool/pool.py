@@ -32,6 +32,11 @@ def mean(hidden, mask, positions):
     return _sum(hidden, mask.astype(jnp.float32)) / _count(mask)
 
 
+def total(hidden, mask, positions):
+    """The sum of the tokens."""
+    return _sum(hidden, mask.astype(jnp.float32))
+
+
 def mean_sqrt(hidden, mask, positions):
     """The sum of the tokens over the square root of their number."""
     return _sum(hidden, mask.astype(jnp.float32)) / jnp.sqrt(_count(mask))
@@ -70,4 +75,5 @@ POOLS = {
     "mean_sqrt_len_tokens": mean_sqrt,
     "weightedmean": weighted_mean,
     "lasttoken": last,
+    "sum": total,
 }

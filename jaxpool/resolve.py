@@ -113,8 +113,9 @@ def _token_embedding(checkpoint, config: PoolerConfig) -> dict[str, Task]:
 
 
 def _sparse(checkpoint, config: PoolerConfig) -> dict[str, Task]:
-    """SPLADE (arXiv 2107.05720): the greatest logit of each word, log(1 + relu) of it."""
-    steps = (*checkpoint.head_steps, Pool(("max",)), Activate("log1p_relu"))
+    """SPLADE (arXiv 2107.05720): unless files say otherwise, log(1 + relu) of the words' maxima."""
+    pipeline, usual = checkpoint.pipeline, (Pool(("max",)), Activate("log1p_relu"))
+    steps = (*checkpoint.head_steps, *((pipeline and pipeline.sparse) or usual))
     return _embedding(checkpoint, config) | {"sparse": Task("sparse", steps)}
 
 
