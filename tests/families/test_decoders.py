@@ -37,13 +37,7 @@ LAYERS4 = COMMON | dict(num_hidden_layers=4)
 CONFIGS = {
     "Llama": hf.LlamaConfig(**COMMON, attention_bias=True, mlp_bias=True, sliding_window=7),
     "Mistral": hf.MistralConfig(**COMMON, sliding_window=7),
-    "Qwen2": hf.Qwen2Config(
-        **COMMON,
-        is_causal=False,
-        use_sliding_window=True,
-        sliding_window=7,
-        max_window_layers=1,
-    ),
+    "Qwen2": hf.Qwen2Config(**COMMON),
     "Qwen3": hf.Qwen3Config(**COMMON, attention_bias=True),
     "Qwen3Moe": hf.Qwen3MoeConfig(
         **LAYERS4,
@@ -95,8 +89,22 @@ CONFIGS = {
         num_labels=3,
     ),
 }
-
-
+# Decoders that attend both ways: their heads are their family's.
+BOTH_WAYS = {
+    "gte-Qwen2": hf.Qwen2Config(
+        **COMMON,
+        is_causal=False,
+        use_sliding_window=True,
+        sliding_window=7,
+        max_window_layers=1,
+    ),
+    "EmbeddingGemma": hf.Gemma3TextConfig(
+        **COMMON,
+        use_bidirectional_attention=True,
+        sliding_window=7,
+        layer_types=["sliding_attention", "sliding_attention", "full_attention"],
+    ),
+}
 SCALINGS = {
     "linear": dict(factor=3.0),
     "dynamic": dict(factor=3.0),
@@ -129,6 +137,11 @@ def save(model_class, config, folder, rename=lambda name: name):
     return save_random(model_class, config, folder, rename, scale=scale)
 
 
+def class_of(config, ending="Model"):
+    """The class of a configuration; None where transformers has none with that ending."""
+    return getattr(hf, type(config).__name__.removesuffix("Config") + ending, None)
+
+
 def hidden_states(model_class, folder):
     """What torch gives each of the `texts` alone."""
     return reference(model_class.from_pretrained(folder).eval(), texts(97), False, HIDDEN)
@@ -140,24 +153,18 @@ def edit(folder, **fields):
     file.write_text(json.dumps(json.loads(file.read_text()) | fields))
 
 
-@pytest.mark.parametrize("family", CONFIGS)
-def test_hidden_states(family, tmp_path):
-    model_class = getattr(hf, family + "Model")
-    check(save(model_class, CONFIGS[family], tmp_path / "model"), model_class)
+@pytest.mark.parametrize("case", CONFIGS | BOTH_WAYS)
+def test_hidden_states(case, tmp_path):
+    config = (CONFIGS | BOTH_WAYS)[case]
+    check(save(class_of(config), config, tmp_path / "model"), class_of(config))
 
 
-def _heads():
-    for family in CONFIGS:
-        for ending in ENDINGS:
-            if hasattr(hf, family + ending):
-                # One forward and one head on all of them: the default suite takes a sample.
-                sample = ending == "ForSequenceClassification" or family in ("Llama", "GPT2")
-                yield pytest.param(family, ending, marks=[] if sample else [pytest.mark.slow])
-
-
-@pytest.mark.parametrize(("family", "ending"), list(_heads()))
+@pytest.mark.parametrize(
+    ("family", "ending"),
+    [(name, end) for name, config in CONFIGS.items() for end in ENDINGS if class_of(config, end)],
+)
 def test_heads(family, ending, tmp_path):
-    model_class = getattr(hf, family + ending)
+    model_class = class_of(CONFIGS[family], ending)
     folder = save(model_class, CONFIGS[family], tmp_path / "model")
     model = model_class.from_pretrained(folder).eval()
     check_packed(folder, reference(model, texts(97), False, "logits"), ENDINGS[ending])
