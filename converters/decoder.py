@@ -8,6 +8,7 @@ from jaxpool.arch import Arch
 from jaxpool.heads import Dense, Pool
 
 LAST = Pool(("lasttoken",))
+EPSILONS = ("rms_norm_eps", "norm_epsilon", "layer_norm_eps")
 IGNORED = (r"rotary_emb\.inv_freq$", r"^lm_head\.", r"^output\.weight$")
 
 
@@ -23,7 +24,7 @@ def arch(config, **switches) -> Arch:
         head_dim=features(config),
         mlp_dim=config.intermediate_size,
         norm="rms",
-        norm_eps=config.rms_norm_eps,
+        norm_eps=next(getattr(config, name) for name in EPSILONS if hasattr(type(config), name)),
         placement="pre",
         final_norm=True,
         causal=causal(config),

@@ -24,6 +24,7 @@ from converters.nomic import NOMIC
 from converters.phi3 import PHI3
 from converters.qwen import QWEN2, QWEN3, QWEN3_MOE
 from converters.roberta import CAMEMBERT, ROBERTA, XLM_ROBERTA
+from converters.starcoder2 import STARCODER2
 from converters.static import STATIC
 from converters.t5 import T5, UMT5
 
@@ -62,6 +63,7 @@ FAMILIES: dict[str, Family] = {
     "qwen3_moe": QWEN3_MOE,
     "roberta": ROBERTA,
     "smollm3": SMOLLM3,
+    "starcoder2": STARCODER2,
     "t5": T5,
     "umt5": UMT5,
     "xlm-roberta": XLM_ROBERTA,

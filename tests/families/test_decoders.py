@@ -77,6 +77,9 @@ CONFIGS = {
         },
         original_max_position_embeddings=12,
     ),
+    "Starcoder2": hf.Starcoder2Config(
+        **COMMON | {"hidden_size": 60}, norm_epsilon=1e-4, sliding_window=7
+    ),
     "GPT2": hf.GPT2Config(
         vocab_size=97,
         n_embd=36,
