@@ -95,6 +95,12 @@ def mlp_names(layer: str, names: Mapping[str, str] = MLP) -> str:
     )
 
 
+def fused_mlp_names(layer: str) -> str:
+    """A gated MLP whose gate and up projections share a tensor."""
+    gate_up = dense("layers.mlp.{gate,up}", f"{layer}.gate_up_proj", "(F|F) D")
+    return gate_up + dense("layers.mlp.down", f"{layer}.down_proj", "D F")
+
+
 def decoder_names(
     attention: str = attention_names("layers.{L}.self_attn"),
     mlp: str = mlp_names("layers.{L}.mlp"),

@@ -1,20 +1,14 @@
 """Phi-3: Llama with fused projections."""
 
-from converters.decoder import arch, decoder_names, family
+from converters.decoder import arch, decoder_names, family, fused_mlp_names
+from converters.family import fused_attention
 
-LAYER = "layers.{L}"
 PHI3 = family(
     "Phi3",
     arch,
     decoder_names(
-        attention=f"""
-layers.attention.{{query,key,value}}.kernel {LAYER}.self_attn.qkv_proj.weight (N H|K H|K H) D
-layers.attention.out.kernel {LAYER}.self_attn.o_proj.weight D (N H)
-""",
-        mlp=f"""
-layers.mlp.{{gate,up}}.kernel {LAYER}.mlp.gate_up_proj.weight (F|F) D
-layers.mlp.down.kernel {LAYER}.mlp.down_proj.weight D F
-""",
+        fused_attention("layers.{L}.self_attn", "qkv_proj", "o_proj"),
+        fused_mlp_names("layers.{L}.mlp"),
     ),
     examples=("microsoft/Phi-3.5-mini-instruct",),
 )

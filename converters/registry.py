@@ -11,6 +11,7 @@ from converters.electra import ELECTRA
 from converters.eurobert import EUROBERT
 from converters.family import Family
 from converters.gemma import GEMMA, GEMMA2, GEMMA3
+from converters.glm import GLM, GLM4
 from converters.gpt2 import GPT2
 from converters.gte import GTE, NEW
 from converters.internlm2 import INTERNLM2
@@ -42,6 +43,8 @@ FAMILIES: dict[str, Family] = {
     "gemma": GEMMA,
     "gemma2": GEMMA2,
     "gemma3_text": GEMMA3,
+    "glm": GLM,
+    "glm4": GLM4,
     "gpt2": GPT2,
     "gte": GTE,
     "internlm2": INTERNLM2,

@@ -77,6 +77,8 @@ CONFIGS = {
         },
         original_max_position_embeddings=12,
     ),
+    "Glm": hf.GlmConfig(**COMMON, attention_bias=True, partial_rotary_factor=0.6),
+    "Glm4": hf.Glm4Config(**COMMON, attention_bias=True, partial_rotary_factor=0.6),
     "Starcoder2": hf.Starcoder2Config(
         **COMMON | {"hidden_size": 60}, norm_epsilon=1e-4, sliding_window=7
     ),
