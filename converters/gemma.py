@@ -2,7 +2,7 @@
 
 from converters.decoder import arch, decoder_names, family
 from converters.family import Family
-from converters.rotary import rotary
+from converters.rotary import rotary_by_layer
 from jaxpool.arch import Arch
 
 
@@ -24,13 +24,7 @@ def gemma2_arch(config, **switches) -> Arch:
 
 def gemma3_arch(config) -> Arch:
     """Gemma 3: normalized queries and keys; layers with windows turn with a base of their own."""
-    kinds = ("full_attention", "sliding_attention")
-    return gemma2_arch(
-        config,
-        qk_norm="head",
-        rotary=tuple(rotary(config, config.rope_parameters[kind]) for kind in kinds),
-        rotary_layers=tuple(kinds.index(kind) for kind in config.layer_types),
-    )
+    return gemma2_arch(config, qk_norm="head", **rotary_by_layer(config))
 
 
 SANDWICH_NAMES = decoder_names(

@@ -2,16 +2,14 @@
 
 from converters.family import Family, Head, activation, dense, fused_attention, norm
 from converters.heads import colbert
-from converters.rotary import rotary
+from converters.rotary import rotary_by_layer
 from jaxpool.arch import Arch
 from jaxpool.heads import Dense, Norm, Pool
-
-KINDS = ("full_attention", "sliding_attention")
 
 
 def arch(config) -> Arch:
     """Two rotary tables; a local layer reaches `local_attention // 2` tokens to each side."""
-    layers = [KINDS.index(kind) for kind in config.layer_types]
+    side = config.local_attention // 2
     return Arch(
         vocab=config.vocab_size,
         layers=config.num_hidden_layers,
@@ -26,9 +24,8 @@ def arch(config) -> Arch:
         placement="pre",
         first_attention_norm=False,
         final_norm=True,
-        windows=tuple(local * (config.local_attention // 2) for local in layers),
-        rotary=tuple(rotary(config, config.rope_parameters[kind]) for kind in KINDS),
-        rotary_layers=tuple(layers),
+        windows=tuple(side * (kind == "sliding_attention") for kind in config.layer_types),
+        **rotary_by_layer(config),
         qkv_bias=config.attention_bias,
         out_bias=config.attention_bias,
         gated=True,

@@ -18,7 +18,19 @@ from converters.internlm2 import INTERNLM2
 from converters.jina_bert import JINA_BERT, JINA_BERT_QK
 from converters.jina_v3 import JINA_FLASH, JINA_V3
 from converters.jina_v5 import JINA_V5
-from converters.llama import LLAMA, MISTRAL, OLMO2, SMOLLM3
+from converters.llama import (
+    ARCEE,
+    INTERNLM3,
+    IQUESTCODER,
+    LLAMA,
+    MINISTRAL,
+    MISTRAL,
+    MIXTRAL,
+    OLMO2,
+    OLMO3,
+    SEED_OSS,
+    SMOLLM3,
+)
 from converters.modernbert import MODERNBERT
 from converters.mpnet import MPNET
 from converters.nomic import NOMIC
@@ -32,6 +44,7 @@ from converters.t5 import T5, UMT5
 # By the `model_type` of config.json.
 FAMILIES: dict[str, Family] = {
     "albert": ALBERT,
+    "arcee": ARCEE,
     "bert": BERT,
     "camembert": CAMEMBERT,
     "deberta": DEBERTA,
@@ -48,11 +61,15 @@ FAMILIES: dict[str, Family] = {
     "gpt2": GPT2,
     "gte": GTE,
     "internlm2": INTERNLM2,
+    "internlm3": INTERNLM3,
+    "iquestcoder": IQUESTCODER,
     "jina_embeddings_v3": JINA_V3,
     "jina_embeddings_v5": JINA_V5,
     "llama": LLAMA,
     "llama_bidirec": LLAMA_BIDIRECTIONAL,
+    "ministral": MINISTRAL,
     "mistral": MISTRAL,
+    "mixtral": MIXTRAL,
     "model2vec": STATIC,
     "modernbert": MODERNBERT,
     "mpnet": MPNET,
@@ -60,11 +77,13 @@ FAMILIES: dict[str, Family] = {
     "new": NEW,
     "nomic_bert": NOMIC,
     "olmo2": OLMO2,
+    "olmo3": OLMO3,
     "phi3": PHI3,
     "qwen2": QWEN2,
     "qwen3": QWEN3,
     "qwen3_moe": QWEN3_MOE,
     "roberta": ROBERTA,
+    "seed_oss": SEED_OSS,
     "smollm3": SMOLLM3,
     "starcoder2": STARCODER2,
     "t5": T5,

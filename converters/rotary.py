@@ -36,6 +36,15 @@ def rotary(config, parameters: dict | None = None, head_dim: int = 0) -> Rotary:
     return table
 
 
+def rotary_by_layer(config) -> dict:
+    """The switches `rotary` and `rotary_layers` where full and sliding layers turn differently."""
+    kinds = ("full_attention", "sliding_attention")
+    return {
+        "rotary": tuple(rotary(config, config.rope_parameters[kind]) for kind in kinds),
+        "rotary_layers": tuple(kinds.index(kind) for kind in config.layer_types),
+    }
+
+
 def stretched(present: dict, given: Mapping) -> dict:
     """Rotary parameters under an override, which may name its law by the older key `type`.
 

@@ -34,6 +34,11 @@ COMMON = dict(
     num_labels=3,
 )
 LAYERS4 = COMMON | dict(num_hidden_layers=4)
+TWO_TABLES = {
+    "sliding_attention": {"rope_type": "default", "rope_theta": 50.0},
+    "full_attention": {"rope_type": "linear", "factor": 4.0, "rope_theta": 900.0},
+}
+# Families that come to the same `Arch` under these compile once.
 CONFIGS = {
     "Llama": hf.LlamaConfig(**COMMON, attention_bias=True, mlp_bias=True, sliding_window=7),
     "Mistral": hf.MistralConfig(**COMMON, sliding_window=7),
@@ -61,10 +66,7 @@ CONFIGS = {
         sliding_window=7,
         layer_types=["sliding_attention", "full_attention"] * 2,
         query_pre_attn_scalar=5,
-        rope_parameters={
-            "sliding_attention": {"rope_type": "default", "rope_theta": 50.0},
-            "full_attention": {"rope_type": "linear", "factor": 4.0, "rope_theta": 900.0},
-        },
+        rope_parameters=TWO_TABLES,
     ),
     "Phi3": hf.Phi3Config(
         **COMMON | dict(hidden_size=60),
@@ -79,6 +81,18 @@ CONFIGS = {
     ),
     "Glm": hf.GlmConfig(**COMMON, attention_bias=True, partial_rotary_factor=0.6),
     "Glm4": hf.Glm4Config(**COMMON, attention_bias=True, partial_rotary_factor=0.6),
+    "Arcee": hf.ArceeConfig(**COMMON, mlp_bias=True),
+    "Ministral": hf.MinistralConfig(**COMMON, sliding_window=7),
+    "Mixtral": hf.MixtralConfig(
+        **COMMON | {"intermediate_size": 52}, num_local_experts=5, num_experts_per_tok=2
+    ),
+    "Olmo3": hf.Olmo3Config(
+        **COMMON,
+        sliding_window=7,
+        layer_types=["sliding_attention", "full_attention", "full_attention"],
+        rope_parameters=TWO_TABLES,
+    ),
+    "SeedOss": hf.SeedOssConfig(**COMMON),
     "Starcoder2": hf.Starcoder2Config(
         **COMMON | {"hidden_size": 60}, norm_epsilon=1e-4, sliding_window=7
     ),
