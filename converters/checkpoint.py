@@ -126,6 +126,8 @@ class Checkpoint:
         base = folder / (self.pipeline.transformer if self.pipeline else "")
         copy_companions(self.base, base)
         copy_companions(self.folder, folder)
+        if self.family.adapter:
+            update_json(base / "config.json", {lora.MERGED: self.family.adapter(self.config)})
         if self.choice and self.reranker:
             # A published reranker is known by its name, which the copy need not have.
             names = ("method", "classifier_from_token")
@@ -159,7 +161,7 @@ def open_checkpoint(
     base, adapter = lora.find(folder / inside, adapter)
     family, config = read_config(base, overrides, pipeline.model_type if pipeline else None)
     if family.adapter and not adapter:
-        base, adapter = lora.find(base, base / family.adapter(config))
+        base, adapter = lora.find(base, lora.own(base, config, family.adapter(config)))
     source = _open(folder, inside, base, family, adapter)
     for field, (name, axis) in family.sizes.items():
         setattr(config, field, source.shape(name)[axis])

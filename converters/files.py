@@ -218,6 +218,6 @@ def save_tensors(tensors: Iterator[tuple[str, np.ndarray]], folder: Path, stem="
 def copy_companions(source: Path, target: Path) -> None:
     """Everything of a checkpoint folder but weights: configs, tokenizer, modules."""
     ignore = shutil.ignore_patterns(
-        *WEIGHTS, "*.index.json", ".*", "params", "adapter_config.json", MANIFEST
+        *WEIGHTS, "*.index.json", ".*", "params", "adapters", "adapter_config.json", MANIFEST
     )
     shutil.copytree(source, target, ignore=ignore, dirs_exist_ok=True)

@@ -2,6 +2,7 @@
 
 from converters.decoder import arch as decoder_arch
 from converters.decoder import family
+from converters.lora import MERGED
 from jaxpool.arch import Arch
 
 TASKS = ("retrieval", "text-matching", "classification", "clustering")
@@ -15,8 +16,12 @@ def arch(config) -> Arch:
 
 
 def adapter(config) -> str:
-    """The folder of the adapter of `config.jina_task` (an override), retrieval by default."""
-    task = getattr(config, "jina_task", TASKS[0])
+    """The folder of the adapter of `config.jina_task` (an override), retrieval by default.
+
+    What an exported folder has merged is its default.
+    """
+    merged = getattr(config, MERGED, TASKS[0])
+    task = getattr(config, "jina_task", None) or merged.rpartition("/")[2]
     if task not in TASKS:
         raise ValueError(f"jina_task {task!r} is unknown; known: {list(TASKS)}")
     return f"adapters/{task}"

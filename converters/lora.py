@@ -14,6 +14,7 @@ from converters.files import Tensors, has_weights, read_json, resolve, weight_fi
 from converters.report import CheckpointError
 
 CONFIG = "adapter_config.json"
+MERGED = "merged_adapter"  # of an exported config.json: the adapter that its weights contain
 MAGNITUDE = ".lora_magnitude_vector"
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 # What changes the sum base + B A scale; other settings matter to training alone.
@@ -44,6 +45,14 @@ def find(folder: Path, named: Path | None) -> tuple[Path, Path | None]:
     if not name:
         raise CheckpointError(f"{CONFIG}: wanted base_model_name_or_path, or weights beside it")
     return resolve(name), folder
+
+
+def own(folder: Path, config, wanted: str) -> Path | None:
+    """The adapter at `wanted` in the model's own folder; None where it has been merged."""
+    merged = getattr(config, MERGED, None)
+    if merged not in (None, wanted):
+        raise CheckpointError(f"{merged} is merged into these weights: {wanted} needs the original")
+    return None if merged else folder / wanted
 
 
 class Delta(NamedTuple):

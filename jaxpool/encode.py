@@ -19,31 +19,33 @@ def encode(
     prompt_name: str | None = None,
     input_type: str | None = None,
     dimensions: int | None = None,
+    task: str | None = None,
 ) -> np.ndarray:
     """Vectors `[texts, F]` in float32, or `[F]` of a single text; what is too long is cut.
 
     The checkpoint's default prompt is applied unless `prompt` or `prompt_name` says otherwise;
-    input_type "query" or "document" chooses the prompt of that name and the path of a Router.
+    input_type "query" or "document" chooses the prompt of that name and the path of a Router, task
+    the adapter of that name (jina-embeddings-v3's "retrieval.query", ...) and its prompt.
     """
     single = isinstance(texts, str)
-    task = model.task("embed", input_type)
+    embed = model.task("embed", input_type)
     requests = prepare(
         model,
-        task,
+        embed,
         [texts] if single else list(texts),
-        PoolingParams(dimensions=dimensions),
+        PoolingParams(dimensions=dimensions, task=task),
         {"truncate_prompt_tokens": -1},
         prompt=prompt,
-        prompt_name=prompt_name or _prompt_name(model, prompt, input_type),
+        prompt_name=prompt_name or _prompt_name(model, prompt, input_type, task),
     )
     vectors: list = [None] * len(requests)
-    for index, vector in compute(model, task, requests):
+    for index, vector in compute(model, embed, requests):
         vectors[index] = vector
     return vectors[0] if single else np.stack(vectors)
 
 
-def _prompt_name(model, prompt: str | None, input_type: str | None) -> str | None:
+def _prompt_name(model, prompt, input_type: str | None, task: str | None) -> str | None:
     if prompt is not None:
         return None
-    named = (name for name in PROMPTS.get(input_type, ()) if name in model.prompts)
+    named = (name for name in (task, *PROMPTS.get(input_type, ())) if name in model.prompts)
     return next(named, model.default_prompt)

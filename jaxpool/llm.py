@@ -21,7 +21,7 @@ from jaxpool.outputs import (
     ScoringOutput,
     ScoringRequestOutput,
 )
-from jaxpool.requests import PoolerConfig, PoolingParams
+from jaxpool.requests import PoolerConfig, PoolingParams, with_task
 from jaxpool.scoring import prepare_hybrid, prepare_scores
 from jaxpool.task import REQUIRED, Task
 
@@ -129,7 +129,8 @@ class LLM:
         then a dict by their names.
 
         options: tokenization_kwargs; prompt, prompt_name (an instruction before each text);
-        input_type ("query" or "document", for models with a path of each).
+        input_type ("query" or "document", for models with a path of each); task (an adapter of the
+        model's own, such as jina-embeddings-v3's "retrieval.query").
         """
         if pooling_task is None:
             raise ValueError(REQUIRED)
@@ -265,6 +266,7 @@ class LLM:
         task = self.model.select(name, options.get("input_type"))
         if options.pop("lora_request", None) is not None:
             raise ValueError("lora_request: adapters are merged at load, by `lora_path`")
+        params = with_task(params, options.pop("task", None))
         requests = prepare(self.model, task, prompts, params, **options)
         results = self._run(task, requests, use_tqdm)
         if isinstance(task, tuple):

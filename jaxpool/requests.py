@@ -1,7 +1,7 @@
 """What a caller may set: `PoolingParams` a request, `PoolerConfig` a model."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import InitVar, dataclass, field, fields
+from dataclasses import InitVar, dataclass, field, fields, replace
 from typing import Any
 
 SEQUENCE_POOLINGS = {
@@ -149,6 +149,17 @@ class PoolerConfig:
     def step_answers(self) -> tuple[int, ...]:
         """The tokens whose logits STEP pooling of a causal language model returns."""
         return tuple(self.returned_token_ids or ()) if self.tok_pooling_type == "STEP" else ()
+
+
+def with_task(
+    params: PoolingParams | Sequence[PoolingParams] | None, task: str | None
+) -> PoolingParams | Sequence[PoolingParams] | None:
+    """A call's parameters with its `task`, where it names one."""
+    if task is None:
+        return params
+    if params is None or isinstance(params, PoolingParams):
+        return replace(params or PoolingParams(), task=task)
+    return [replace(one, task=task) for one in params]
 
 
 def sequence_pooling(name: str) -> tuple[str, ...]:

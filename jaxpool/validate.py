@@ -6,7 +6,7 @@ import numpy as np
 
 from jaxpool.errors import RequestError
 from jaxpool.requests import PoolingParams
-from jaxpool.task import Task
+from jaxpool.task import Task, canonical
 
 VALID = {
     "embed": ["dimensions", "use_activation"],
@@ -71,6 +71,8 @@ def _resolve(model, task: Task, params: PoolingParams) -> PoolingParams:
         params.task = task.name
     if params.task is None:
         params.task = task.name
+    elif model.adapters and canonical(params.task, model.tasks) not in model.tasks:
+        raise RequestError(f"unknown task {params.task!r}; known: {model.adapters}", "task")
     elif model.task(params.task).name != task.name:
         raise ValueError(
             f"You cannot overwrite param.task={params.task!r} with pooling_task={task.name!r}!"

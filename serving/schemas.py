@@ -106,6 +106,7 @@ class LateChunking(BaseModel):
 class EmbeddingRequest(Prompts, Encoded):
     """POST /v1/embeddings."""
 
+    task: str | None = Field(None, description="one of the model's own adapters")
     dimensions: Int | None = None
     late_chunking_params: LateChunking | None = None
 

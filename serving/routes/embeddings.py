@@ -45,6 +45,7 @@ def params_of(body: Prompts) -> Any:
 
     late = getattr(body, "late_chunking_params", None)
     return PoolingParams(
+        task=body.task if isinstance(body, EmbeddingRequest) else None,
         use_activation=body.use_activation,
         dimensions=getattr(body, "dimensions", None),
         late_chunking_params=late.model_dump() if late else None,

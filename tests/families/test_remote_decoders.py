@@ -10,6 +10,7 @@ from safetensors.numpy import load_file, save_file
 from test_decoders import COMMON
 
 from converters.checkpoint import open_checkpoint
+from converters.report import CheckpointError
 from jaxpool.params import flatten, unflatten
 
 LLAMA = COMMON | dict(attention_bias=True)
@@ -30,12 +31,17 @@ def relative(model_class, config, folder):
     return reference(model, texts(97), False, "last_hidden_state")
 
 
-def round_trip(folder, target):
-    """What jaxpool reads and writes again is the same, byte for byte."""
-    checkpoint = open_checkpoint(folder)
+def export(checkpoint, target):
+    """The folder that jaxpool writes of what it reads."""
     tree = checkpoint.read(np.float32, lambda path, array: array)
     target.mkdir()
     checkpoint.write(unflatten(flatten(tree)), target)
+    return target
+
+
+def round_trip(folder, target):
+    """What jaxpool reads and writes again is the same, byte for byte."""
+    export(open_checkpoint(folder), target)
     before, after = (load_file(f / "model.safetensors") for f in (folder, target))
     assert before.keys() - {"output.weight"} == after.keys()
     for name, tensor in after.items():
@@ -202,6 +208,12 @@ def test_jina_v5_merges_the_adapter_of_its_task(decoder, tmp_path):
         open_checkpoint(folder, {"jina_task": "poetry"})
     with pytest.raises(FileNotFoundError, match="no LoRA adapter"):
         open_checkpoint(folder, {"jina_task": "retrieval"})
+
+    exported = export(open_checkpoint(folder), tmp_path / "exported")
+    remodel(exported, lambda t: t, jina_task=None)
+    check_packed(exported, wanted)
+    with pytest.raises(CheckpointError, match="adapters/text-matching is merged into these"):
+        open_checkpoint(exported, {"jina_task": "retrieval"})
 
 
 def test_jina_reranker_projects_tokens(tmp_path):

@@ -17,8 +17,8 @@ TEXTS = [
 SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 
 
-def save_bge_m3(folder: Path) -> Path:
-    """Weights of std 0.1, the files of BAAI/bge-m3: three heads, cls pooling, normalization."""
+def save_tokenizer(folder: Path) -> int:
+    """XLM-RoBERTa's kind of tokenizer over the words of `TEXTS`; the size of its vocabulary."""
     tokenizer = Tokenizer(models.Unigram())
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     trainer = trainers.UnigramTrainer(
@@ -28,17 +28,22 @@ def save_bge_m3(folder: Path) -> Path:
     ends = [(token, SPECIAL.index(token)) for token in ("<s>", "</s>")]
     tokenizer.post_processor = processors.TemplateProcessing("<s> $A </s>", None, ends)
     names = dict(zip(("cls", "pad", "sep", "unk", "mask"), SPECIAL, strict=True))
-    named = {f"{name}_token": token for name, token in names.items()}
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token="<s>",
         eos_token="</s>",
         model_max_length=60,
         model_input_names=["input_ids", "attention_mask"],
-        **named,
+        **{f"{name}_token": token for name, token in names.items()},
     )
+    fast.save_pretrained(folder)
+    return len(fast)
+
+
+def save_bge_m3(folder: Path) -> Path:
+    """Weights of std 0.1, the files of BAAI/bge-m3: three heads, cls pooling, normalization."""
     config = XLMRobertaConfig(
-        vocab_size=len(fast),
+        vocab_size=save_tokenizer(folder),
         hidden_size=32,
         num_hidden_layers=2,
         num_attention_heads=2,
@@ -50,7 +55,6 @@ def save_bge_m3(folder: Path) -> Path:
         eos_token_id=2,
     )
     save_random(XLMRobertaModel, config, folder)
-    fast.save_pretrained(folder)
     for name, size in (("sparse_linear", 1), ("colbert_linear", 24)):
         head = {"weight": 0.3 * torch.randn(size, 32), "bias": 0.1 * torch.randn(size)}
         torch.save(head, folder / f"{name}.pt")
