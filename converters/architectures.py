@@ -64,10 +64,11 @@ def check_options(runner: str, convert: str, name: str, pools: bool) -> None:
         )
 
 
-def choose_head(family: Family, config, convert: str, pools: bool) -> tuple[Head | None, bool]:
+def choose_head(family: Family, config, convert: str, follows: bool) -> tuple[Head | None, bool]:
     """The head whose tensors a checkpoint has, and whether the tasks come from it.
 
-    Files that say how to pool make an embedding model of any architecture but a classifier.
+    Files that say what `follows` the transformer make an embedding model of any architecture but a
+    classifier.
     """
     native, bare = family.heads.get(ending(config)), family.heads.get("Model")
     if convert in HEADS:
@@ -82,7 +83,7 @@ def choose_head(family: Family, config, convert: str, pools: bool) -> tuple[Head
             f"{architecture(config)}: no such head is known for this family; "
             f'known: {sorted(family.heads)}. `convert="embed"` makes it an embedding model.'
         )
-    if native is None or (pools and not native.task.endswith("classify")):
+    if native is None or (follows and not native.task.endswith("classify")):
         return bare, bool(bare and bare.task)
     return native, bool(native.task)
 

@@ -168,7 +168,7 @@ def open_checkpoint(
     arch = family.arch(config)
     pools = bool(pipeline and pipeline.pools)
     check_options(runner, convert, architecture(config), pools)
-    chosen = choose_head(family, config, convert, pools)
+    chosen = choose_head(family, config, convert, bool(pipeline and any(pipeline.chains)))
     reranker = find_published(name or str(folder), config)
     made = answers.choose(config, base, pipeline, reranker, convert, returned)
     if made:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from converters import answers, rows
 from converters.family import Family, Head
 from converters.files import Tensors
+from converters.report import CheckpointError
 from jaxpool import heads
 from jaxpool.arch import Arch
 
@@ -68,8 +69,11 @@ def _has(table: list[rows.Row], source: Tensors) -> bool:
 def _read_sizes(head: Head, source: Tensors, config) -> None:
     """Set the configuration's missing sizes of a head from its tensors."""
     for field, name in head.sizes.items():
-        if getattr(config, field, None) is None and name in source.keys():
-            setattr(config, field, source.shape(name)[0])
+        if getattr(config, field, None) is not None:
+            continue
+        if name not in source.keys():
+            raise CheckpointError(f"wanted a tensor {name}, or its size {field} in config.json")
+        setattr(config, field, source.shape(name)[0])
 
 
 def _without_absent_biases(steps: tuple, table: list[rows.Row], source: Tensors) -> tuple:
