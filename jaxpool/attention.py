@@ -112,11 +112,19 @@ def visible(queries: Places, keys: Places, arch: Arch, reach: int) -> jax.Array:
     return seen
 
 
+def _added(params: dict, queries: Places, keys: Places, arch: Arch, reach: int) -> jax.Array:
+    """What is added to the scores, float32 `[B, 1 or N, T, S]`: the bias, and `NEVER` where unseen.
+
+    A sum and not a selection: XLA on CPU computes the sum, the softmax and both products in one.
+    """
+    unseen = jnp.where(visible(queries, keys, arch, reach), 0.0, NEVER)[:, None]
+    bias = attention_bias(params, queries.positions, keys.positions, arch)
+    return unseen if bias is None else bias + unseen
+
+
 def _dense(params: dict, places: Places, arch: Arch, reach: int) -> Callable:
     """All scores at once."""
-    seen = visible(places, places, arch, reach)
-    bias = attention_bias(params, places.positions, places.positions, arch)
-    return partial(_product, seen=seen, bias=bias, arch=arch)
+    return partial(_product, added=_added(params, places, places, arch, reach), arch=arch)
 
 
 def _blocked(params: dict, places: Places, arch: Arch, reach: int) -> Callable:
@@ -135,11 +143,10 @@ def _blocked(params: dict, places: Places, arch: Arch, reach: int) -> Callable:
         def block(_, start):
             first = jnp.clip(start - near, 0, length - span)
             mine, theirs = queries.at(start, BLOCK), places.at(first, span)
-            seen = visible(mine, theirs, arch, reach)
-            bias = attention_bias(params, mine.positions, theirs.positions, arch)
+            added = _added(params, mine, theirs, arch, reach)
             ks, vs = (jax.lax.dynamic_slice_in_dim(x, first, span, axis=1) for x in (k, v))
             qs = jax.lax.dynamic_slice_in_dim(q, start, BLOCK, axis=1)
-            return None, _product(qs, ks, vs, seen, bias, arch)
+            return None, _product(qs, ks, vs, added, arch)
 
         _, out = jax.lax.scan(block, None, jnp.arange(blocks) * BLOCK)
         return jnp.moveaxis(out, 0, 1).reshape(q.shape)[:, :length]
@@ -147,7 +154,7 @@ def _blocked(params: dict, places: Places, arch: Arch, reach: int) -> Callable:
     return attend
 
 
-def _product(q, k, v, seen, bias, arch: Arch) -> jax.Array:
+def _product(q, k, v, added, arch: Arch) -> jax.Array:
     """Softmax attention in float32: q `[B, T, N, H]`, k and v `[B, S, K, H]` -> `[B, T, N, H]`.
 
     Both products are plain batched matrix products `[B, K, G T, .]`: left to einsum, XLA on CPU
@@ -163,9 +170,8 @@ def _product(q, k, v, seen, bias, arch: Arch) -> jax.Array:
     scores = scores if scaled else scores * arch.scale
     if arch.attention_softcap:
         scores = arch.attention_softcap * jnp.tanh(scores / arch.attention_softcap)
-    if bias is not None:
-        scores = scores + bias.reshape(b, kv, g, *bias.shape[-2:])
-    scores = jnp.where(seen[:, None, None], scores, NEVER)
+    by_head = added.shape[1] > 1
+    scores = scores + added.reshape(b, *((kv, g) if by_head else (1, 1)), *added.shape[-2:])
     weights = jnp.exp(scores - jnp.max(scores, axis=-1, keepdims=True))
     out = _matmul(weights.astype(v.dtype).reshape(b, kv, g * t, -1), v, 2)
     out = out.reshape(b, kv, g, t, h) / jnp.sum(weights, axis=-1, keepdims=True)
