@@ -101,8 +101,10 @@ class Engine:
     def start(self, task, requests: Sequence[Request]) -> Flight:
         """Start all batches of some requests."""
         plans, laid = self.plan(requests)
-        batches = [(plan, self.dispatch(task, plan, laid)) for plan in plans]
-        return Flight(task, laid, batches, len(requests))
+        # One batch alone is spared the way to another thread.
+        through = self._dispatchers.map if len(plans) > 1 else map
+        outputs = through(lambda plan: self.dispatch(task, plan, laid), plans)
+        return Flight(task, laid, list(zip(plans, outputs, strict=True)), len(requests))
 
     def finish(self, flight: Flight) -> list[np.ndarray]:
         """Wait for the results of a flight, in the order of its requests."""

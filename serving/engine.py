@@ -19,8 +19,10 @@ class ModelEngine:
 
     @property
     def budget(self) -> int:
-        """Tokens of a batch."""
-        return self.engine.budget
+        """Tokens to take at once: on CPU those of two batches, which fill each other's gaps."""
+        from jaxpool.engine import DISPATCHERS
+
+        return self.engine.budget * (DISPATCHERS if in_flight() == 1 else 1)
 
     @property
     def compilations(self) -> int:
