@@ -83,7 +83,7 @@ class Engine:
         """
         shape = (self.rungs, self.budget, self.multiple)
         if self.executor.context and not self.options.batch_invariant:
-            return plan_shared(requests, *shape)
+            return plan_shared(requests, *shape, self.executor.arch.dim)
         lengths = [len(request.ids) for request in requests]
         how = planner.plan_alone if self.options.batch_invariant else planner.plan
         return how(lengths, *shape), requests
