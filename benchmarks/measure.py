@@ -82,6 +82,13 @@ def alternate(systems: dict[str, Callable], rounds: int) -> dict[str, list[tuple
     return times
 
 
+def table(rows: list[dict]) -> None:
+    """Print rows under their names."""
+    widths = {name: max(len(name), *(len(str(r[name])) for r in rows)) for name in rows[0]}
+    for line in ({name: name for name in rows[0]}, *rows):
+        print("  ".join(str(line[name]).rjust(width) for name, width in widths.items()))
+
+
 def machine() -> dict[str, str]:
     """Where and when a result was measured."""
     info = Path("/proc/cpuinfo")

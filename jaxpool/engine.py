@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from jaxpool import batch as batching
-from jaxpool import planner
+from jaxpool import planner, quantize
 from jaxpool.batch import Plan, Request
 from jaxpool.compile import Chains, Executor, Key
 from jaxpool.prefix import plan_shared
@@ -35,7 +35,8 @@ class EngineOptions:
     these tasks ("embed", "embed&sparse" for both of one forward; True: of each) at load;
     forbid_compiles: afterwards a shape without executable is
     an error; batch_invariant: a text's result is bit-identical whatever is computed beside it, at
-    the price of padding; compiled: a folder of `jaxpool compile`.
+    the price of padding; compiled: a folder of `jaxpool compile`; quantization: a key of
+    `jaxpool.quantize.KINDS`.
     """
 
     max_num_batched_tokens: int | None = None
@@ -43,6 +44,10 @@ class EngineOptions:
     forbid_compiles: bool = False
     batch_invariant: bool = False
     compiled: str | None = None
+    quantization: str | None = None
+
+    def __post_init__(self):
+        quantize.check(self.quantization)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxpool.arch import Arch
+from jaxpool.quantize import product
 
 ACTIVATIONS = {
     # As torch writes it; jax.nn.gelu goes through erfc, which costs twice as much.
@@ -48,10 +49,7 @@ def dense(params: dict, x: jax.Array, contraction: str, chosen=None) -> jax.Arra
 
     chosen: the weights `[B, T, q]` of each token's adapters (see `chosen_adapters`).
     """
-    kernel = params["kernel"]
-    out = jnp.einsum(
-        contraction, x.astype(kernel.dtype), kernel, preferred_element_type=jnp.float32
-    )
+    out = product(params, x, contraction)
     if "lora_a" in params:
         out = out + _low_rank(params, x, contraction, chosen)
     if "bias" in params:

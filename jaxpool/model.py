@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpool import executables
+from jaxpool import executables, quantize
 from jaxpool.arch import Arch
 from jaxpool.attention import choose as choose_kernel
 from jaxpool.batch import Request
@@ -166,9 +166,12 @@ class Model:
 
     def export(self, folder: str | Path, params: dict | None = None) -> Path:
         """Write `params` (the model's own if not given) as a folder Hugging Face loads."""
+        params = self.params if params is None else params
+        if quantize.is_quantized(params):
+            raise ValueError(f"{self.name} is quantized; load it without quantization to export it")
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        self.checkpoint.write(self.params if params is None else params, folder)
+        self.checkpoint.write(params, folder)
         return folder
 
 
@@ -229,10 +232,11 @@ def load(
     template = load_template(chat_template) if chat_template else found and found.template
     if template and ("classify" in resolution.tasks or checkpoint.listwise):
         template.render(tokenizer.transformers, [("", "")], {})  # an error shows here, not later
+    params = _read(checkpoint, kind, shardings)
     loaded = Model(
         name=model,
         arch=arch,
-        params=_read(checkpoint, kind, shardings),
+        params=quantize.quantize(params, options.quantization),
         resolution=resolution,
         tokenizer=tokenizer,
         max_length=max_length(checkpoint, tokenizer, max_model_len),

@@ -74,6 +74,8 @@ class Options(BaseSettings):
     trust_remote_code: bool = Field(False, description="accepted; checkpoint code never runs")
     chat_template: str | None = Field(None, description="a file, or the template itself")
     trust_request_chat_template: bool = Field(False, description="let requests bring templates")
+    quantization: str | None = Field(None, description="int8, fp8, or either with _weight_only")
+    batch_invariant: bool = Field(False, description="bit-identical results whatever the load")
     tensor_parallel_size: int = Field(1, description="devices that share each layer (-tp)")
     data_parallel_size: int | None = Field(None, description="copies of the model (-dp)")
     max_num_batched_tokens: Length = Field(None, description="tokens a batch")

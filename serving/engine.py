@@ -108,6 +108,8 @@ def load_model(path: str, options: Any) -> Any:
         max_num_batched_tokens=options.max_num_batched_tokens,
         hf_overrides=options.hf_overrides or None,
         pooler_config=options.pooler_config or None,
+        quantization=options.quantization,
+        batch_invariant=options.batch_invariant,
         tensor_parallel_size=options.tensor_parallel_size,
         data_parallel_size=options.data_parallel_size,
     )
