@@ -131,8 +131,15 @@ def test_bi_encoder(minilm, reference_minilm):
     ],
 )
 def test_bad_lists(minilm, data_1, data_2, message):
+    before = minilm.model.engine.computed_tokens
     with pytest.raises(ValueError, match=message):
         minilm.score(data_1, data_2)
+    assert minilm.model.engine.computed_tokens == before
+
+
+def test_texts_that_are_none(minilm):
+    with pytest.raises(TypeError, match="texts to score must be strings, got int"):
+        minilm.score("a", ["b", 3])
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,27 @@ def test_unknown_module_is_refused_by_name(routed, tmp_path):
         LLM(str(folder))
 
 
+@pytest.mark.parametrize(
+    ("kind", "config", "message"),
+    [
+        ("Pooling", {"pooling_mode": "median"}, "unknown pooling mode .'median'"),
+        ("Dense", {"activation_function": "torch.nn.SELU2"}, "unknown activation SELU2"),
+        ("Dense", {"module_input_name": "token_embeddings"}, "Dense of tokens must come before"),
+        ("Router", {"types": {"0": "Transformer"}}, "a Router between whole transformers"),
+        ("SpladePooling", {"pooling_strategy": "mean"}, "pooling_strategy"),
+    ],
+)
+def test_modules_that_cannot_be_read(kind, config, message, bert, tmp_path):
+    folder = shutil.copytree(bert, tmp_path / "odd")
+    modules = [{"path": "1_Pooling", "type": "Pooling"}, {"path": "2_Odd", "type": kind}]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    for path, values in (("1_Pooling", {"pooling_mode": "mean"}), ("2_Odd", config)):
+        (folder / path).mkdir()
+        (folder / path / "config.json").write_text(json.dumps(values))
+    with pytest.raises(CheckpointError, match=message):
+        LLM(str(folder))
+
+
 PROMPTS = {"query": "Represent this sentence for searching: ", "document": "passage: "}
 
 

@@ -230,8 +230,22 @@ CALLS = {
 @pytest.mark.parametrize("case", CALLS)
 def test_calls_refused(case, bert_llm):
     call, message = CALLS[case]
+    before = bert_llm.model.engine.computed_tokens
     with pytest.raises(ValueError, match=message):
         call(bert_llm)
+    assert bert_llm.model.engine.computed_tokens == before
+
+
+def test_arguments_by_position_or_name(bert_llm):
+    with pytest.raises(TypeError, match="positional"):
+        LLM(str(bert_llm.model.checkpoint.folder), "pooling")
+    with pytest.raises(TypeError, match="positional-only"):
+        bert_llm.score(data_1="a", data_2="b")
+
+
+def test_scoring_api_on_a_tagger(tagger):
+    with pytest.raises(ValueError, match="This model does not support the Scoring API."):
+        tagger.score("a", "b")
 
 
 def test_embedding_api_on_a_classifier(classifier):
