@@ -97,7 +97,7 @@ class Engine:
         """Start one batch; one output a chain, futures until they are read."""
         arch, context = self.executor.arch, self.executor.context
         arrays = batching.fill(plan, requests, arch.token_types > 0, arch.adapters > 0, context)
-        outputs = self.executor(_chains(task), *arrays)
+        outputs = self.executor(chains_of(task), *arrays)
         with self._lock:
             self.real_tokens += sum(len(requests[i].ids) for i in plan.request)
             self.computed_tokens += plan.rows * plan.length
@@ -150,7 +150,7 @@ class Engine:
         """The keys of the executables that serve some tasks at every shape."""
         single = [task for task in tasks if isinstance(task, Task)]
         routes = [replace(task, steps=steps) for task in single for _, steps in task.routes]
-        chains = {_chains(task): None for task in (*tasks, *routes)}
+        chains = {chains_of(task): None for task in (*tasks, *routes)}
         return [(each, *shape) for each in chains if all(each) for shape in self.shapes]
 
     def _fits(self, chains: Chains) -> bool:
@@ -174,7 +174,8 @@ def _budget(asked: int | None, max_length: int) -> int:
     return asked
 
 
-def _chains(task) -> Chains:
+def chains_of(task) -> Chains:
+    """The chains of steps that serve a task, or several in one forward."""
     return tuple(t.steps for t in (task if isinstance(task, tuple) else (task,)))
 
 

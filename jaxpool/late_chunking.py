@@ -18,6 +18,8 @@ from jaxpool.requests import LateChunkingParams
 from jaxpool.task import Task
 from jaxpool.tokenize import Tokens
 
+HIDDEN = Task("hidden", ())  # the token vectors before any head
+
 
 def chunks(tokens: Tokens, params: LateChunkingParams) -> LateChunking:
     """Where the chunks of a text lie; `tokens` need their offsets."""
@@ -47,7 +49,7 @@ def _tokens(offsets: np.ndarray, span: tuple[int, int]) -> tuple[int, int]:
 
 def run(model, task: Task, requests: Sequence) -> Iterator[tuple[int, np.ndarray]]:
     """`(request, its chunks' vectors [chunks, F])`; the head runs on the means, not the tokens."""
-    for index, hidden in model.run(Task("hidden", ()), requests):
+    for index, hidden in model.run(HIDDEN, requests):
         spans = [chunk.token_range for chunk in requests[index].chunks.chunks]
         means = np.stack([hidden[a:b].mean(axis=0, dtype=np.float32) for a, b in spans])
         yield index, _project(model, task, means, requests[index])

@@ -1,11 +1,18 @@
 """The device thread's view of a loaded model: batches, warm-up, health."""
 
-import logging
-import threading
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-log = logging.getLogger("jaxpool.serving")
+import jax
+
+import jaxpool
+from jaxpool.compile import Chains
+from jaxpool.compute import compute
+from jaxpool.engine import DISPATCHERS, chains_of
+from jaxpool.late_chunking import HIDDEN
+from jaxpool.task import Task
+from serving.warmup import Warmup
 
 
 class ModelEngine:
@@ -14,14 +21,11 @@ class ModelEngine:
     def __init__(self, model: Any):
         self.model, self.engine = model, model.engine
         self.computed = 0  # tokens of the latest batch with its padding
-        self._stopping = threading.Event()
-        self._warming: threading.Thread | None = None
+        self._warmup: Warmup | None = None
 
     @property
     def budget(self) -> int:
         """Tokens to take at once: on CPU those of two batches, which fill each other's gaps."""
-        from jaxpool.engine import DISPATCHERS
-
         return self.engine.budget * (DISPATCHERS if in_flight() == 1 else 1)
 
     @property
@@ -29,20 +33,40 @@ class ModelEngine:
         """Programs compiled so far."""
         return self.model.executor.compilations
 
+    def warm(self, first: Task, others: Sequence[Task]) -> None:
+        """Compile the longest rows of a task; in a thread then the rest, and the other tasks."""
+        self._warmup = Warmup(self.model.executor, self.engine.shapes)
+        self._warmup.start()
+        chains = dict.fromkeys(key[0] for key in self.engine.keys([first]))
+        for usable in [self._warmup.want(each) for each in chains]:
+            usable.result()
+        for key in self.engine.keys(others):
+            self._warmup.want(key[0])
+
+    async def available(self, task: Any, requests: Sequence) -> None:
+        """Wait until the device can compute these requests without compiling."""
+        if self._warmup:
+            for chains in _needs(task, requests):
+                if not self._warmup.lengths(chains):
+                    usable = asyncio.wrap_future(self._warmup.demand(chains))
+                    await asyncio.shield(usable)  # others wait for it too
+
     def start(self, task: Any, requests: list) -> tuple:
         """Dispatch what is one forward; texts in chunks wait for `finish`."""
         limit = self.model.max_length
         whole = all(request.chunks is None and len(request.ids) <= limit for request in requests)
-        flight = self.engine.start(task, requests) if whole or isinstance(task, tuple) else None
+        flight = None
+        if whole or isinstance(task, tuple):
+            self._keep_to_ready(task, requests)
+            flight = self.engine.start(task, requests)
         return task, requests, flight
 
     def finish(self, started: tuple) -> list:
         """The results, in the order of the requests."""
-        from jaxpool.compute import compute
-
         task, requests, flight = started
         before = self.engine.computed_tokens
         if flight is None:
+            self._keep_to_ready(task, requests)
             results: list = [None] * len(requests)
             for index, result in compute(self.model, task, requests):
                 results[index] = result
@@ -52,52 +76,30 @@ class ModelEngine:
         found = self.engine.finish(flight)
         return [request.finish(one) for request, one in zip(requests, found, strict=True)]
 
+    def _keep_to_ready(self, task: Any, requests: Sequence) -> None:
+        """Let the engine plan with the row lengths that are compiled for these requests."""
+        if self._warmup:
+            ready = [set(self._warmup.lengths(each)) for each in _needs(task, requests)]
+            self.engine.rungs = tuple(sorted(set.intersection(*ready)))
+
     def ping(self) -> None:
         """A scalar there and back."""
-        import jax
-
         jax.device_get(jax.device_put(0, jax.local_devices()[0]))
 
-    def warm(self, first: Any, others: Sequence[Any]) -> None:
-        """Compile the longest rows of a task, then in a thread the rest, then the other tasks.
-
-        Plans use only row lengths that are ready, so traffic flows as soon as this returns.
-        """
-        rungs = self.engine.rungs
-        keys = self.engine.keys([first])
-        self.engine.rungs = rungs[-1:]
-        self._compile([key for key in keys if key[2] == rungs[-1]])
-
-        def rest():
-            try:
-                for rung in rungs[:-1]:
-                    self._compile([key for key in keys if key[2] == rung])
-                    self.engine.rungs = tuple(sorted({*self.engine.rungs, rung}))
-                self._compile(self.engine.keys(others))
-                log.info("%s: %d programs ready", self.model.name, self.compilations)
-            except Exception:
-                self.engine.rungs = rungs
-                log.exception("the warm-up of %s failed", self.model.name)
-
-        self._warming = threading.Thread(target=rest, name="warm-up", daemon=True)
-        self._warming.start()
-
     def stop(self) -> None:
-        """End the warm-up after the program it is compiling."""
-        self._stopping.set()
-        if self._warming:
-            self._warming.join()
+        """End the warm-up."""
+        if self._warmup:
+            self._warmup.stop()
 
-    def _compile(self, keys: list) -> None:
-        for key in keys:
-            if not self._stopping.is_set():
-                self.model.executor.compiled(key)
+
+def _needs(task: Any, requests: Sequence) -> list[Chains]:
+    """The programs that some requests of a task, or of several at once, run through."""
+    late = any(request.chunks is not None for request in requests)
+    return [chains_of(HIDDEN), chains_of(task)] if late else [chains_of(task)]
 
 
 def load_model(path: str, options: Any) -> Any:
     """`jaxpool.load` with the options of the command line."""
-    import jaxpool
-
     return jaxpool.load(
         path,
         runner=options.runner,
@@ -117,6 +119,4 @@ def load_model(path: str, options: Any) -> Any:
 
 def in_flight() -> int:
     """Batches worth having on the device at once: on CPU a second one only takes turns."""
-    import jax
-
     return 1 if jax.default_backend() == "cpu" else 2

@@ -10,11 +10,11 @@ from typing import Any
 from fastapi import Request
 
 from serving.config import Options
-from serving.device import Owner
+from serving.device import Failed, Owner
 from serving.errors import APIError, refusing
 from serving.metrics import Metrics
 from serving.models import Registry, Served
-from serving.queue import Job
+from serving.queue import Job, Queue
 
 INLINE = 4096  # characters that are tokenized at once, without a thread in between
 TOKENIZERS = 2
@@ -82,7 +82,7 @@ class Service:
         deadline = deadline_of(request)
         try:
             job = await while_connected(
-                request, served.queue.submit(task, requests, priority, deadline)
+                request, _computed(served.queue, task, requests, priority, deadline)
             )
         except APIError as error:
             self._refused(served.name, error)
@@ -102,6 +102,14 @@ class Service:
     def _batch(self, queue, items: list, seconds: float) -> None:
         served = next(served for served in self.models.served if served.queue is queue)
         self.metrics.batch(served.name, items, queue.engine.computed)
+
+
+async def _computed(queue: Queue, task: Any, requests: list, *how: Any) -> Job:
+    try:
+        await queue.engine.available(task, requests)
+    except Exception as error:
+        raise Failed(error) from error
+    return await queue.submit(task, requests, *how)
 
 
 def deadline_of(request: Request) -> float:

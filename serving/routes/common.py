@@ -65,9 +65,10 @@ def tokenization(body: Common) -> dict:
 def prompts_of(body: Prompts, served: Served, trust_template: bool) -> tuple[Any, bool]:
     """The prompts of a body, and whether special tokens are added to them."""
     check_common(body)
-    messages = chat.conversations(body.messages if body.input is None else body.input)
+    given = body.messages if body.input is None else body.input
+    messages = chat.conversations(given)
     if messages is None:
-        return body.input, body.add_special_tokens is not False
+        return given, body.add_special_tokens is not False
     template = chat.choose(body, served, trust_template)
     texts = [chat.render(conversation, template, body, served) for conversation in messages]
     return texts, bool(body.add_special_tokens)

@@ -1,0 +1,120 @@
+"""Compiling beside serving: the device never waits for a compiler."""
+
+import threading
+import time
+
+import httpx
+import numpy as np
+import pytest
+
+from serving.warmup import Warmup
+
+SHORT = {"max_model_len": 32, "max_num_batched_tokens": 64}  # few shapes
+TASKS = ("embed", "token_embed", "embed&token_embed")
+
+
+class FakeExecutor:
+    """Notes the order of what it compiles; `gate` holds the compiler back."""
+
+    def __init__(self):
+        self.order, self.gate, self.compilations = [], threading.Event(), 0
+        self.broken = None
+
+    def compiled(self, key):
+        self.gate.wait(10)
+        if key[2] == self.broken:
+            raise MemoryError("too long")
+        self.order.append(key)
+        self.compilations += 1
+
+
+@pytest.fixture
+def warmup():
+    thread = Warmup(FakeExecutor(), [(1, 16), (1, 32), (1, 64), (2, 64)])
+    yield thread
+    thread.executor.gate.set()
+    thread.stop()
+
+
+def wait(condition):
+    for _ in range(6000):
+        if condition():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it does not happen")
+
+
+def test_the_longest_rows_come_first_and_a_waiting_request_before_all(warmup):
+    for name in "abc":
+        warmup.want(name)
+    demanded = warmup.demand("c")
+    warmup.start()
+    warmup.executor.gate.set()
+    demanded.result(10)
+    assert warmup.executor.order[:2] == [("c", 1, 64), ("c", 2, 64)]
+    wait(lambda: warmup.lengths("c") == (16, 32, 64))
+    names = [name for name, _, _ in warmup.executor.order]
+    assert names == ["c"] * 2 + ["a"] * 4 + ["b"] * 4 + ["c"] * 2
+
+
+def test_only_compiled_lengths_are_ready(warmup):
+    warmup.start()
+    usable = warmup.want("a")
+    assert warmup.lengths("a") == () and not usable.done()
+    warmup.executor.gate.set()
+    usable.result(10)
+    assert 64 in warmup.lengths("a")
+
+
+def test_a_length_that_does_not_fit_leaves_the_others(warmup):
+    warmup.executor.broken = 64
+    warmup.executor.gate.set()
+    usable = warmup.want("a")
+    warmup.start()
+    with pytest.raises(MemoryError):
+        usable.result(10)
+    wait(lambda: warmup.lengths("a") == (16, 32))
+
+
+def test_health_answers_while_another_task_compiles(start, folders, monkeypatch):
+    """The compiler is held; the default task and /health go on, the other task's request waits."""
+    server = start([folders("mat")], warmup="some", **SHORT)
+    engine = server.service.models.served[0].queue.engine
+    gate, compiled = threading.Event(), engine.model.executor.compiled
+
+    def held(key):
+        if threading.current_thread().name == "warm-up":
+            gate.wait(20)
+        return compiled(key)
+
+    wait(lambda: [len(ready) for ready in engine._warmup._ready.values()] == [3])
+    monkeypatch.setattr(engine.model.executor, "compiled", held)
+    answers = []
+    body = {"url": server.url + "/pooling", "json": {"input": "a", "task": "token_embed"}}
+    waiting = threading.Thread(target=lambda: answers.append(httpx.post(**body, timeout=60)))
+    waiting.start()
+    for _ in range(3):
+        assert server.client.get("/health").status_code == 200
+        assert server.post("/v1/embeddings", {"input": "a"}).status_code == 200
+    assert not answers
+    gate.set()
+    waiting.join()
+    assert answers[0].status_code == 200
+
+
+def test_nothing_compiles_once_all_is_warm(start, folders):
+    server = start([folders("mat")], warmup="all", **SHORT)
+    engine = server.service.models.served[0].queue.engine
+    for task in TASKS:  # the combination is compiled when it is first asked for
+        body = {"input": "a", "task": task}
+        assert server.post("/pooling", body).status_code == 200
+    wait(lambda: [len(ready) for ready in engine._warmup._ready.values()] == [3, 3, 3])
+    before = engine.compilations
+    rng = np.random.default_rng(0)
+    for count in (1, 2, 5, 17, 60):
+        texts = [" ".join(["word"] * int(n)) for n in rng.integers(1, 30, count)]
+        for task in TASKS:
+            assert server.post("/pooling", {"input": texts, "task": task}).status_code == 200
+    text = server.client.get("/metrics").text
+    (line,) = [line for line in text.splitlines() if line.startswith("jaxpool:compilations{")]
+    assert before == engine.compilations == float(line.rpartition(" ")[2])
