@@ -1,9 +1,10 @@
 """A Hugging Face checkpoint folder as (Arch, heads, parameters), and back."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +28,7 @@ from converters.report import CheckpointError, ShapeError
 from converters.rerankers import Reranker, find_listwise, find_published
 from converters.sentence_transformers import Pipeline, read_pipeline
 from converters.tables import base_table, head_of, output_of
+from converters.unused import find_unused, saved_unused
 from jaxpool import heads, params
 from jaxpool.arch import Arch
 from jaxpool.late_interaction import LateInteraction
@@ -134,11 +136,20 @@ class Checkpoint:
             update_json(base / "config.json", {n: getattr(self.config, n, None) for n in names})
 
     def write(self, tree: dict, folder: Path) -> None:
-        """Export parameters as a folder that Hugging Face loads."""
+        """Export parameters as a folder that Hugging Face loads, with the tensors not in use."""
         self.copy_companions(folder)
         flat = params.flatten(tree)
         for part in self.parts:
-            save_tensors(rows.write(part.layouts, flat), folder / part.path)
+            written = rows.write(part.layouts, flat)
+            rest = self.unused() if part is self.parts[0] else ()
+            save_tensors(chain(written, rest), folder / part.path)
+
+    def unused(self) -> Iterator[tuple[str, np.ndarray]]:
+        """The tensors that no task of this model reads."""
+        layouts, source = self.parts[0][1:3]
+        if isinstance(source, Manifest):
+            return saved_unused(self.folder)
+        return find_unused(layouts, source, *output_of(self.family, source, self.config))
 
 
 def open_checkpoint(

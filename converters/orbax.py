@@ -2,6 +2,7 @@
 
 OUT/params/        the tree, restored shard by shard
 OUT/tensors.json   the names, shapes and dtypes of the checkpoint it came from, for export
+OUT/unused.safetensors   tensors of it that no task reads, if any, for export
 OUT/config.json, tokenizer.json, modules.json, ...
 """
 
@@ -12,6 +13,7 @@ import jax
 
 from converters.checkpoint import Checkpoint
 from converters.files import MANIFEST
+from converters.unused import save_unused
 
 PARAMS = "params"
 
@@ -27,6 +29,7 @@ def save(checkpoint: Checkpoint, folder: Path) -> None:
 
     tree = checkpoint.read(None, lambda path, array: array)
     checkpoint.copy_companions(folder)
+    save_unused(checkpoint.unused(), folder)
     manifest = {part.path: part.source.describe() for part in checkpoint.parts}
     (folder / MANIFEST).write_text(json.dumps(manifest))
     with StandardCheckpointer() as checkpointer:

@@ -166,7 +166,9 @@ def check_round_trip(checkpoint, params, folder, hf_class, wanted, types, output
     target.mkdir(exist_ok=True)
     checkpoint.write(params, target)
     before, after = (load_file(f / "model.safetensors") for f in (folder, target))
-    assert before.keys() - ignored(checkpoint, before) == after.keys()
+    assert after.keys() <= before.keys()
+    for name in before.keys() - after.keys():  # what was left out is a copy of what was not
+        assert any(np.array_equal(before[name], tensor) for tensor in after.values()), name
     for name, tensor in after.items():
         assert tensor.dtype == before[name].dtype and np.array_equal(tensor, before[name]), name
     again = hf_class.from_pretrained(target).eval()
@@ -174,15 +176,6 @@ def check_round_trip(checkpoint, params, folder, hf_class, wanted, types, output
         reference(again, texts(checkpoint.arch.vocab), types, output), wanted, strict=True
     ):
         np.testing.assert_array_equal(a, b)
-
-
-def ignored(checkpoint, names) -> set[str]:
-    """Names on disk that carry no parameters (buffers, heads not in use)."""
-    import re
-
-    patterns = checkpoint.family.ignored
-    kept = {name for part in checkpoint.parts for rows in part.layouts for _, name in rows.names()}
-    return {n for n in names if n not in kept and any(re.search(p, n) for p in patterns)}
 
 
 def leaf_count(folder: Path) -> int:
