@@ -102,6 +102,7 @@ REMOTE: dict[str, Family] = {
 # Architectures whose names do not end in the name of their head.
 HEADS: dict[str, str] = {
     "BertSpladeSparseEmbeddingModel": "MaskedLM",
+    "BgeM3EmbeddingModel": "Model",
     "ColBERTJinaRobertaModel": "ColBERT",
     "ColBERTModernBertModel": "ColBERT",
     "HF_ColBERT": "ColBERT",
@@ -152,7 +153,9 @@ def table() -> str:
         examples = ", ".join(f"[{name}](https://huggingface.co/{name})" for name in family.examples)
         lines.append(f"| `{key}` | {', '.join(architectures(key, family))} | {examples} |")
     lines += ["", "Names that do not end in the name of their head:", ""]
-    lines += [f"- `{name}`: the {head} head" for name, head in HEADS.items()]
+    titles = {name: f"the {head} head" for name, head in HEADS.items()}
+    titles["BgeM3EmbeddingModel"] = "the base model and the heads in files beside it"
+    lines += [f"- `{name}`: {title}" for name, title in titles.items()]
     return "\n".join(lines) + "\n"
 
 
