@@ -19,10 +19,7 @@ from converters.checkpoint import open_checkpoint
 from jaxpool import batch as batching
 from jaxpool import planner
 from jaxpool.batch import Request
-from jaxpool.requests import PoolingParams
-from jaxpool.task import Task
 from jaxpool.transformer import forward
-from jaxpool.validate import resolve_params
 
 COMMON = dict(
     vocab_size=97,
@@ -327,18 +324,6 @@ def test_jina_adapters(tmp_path):
         one = Native(hf.JinaEmbeddingsV3Model, native, lambda t, task=task: merged(t, task))
         wanted = reference(one.from_pretrained(folder), [ids[index]], False, "last_hidden_state")
         np.testing.assert_allclose(ours, wanted[0], atol=2e-5)
-
-
-def test_task_names_an_adapter():
-    """`PoolingParams(task="retrieval.query")` is the task of the call on that adapter."""
-    task = Task("embed", ())
-    config = SimpleNamespace(dimensions=None, tok_pooling_type="ALL")
-    model = SimpleNamespace(
-        adapters=tuple(TASKS), pooler_config=config, task=lambda name: {"embed": task}[name]
-    )
-    given = [PoolingParams(task="retrieval.passage"), PoolingParams()]
-    resolved = resolve_params(model, task, given, 2)
-    assert [(p.task, p.adapter) for p in resolved] == [("embed", 2), ("embed", 0)]
 
 
 RERANKER = (
