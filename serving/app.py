@@ -26,7 +26,7 @@ def create_app(options: Options, service: Service | None = None) -> FastAPI:
     extra: dict = {"openapi_url": None} if options.disable_fastapi_docs else {}
     # Traces and metrics are our own; FastAPI's would look for a provider at every request.
     extra["telemetry"] = {"tracing": False, "metrics": False, "logs": False}
-    app = FastAPI(title="jaxpool", lifespan=lifespan, root_path=options.root_path, **extra)
+    app = FastAPI(title="jaxpool", lifespan=lifespan, **extra)
     app.state.service = service
     for module in (embeddings, cohere, scoring, invocations, utility):
         app.router.routes.extend(module.router.routes)

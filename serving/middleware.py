@@ -102,12 +102,15 @@ class Observe:
     def __init__(self, app, service, options):
         self.app, self.service = app, service
         self.echo, self.log = options.enable_request_id_headers, options.enable_log_requests
+        self.root = options.root_path
 
     async def __call__(self, scope, receive, send):
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         name = header(scope, b"x-request-id").decode("latin-1") or uuid.uuid4().hex
         scope.setdefault("state", {})["id"] = name
+        if self.root:  # whether or not the proxy takes it off the path
+            scope["root_path"] = self.root
         token = request_id.set(name)
         begun, status = time.perf_counter(), 499  # a client that leaves gets no answer
 
