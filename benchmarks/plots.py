@@ -28,21 +28,17 @@ def throughput(results: list[dict], file: Path) -> None:
 def padding(file: Path) -> None:
     """Real over computed tokens of the planner by the number of requests, on three mixes."""
     import numpy as np
+    from engine import MIXES
 
     from jaxpool import planner
 
     rng = np.random.default_rng(0)
-    mixes = {
-        "queries 5-32": (512, lambda n: rng.integers(5, 33, n)),
-        "paragraphs": (512, lambda n: np.clip(np.exp(rng.normal(3.7, 0.9, n)), 3, 512)),
-        "documents to 8k": (8192, lambda n: np.clip(np.exp(rng.normal(7.3, 0.8, n)), 100, 8192)),
-    }
     figure, axis = plt.subplots(figsize=(7, 4))
     counts = [10, 30, 100, 300, 1000, 3000, 10000]
-    for name, (limit, draw) in mixes.items():
+    for name, (limit, draw) in MIXES.items():
         shares = []
         for count in counts:
-            lengths = draw(count).astype(int).tolist()
+            lengths = draw(rng, count).astype(int).tolist()
             plans = planner.plan(lengths, planner.ladder(limit), max(1024, limit))
             shares.append(planner.efficiency(plans, lengths))
         axis.semilogx(counts, shares, marker="o", label=name)

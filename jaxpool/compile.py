@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
@@ -46,7 +46,7 @@ class Executor:
     """Runs batches of one model; compiles a shape when it is first needed. Safe for threads.
 
     context: batches say what tokens see beside their own segment; compilations: how many programs
-    were compiled; frozen: a further one is an error.
+    were compiled; frozen: a further one is an error; stored: how to load those compiled elsewhere.
     """
 
     def __init__(self, params: dict, arch: Arch, mesh: jax.sharding.Mesh, context: bool = False):
@@ -54,6 +54,7 @@ class Executor:
             params = params | {"layers": as_bits(params["layers"])}
         self.params, self.arch, self.mesh, self.context = params, arch, mesh, context
         self.compilations, self.frozen = 0, False
+        self.stored: dict[Key, Callable[[], jax.stages.Compiled]] = {}
         self._ready: dict[Key, Future] = {}
         self._lock = threading.Lock()
 
@@ -61,30 +62,35 @@ class Executor:
         """The executable of some chains at a shape."""
         with self._lock:
             future = self._ready.get(key)
-            if future is None and self.frozen:
-                raise RuntimeError(
-                    f"A batch of {key[1]} x {key[2]} tokens has no executable and compiling is off "
-                    f"(forbid_compiles); ready: {sorted(k[1:] for k in self._ready)}"
-                )
-            if future is not None:
-                compile_here = False
-            else:
-                compile_here, future = True, self._ready.setdefault(key, Future())
-        if compile_here:
-            self._compile(key, future)
+            make_here = future is None
+            if make_here:
+                future = self._ready[key] = Future()
+        if make_here:
+            self._make(key, future)
         return future.result()
 
-    def _compile(self, key: Key, future: Future) -> None:
+    def _make(self, key: Key, future: Future) -> None:
+        load = self.stored.get(key, partial(self._compile, key))
         try:
-            compiled = self.lower(key).compile()
+            compiled = load()
             check_memory(compiled, key[1:], self.mesh)
         except BaseException as error:
             del self._ready[key]
             future.set_exception(error)
         else:
-            with self._lock:
-                self.compilations += 1
             future.set_result(compiled)
+
+    def _compile(self, key: Key) -> jax.stages.Compiled:
+        if self.frozen:
+            ready = sorted(k[1:] for k in (self._ready | self.stored) if k != key)
+            raise RuntimeError(
+                f"A batch of {key[1]} x {key[2]} tokens has no executable and compiling is off "
+                f"(forbid_compiles); ready: {ready}"
+            )
+        compiled = self.lower(key).compile()
+        with self._lock:
+            self.compilations += 1
+        return compiled
 
     def lower(self, key: Key) -> jax.stages.Lowered:
         """The program of a key, traced for this mesh."""
@@ -108,10 +114,6 @@ class Executor:
         kinds = [dtype for dtype, _ in CONTROLS]
         controls = [jax.ShapeDtypeStruct(places, kind, sharding=sharding) for kind in kinds]
         return batch, Controls(*controls)
-
-    def add(self, key: Key, compiled: jax.stages.Compiled) -> None:
-        """Take an executable that was compiled elsewhere."""
-        self._ready.setdefault(key, Future()).set_result(compiled)
 
     def __call__(self, chains: Chains, batch: Batch, controls: Controls) -> tuple[jax.Array, ...]:
         """Start one batch; the results are futures like every JAX array.

