@@ -10,13 +10,14 @@ from conftest import MINILM
 from tokenizers import Tokenizer as FastTokenizer
 from tokenizers import models, pre_tokenizers, processors, trainers
 
-from benchmarks.tokenizer_parity import compare, texts
+from benchmarks.tokenizer_parity import INSTALLED, compare, texts
 from converters.files import resolve
 from jaxpool.tokenize import Tokenizer
 
 
-def test_a_real_tokenizer_on_a_thousand_texts():
-    assert set(compare(resolve(MINILM)).values()) == {0}
+@pytest.mark.parametrize("checkpoint", INSTALLED)
+def test_a_real_tokenizer_on_a_thousand_texts(checkpoint):
+    assert set(compare(resolve(checkpoint)).values()) == {0}
 
 
 FEW = 250  # texts: the odd ones, and some of each kind
