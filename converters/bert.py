@@ -1,6 +1,6 @@
 """BERT, and ERNIE, which adds the embedding of a pretraining task."""
 
-from converters.family import Family, activation, attention, dense, norm
+from converters.family import Family, activation, attention, dense, norm, sizes
 from converters.heads import bert_heads, unused_pooler
 from jaxpool.arch import Arch
 
@@ -11,12 +11,7 @@ BUFFERS = (r"position_ids$", r"token_type_ids$")
 def arch(config) -> Arch:
     """BERT: post-norm, learned positions, exact GELU."""
     return Arch(
-        vocab=config.vocab_size,
-        layers=config.num_hidden_layers,
-        dim=config.hidden_size,
-        heads=config.num_attention_heads,
-        kv_heads=config.num_attention_heads,
-        head_dim=config.hidden_size // config.num_attention_heads,
+        **sizes(config),
         mlp_dim=config.intermediate_size,
         token_types=getattr(config, "type_vocab_size", 0),
         positions=config.max_position_embeddings,

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from converters.family import Family, Head, activation, dense, norm
-from converters.rotary import features, reach, rotary
+from converters.family import Family, Head, activation, dense, norm, sizes
+from converters.rotary import reach, rotary
 from jaxpool.arch import Arch
 from jaxpool.heads import Dense, Pool
 
@@ -15,13 +15,7 @@ IGNORED = (r"rotary_emb\.inv_freq$", r"^lm_head\.", r"^output\.weight$")
 def arch(config, **switches) -> Arch:
     """Llama's switches (pre-norm, RMS, gated, rotary, causal), changed as a family asks."""
     bias = bool(getattr(config, "attention_bias", False))
-    kinds = dict(
-        vocab=config.vocab_size,
-        layers=config.num_hidden_layers,
-        dim=config.hidden_size,
-        heads=config.num_attention_heads,
-        kv_heads=config.num_key_value_heads or config.num_attention_heads,
-        head_dim=features(config),
+    kinds = sizes(config) | dict(
         mlp_dim=config.intermediate_size,
         norm="rms",
         norm_eps=next(getattr(config, name) for name in EPSILONS if hasattr(type(config), name)),

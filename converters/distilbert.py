@@ -1,7 +1,7 @@
 """DistilBERT: BERT without token types, under its own names."""
 
 from converters.bert import BUFFERS, EMBEDDINGS
-from converters.family import Family, activation, attention, dense, norm
+from converters.family import Family, activation, attention, dense, norm, sizes
 from converters.heads import classifier, masked_lm, token_classifier
 from jaxpool.arch import Arch
 
@@ -9,12 +9,7 @@ from jaxpool.arch import Arch
 def arch(config) -> Arch:
     """DistilBERT: no token types, its own configuration names."""
     return Arch(
-        vocab=config.vocab_size,
-        layers=config.n_layers,
-        dim=config.dim,
-        heads=config.n_heads,
-        kv_heads=config.n_heads,
-        head_dim=config.dim // config.n_heads,
+        **sizes(config),
         mlp_dim=config.hidden_dim,
         positions=config.max_position_embeddings,
         embed_norm=True,

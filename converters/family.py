@@ -71,6 +71,24 @@ class Family:
         return self.names(config) if callable(self.names) else self.names
 
 
+def features(config) -> int:
+    """Features of a head: their own key, or the hidden size shared among the heads."""
+    return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+
+
+def sizes(config) -> dict[str, int]:
+    """The sizes of an `Arch` that every configuration of transformers has by the same names."""
+    heads = config.num_attention_heads
+    return {
+        "vocab": config.vocab_size,
+        "layers": config.num_hidden_layers,
+        "dim": config.hidden_size,
+        "heads": heads,
+        "kv_heads": getattr(config, "num_key_value_heads", None) or heads,
+        "head_dim": features(config),
+    }
+
+
 ACTIVATIONS = {
     "gelu": "gelu",
     "gelu_python": "gelu",

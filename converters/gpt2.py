@@ -1,7 +1,7 @@
 """GPT-2: pre-norm LayerNorm, learned positions, kernels stored inputs first."""
 
 from converters.decoder import score, token_score
-from converters.family import Family, activation, norm
+from converters.family import Family, activation, norm, sizes
 from jaxpool.arch import Arch
 
 
@@ -10,12 +10,7 @@ def arch(config) -> Arch:
     if config.scale_attn_by_inverse_layer_idx:
         raise ValueError("config.json: scale_attn_by_inverse_layer_idx is not supported")
     return Arch(
-        vocab=config.vocab_size,
-        layers=config.n_layer,
-        dim=config.n_embd,
-        heads=config.n_head,
-        kv_heads=config.n_head,
-        head_dim=config.n_embd // config.n_head,
+        **sizes(config),
         mlp_dim=config.n_inner or 4 * config.n_embd,
         positions=config.n_positions,
         norm_eps=config.layer_norm_epsilon,

@@ -1,6 +1,6 @@
 """ModernBERT: pre-norm, rotary, gated MLP, local attention in all but every third layer."""
 
-from converters.family import Family, Head, activation, dense, fused_attention, norm
+from converters.family import Family, Head, activation, dense, fused_attention, norm, sizes
 from converters.heads import colbert
 from converters.rotary import rotary_by_layer
 from jaxpool.arch import Arch
@@ -11,12 +11,7 @@ def arch(config) -> Arch:
     """Two rotary tables; a local layer reaches `local_attention // 2` tokens to each side."""
     side = config.local_attention // 2
     return Arch(
-        vocab=config.vocab_size,
-        layers=config.num_hidden_layers,
-        dim=config.hidden_size,
-        heads=config.num_attention_heads,
-        kv_heads=config.num_attention_heads,
-        head_dim=config.hidden_size // config.num_attention_heads,
+        **sizes(config),
         mlp_dim=config.intermediate_size,
         embed_norm=True,
         norm_eps=config.norm_eps,

@@ -40,6 +40,7 @@ from converters.roberta import CAMEMBERT, ROBERTA, XLM_ROBERTA
 from converters.starcoder2 import STARCODER2
 from converters.static import STATIC
 from converters.t5 import T5, UMT5
+from converters.telechat import TELECHAT2
 
 # By the `model_type` of config.json.
 FAMILIES: dict[str, Family] = {
@@ -87,6 +88,7 @@ FAMILIES: dict[str, Family] = {
     "smollm3": SMOLLM3,
     "starcoder2": STARCODER2,
     "t5": T5,
+    "telechat": TELECHAT2,
     "umt5": UMT5,
     "xlm-roberta": XLM_ROBERTA,
 }

@@ -3,14 +3,15 @@
 import math
 from collections.abc import Mapping
 
+from converters.family import features
 from jaxpool.arch import Rotary
 
 
-def rotary(config, parameters: dict | None = None, head_dim: int = 0) -> Rotary:
+def rotary(config, parameters: dict | None = None) -> Rotary:
     """The table of a configuration, or of one entry of its per-layer-type `rope_parameters`.
 
-    `head_dim` overrides the configuration's. Raises `ValueError` for an unknown rope type, an odd
-    number of turning features and factors of the wrong number.
+    Raises `ValueError` for an unknown rope type, an odd number of turning features and factors of
+    the wrong number.
     """
     rope = parameters or config.rope_parameters
     kind = rope.get("rope_type") or "default"
@@ -18,7 +19,7 @@ def rotary(config, parameters: dict | None = None, head_dim: int = 0) -> Rotary:
         raise ValueError(
             f"config.json: rope_parameters.rope_type {kind!r} is unknown; known: {sorted(LAWS)}"
         )
-    dim = int((head_dim or features(config)) * rope.get("partial_rotary_factor", 1.0))
+    dim = int(features(config) * rope.get("partial_rotary_factor", 1.0))
     if dim % 2:
         raise ValueError(f"config.json: rope_parameters turn an odd number of features: {dim}")
     try:
@@ -53,11 +54,6 @@ def stretched(present: dict, given: Mapping) -> dict:
     if "full_attention" in present and "full_attention" not in given:
         return present | {"full_attention": stretched(present["full_attention"], given)}
     return {**present, **({"rope_type": given["type"]} if "type" in given else {}), **given}
-
-
-def features(config) -> int:
-    """Features of a head: their own key, or the hidden size shared among the heads."""
-    return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
 
 
 def reach(config) -> int:

@@ -2,19 +2,14 @@
 
 from dataclasses import replace
 
-from converters.family import Family, activation
+from converters.family import Family, activation, sizes
 from jaxpool.arch import Arch
 
 
 def arch(config) -> Arch:
     """T5: pre-norm with RMS norms, no biases, unscaled scores, one relative bias for all layers."""
     return Arch(
-        vocab=config.vocab_size,
-        layers=config.num_layers,
-        dim=config.d_model,
-        heads=config.num_heads,
-        kv_heads=config.num_heads,
-        head_dim=config.d_kv,
+        **sizes(config),
         mlp_dim=config.d_ff,
         norm="rms",
         norm_eps=config.layer_norm_epsilon,

@@ -1,8 +1,12 @@
 """Encoders with native classes in transformers, under non-default configurations."""
 
+import jax
+import numpy as np
 import pytest
 import transformers as hf
 from parity import check, save_random
+
+from converters.checkpoint import open_checkpoint
 
 COMMON = dict(
     vocab_size=97,
@@ -28,6 +32,20 @@ LINEAR = dict(rope_type="linear", rope_theta=1000.0, factor=2.0)
 DEFAULT = dict(rope_type="default", rope_theta=90.0)
 
 CONFIGS = {
+    "Bert": hf.BertConfig(**COMMON, type_vocab_size=2, layer_norm_eps=1e-6),
+    "Roberta": hf.RobertaConfig(**COMMON, type_vocab_size=1, pad_token_id=1),
+    "XLMRoberta": hf.XLMRobertaConfig(**COMMON, type_vocab_size=1, hidden_act="gelu_new"),
+    "Camembert": hf.CamembertConfig(**COMMON, type_vocab_size=1),
+    "Electra": hf.ElectraConfig(**COMMON, type_vocab_size=2, embedding_size=20),
+    "DistilBert": hf.DistilBertConfig(
+        vocab_size=97,
+        dim=36,
+        n_layers=3,
+        n_heads=4,
+        hidden_dim=50,
+        max_position_embeddings=64,
+        num_labels=3,
+    ),
     "Albert": hf.AlbertConfig(**COMMON, embedding_size=20, hidden_act="gelu_new"),
     "Ernie": hf.ErnieConfig(**COMMON, use_task_id=True, task_type_vocab_size=3),
     "MPNet": hf.MPNetConfig(**COMMON, layer_norm_eps=1e-5),
@@ -73,3 +91,16 @@ def test_parity(family, ending, tmp_path):
     model_class = getattr(hf, family + ending)
     folder = save_random(model_class, CONFIGS[family], tmp_path / "model")
     check(folder, model_class, HEADS[ending])
+
+
+def test_published_dialect(tmp_path):
+    """Prefixed names with gamma and beta, as google-bert's first files have them."""
+
+    def rename(name):
+        name = name.replace("LayerNorm.weight", "LayerNorm.gamma")
+        return "bert." + name.replace("LayerNorm.bias", "LayerNorm.beta")
+
+    plain = save_random(hf.BertModel, CONFIGS["Bert"], tmp_path / "plain")
+    old = save_random(hf.BertModel, CONFIGS["Bert"], tmp_path / "old", rename)
+    trees = [open_checkpoint(f).read(np.float32, lambda p, a: a) for f in (plain, old)]
+    jax.tree.map(np.testing.assert_array_equal, *trees)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import transformers as hf
 from parity import check_packed, cosine, reference, save_random, texts
+from published import publish
 from safetensors.numpy import load_file, save_file
 from test_decoders import COMMON
 
@@ -16,11 +17,10 @@ from jaxpool.params import flatten, unflatten
 LLAMA = COMMON | dict(attention_bias=True)
 
 
-def remodel(folder, change, **fields):
+def remodel(folder, change, drop=(), **fields):
     """Rewrite the tensors and fields of a checkpoint."""
     save_file(change(load_file(folder / "model.safetensors")), folder / "model.safetensors")
-    file = folder / "config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | fields))
+    publish(folder, drop, **fields)
     return folder
 
 
@@ -92,6 +92,49 @@ def test_internlm2_reward(tmp_path):
     )
     check_packed(folder, hidden)
     check_packed(folder, [x @ value.T for x in hidden], "token_classify")
+    round_trip(folder, tmp_path / "exported")
+
+
+TELECHAT = {
+    "layers.": "h.",
+    "embed_tokens": "word_embeddings",
+    "self_attn.q_proj": "self_attention.query",
+    "self_attn.o_proj": "self_attention.dense",
+}
+
+
+def telechat(tensors):
+    """Llama's tensors under TeleChat2's names; of each kv head, its key and value."""
+    named = {}
+    for name, tensor in tensors.items():
+        for theirs, ours in TELECHAT.items():
+            name = name.replace(theirs, ours)
+        named["transformer." + ("ln_f.weight" if name == "norm.weight" else name)] = tensor
+    for i in range(LLAMA["num_hidden_layers"]):
+        stem = f"transformer.h.{i}.self_attn"
+        k, v = (named.pop(f"{stem}.{x}_proj.weight").reshape(2, 1, 10, 36) for x in "kv")
+        fused = np.concatenate([k, v], axis=1).reshape(-1, 36)
+        named[f"transformer.h.{i}.self_attention.key_value.weight"] = fused
+    silent = ("query.bias", "k_proj.bias", "v_proj.bias", "gate_proj.bias", "up_proj.bias")
+    return {name: tensor for name, tensor in named.items() if not name.endswith(silent)}
+
+
+def test_telechat(tmp_path):
+    """Trained on four times the length of its first training: the base has grown sevenfold."""
+    rope = {"rope_type": "default", "rope_theta": 100.0 * 7 ** (10 / 8)}
+    config = hf.LlamaConfig(**LLAMA, mlp_bias=True, rope_parameters=rope)
+    folder = tmp_path / "model"
+    save_random(hf.LlamaModel, config, folder)
+    silent = [f"{x}_proj.bias" for x in ("q", "k", "v", "gate", "up")]
+    remodel(folder, lambda t: {n: x * (not n.endswith(tuple(silent))) for n, x in t.items()})
+    model = hf.LlamaModel.from_pretrained(folder).eval()
+    hidden = reference(model, texts(97), False, "last_hidden_state")
+    fields = {"training_seqlen": 64, "base_seqlen": 16, "ffn_hidden_size": 50, "n_layer": 3}
+    fields |= {"n_head": 6, "layer_norm_epsilon": 1e-5, "rope_theta": 100.0}
+    drop = ["rope_parameters", "attention_bias", "mlp_bias", "intermediate_size", "rms_norm_eps"]
+    drop += ["max_position_embeddings", "num_hidden_layers", "num_attention_heads"]
+    remodel(folder, telechat, model_type="telechat", drop=drop, **fields)
+    check_packed(folder, hidden)
     round_trip(folder, tmp_path / "exported")
 
 
