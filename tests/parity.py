@@ -29,6 +29,15 @@ HIDDEN_TOLERANCE = 2e-5
 LOGIT_TOLERANCE = 1e-4
 BF16_COSINE = 0.999
 RUNGS = (48,)
+SIZES = dict(
+    vocab_size=97,
+    hidden_size=36,
+    num_hidden_layers=3,
+    num_attention_heads=4,
+    intermediate_size=50,
+    max_position_embeddings=64,
+    num_labels=3,
+)
 
 
 def save_random(

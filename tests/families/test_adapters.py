@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 import transformers as hf
-from families.test_remote import COMMON, FLASH, TASKS, Native, adapt, merged, publish, remake
-from parity import save_random
+from families.published import JINA_V3, TASKS, Native, jina_v3, merged
 
 from jaxpool import LLM, PoolingParams
 from tests.tasks.bge_m3 import TEXTS, save_tokenizer
@@ -18,27 +17,8 @@ PROMPTS = {"retrieval.query": "how does a ", "retrieval.passage": "the "}
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A small random jina-embeddings-v3: five adapters, a prompt for two of them."""
-    rope = {"rope_type": "default", "rope_theta": 55.0}
-    native = hf.JinaEmbeddingsV3Config(**COMMON, type_vocab_size=1, rope_parameters=rope)
-    folder = save_random(
-        hf.JinaEmbeddingsV3Model,
-        native,
-        tmp_path_factory.mktemp("jina") / "model",
-        lambda name: f"roberta.{name}",
-    )
-    remake(folder, adapt)
-    publish(
-        folder,
-        drop=["rope_parameters"],
-        model_type="xlm-roberta",
-        architectures=["XLMRobertaModel"],
-        auto_map={"AutoConfig": FLASH},
-        position_embedding_type="rotary",
-        rotary_emb_base=55.0,
-        lora_adaptations=TASKS,
-        lora_rank=3,
-        lora_alpha=2,
-    )
+    folder = tmp_path_factory.mktemp("jina") / "model"
+    jina_v3(folder, adapters=True)
     save_tokenizer(folder)
     modules = [
         {"idx": i, "name": str(i), "path": path, "type": kind}
@@ -62,12 +42,10 @@ def folder(tmp_path_factory):
 def reference(folder):
     """`reference(text, task)`: the vector by transformers' model with that adapter merged."""
     tokenizer = hf.AutoTokenizer.from_pretrained(folder)
-    rope = {"rope_type": "default", "rope_theta": 55.0}
-    native = hf.JinaEmbeddingsV3Config(**COMMON, type_vocab_size=1, rope_parameters=rope)
 
     def vector(text, task):
         index = None if task is None else TASKS.index(task)
-        loader = Native(hf.JinaEmbeddingsV3Model, native, lambda t: merged(t, index))
+        loader = Native(hf.JinaEmbeddingsV3Model, JINA_V3, lambda t: merged(t, index))
         inputs = tokenizer(text, return_tensors="pt")
         with torch.no_grad():
             hidden = loader.from_pretrained(folder).eval()(**inputs).last_hidden_state[0]

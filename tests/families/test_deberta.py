@@ -4,20 +4,14 @@ import numpy as np
 import pytest
 import torch
 import transformers as hf
-from parity import check, save_random
+from parity import SIZES, check, save_random
 from transformers.models.deberta_v2.modeling_deberta_v2 import make_log_bucket_position
 
 from jaxpool.arch import Disentangled
 from jaxpool.disentangled import buckets
 
 COMMON = dict(
-    vocab_size=97,
-    hidden_size=36,
-    num_hidden_layers=3,
-    num_attention_heads=4,
-    intermediate_size=50,
-    max_position_embeddings=64,
-    num_labels=3,
+    **SIZES,
     relative_attention=True,
     pos_att_type="c2p|p2c",
 )

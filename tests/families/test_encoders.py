@@ -4,21 +4,12 @@ import jax
 import numpy as np
 import pytest
 import transformers as hf
-from parity import check, save_random
+from parity import SIZES, check, save_random
 
 from converters.checkpoint import open_checkpoint
 
-COMMON = dict(
-    vocab_size=97,
-    hidden_size=36,
-    num_hidden_layers=3,
-    num_attention_heads=4,
-    intermediate_size=50,
-    max_position_embeddings=64,
-    num_labels=3,
-)
 # Head size 10: rotary tables want it even, and nothing wants a power of two.
-ROTARY = COMMON | dict(hidden_size=40)
+ROTARY = SIZES | dict(hidden_size=40)
 LLAMA3 = dict(
     rope_type="llama3",
     rope_theta=500.0,
@@ -32,11 +23,11 @@ LINEAR = dict(rope_type="linear", rope_theta=1000.0, factor=2.0)
 DEFAULT = dict(rope_type="default", rope_theta=90.0)
 
 CONFIGS = {
-    "Bert": hf.BertConfig(**COMMON, type_vocab_size=2, layer_norm_eps=1e-6),
-    "Roberta": hf.RobertaConfig(**COMMON, type_vocab_size=1, pad_token_id=1),
-    "XLMRoberta": hf.XLMRobertaConfig(**COMMON, type_vocab_size=1, hidden_act="gelu_new"),
-    "Camembert": hf.CamembertConfig(**COMMON, type_vocab_size=1),
-    "Electra": hf.ElectraConfig(**COMMON, type_vocab_size=2, embedding_size=20),
+    "Bert": hf.BertConfig(**SIZES, type_vocab_size=2, layer_norm_eps=1e-6),
+    "Roberta": hf.RobertaConfig(**SIZES, type_vocab_size=1, pad_token_id=1),
+    "XLMRoberta": hf.XLMRobertaConfig(**SIZES, type_vocab_size=1, hidden_act="gelu_new"),
+    "Camembert": hf.CamembertConfig(**SIZES, type_vocab_size=1),
+    "Electra": hf.ElectraConfig(**SIZES, type_vocab_size=2, embedding_size=20),
     "DistilBert": hf.DistilBertConfig(
         vocab_size=97,
         dim=36,
@@ -46,9 +37,9 @@ CONFIGS = {
         max_position_embeddings=64,
         num_labels=3,
     ),
-    "Albert": hf.AlbertConfig(**COMMON, embedding_size=20, hidden_act="gelu_new"),
-    "Ernie": hf.ErnieConfig(**COMMON, use_task_id=True, task_type_vocab_size=3),
-    "MPNet": hf.MPNetConfig(**COMMON, layer_norm_eps=1e-5),
+    "Albert": hf.AlbertConfig(**SIZES, embedding_size=20, hidden_act="gelu_new"),
+    "Ernie": hf.ErnieConfig(**SIZES, use_task_id=True, task_type_vocab_size=3),
+    "MPNet": hf.MPNetConfig(**SIZES, layer_norm_eps=1e-5),
     "ModernBert": hf.ModernBertConfig(
         **ROTARY,
         local_attention=6,

@@ -11,97 +11,32 @@ import pytest
 import torch
 import transformers as hf
 from parity import check, reference, save_random, texts
-from published import Native, Plain, publish, remake
-from test_remote import COMMON
+from published import COMMON, FLASH, JINA_V3, Native, Plain, jina_v3, merged, publish, remake
 from torch.nn.functional import embedding, gelu
 
 from converters.checkpoint import open_checkpoint
 from jaxpool import batch as batching
 from jaxpool import planner
 from jaxpool.batch import Request
-from jaxpool.requests import PoolingParams
-from jaxpool.task import Task
 from jaxpool.transformer import forward
-from jaxpool.validate import resolve_params
-
-FLASH = "jinaai/xlm-roberta-flash-implementation--configuration_xlm_roberta.XLMRobertaFlashConfig"
 
 
 def test_jina_rotary(tmp_path):
-    """jina-embeddings-v3's base under XLM-RoBERTa's model_type."""
-    rope = {"rope_type": "default", "rope_theta": 55.0}
-    native = hf.JinaEmbeddingsV3Config(**COMMON, type_vocab_size=1, rope_parameters=rope)
-    folder = save_random(
-        hf.JinaEmbeddingsV3Model, native, tmp_path / "model", lambda name: f"roberta.{name}"
-    )
-    publish(
-        folder,
-        drop=["rope_parameters"],
-        model_type="xlm-roberta",
-        architectures=["XLMRobertaModel"],
-        auto_map={"AutoConfig": FLASH},
-        position_embedding_type="rotary",
-        rotary_emb_base=55.0,
-    )
+    """jina-embeddings-v3's base."""
+    folder = tmp_path / "model"
+    jina_v3(folder)
 
     def back(tensors):
         return {name.removeprefix("roberta."): tensor for name, tensor in tensors.items()}
 
-    check(folder, Native(hf.JinaEmbeddingsV3Model, native, back))
-
-
-def adapt(tensors):
-    """Every kernel and table as torch's parametrization keeps it, with five adapters of rank 3."""
-    adapted = {}
-    for name, tensor in tensors.items():
-        if not name.endswith("weight") or "norm" in name or "emb_ln" in name:
-            adapted[name] = tensor
-            continue
-        stem = name.removesuffix("weight") + "parametrizations.weight"
-        (rows, columns), table = tensor.shape, "embeddings" in name
-        a, b = ((rows, 3), (3, columns)) if table else ((3, columns), (rows, 3))
-        adapted[f"{stem}.original"] = tensor
-        adapted[f"{stem}.0.lora_A"] = 0.1 * torch.randn(5, *a)
-        adapted[f"{stem}.0.lora_B"] = 0.1 * torch.randn(5, *b)
-    return adapted
-
-
-def merged(tensors, task):
-    """The tensors with one adapter added, scaled by alpha / rank; None adds none."""
-    plain = {name: tensor for name, tensor in tensors.items() if "parametrizations" not in name}
-    for name in (n for n in tensors if n.endswith(".original")):
-        stem = name.removesuffix(".original")
-        a, b = (tensors[f"{stem}.0.lora_{x}"] for x in "AB")
-        first, second = (a, b) if "embeddings" in name else (b, a)
-        delta = 0 if task is None else first[task] @ second[task] * 2.0 / 3
-        plain[stem.replace("parametrizations.", "")] = tensors[name] + delta
-    return {name.removeprefix("roberta."): tensor for name, tensor in plain.items()}
-
-
-TASKS = ["retrieval.query", "retrieval.passage", "separation", "classification", "text-matching"]
+    check(folder, Native(hf.JinaEmbeddingsV3Model, JINA_V3, back))
 
 
 def test_jina_adapters(tmp_path):
     """jina-embeddings-v3 whole: each text of a packed batch on the adapter it asked for."""
-    rope = {"rope_type": "default", "rope_theta": 55.0}
-    native = hf.JinaEmbeddingsV3Config(**COMMON, type_vocab_size=1, rope_parameters=rope)
-    folder = save_random(
-        hf.JinaEmbeddingsV3Model, native, tmp_path / "model", lambda name: f"roberta.{name}"
-    )
-    remake(folder, adapt)
-    publish(
-        folder,
-        drop=["rope_parameters"],
-        model_type="xlm-roberta",
-        architectures=["XLMRobertaModel"],
-        auto_map={"AutoConfig": FLASH},
-        position_embedding_type="rotary",
-        rotary_emb_base=55.0,
-        lora_adaptations=TASKS,
-        lora_rank=3,
-        lora_alpha=2,
-    )
-    check(folder, Native(hf.JinaEmbeddingsV3Model, native, lambda tensors: merged(tensors, None)))
+    folder = tmp_path / "model"
+    jina_v3(folder, adapters=True)
+    check(folder, Native(hf.JinaEmbeddingsV3Model, JINA_V3, lambda tensors: merged(tensors, None)))
 
     checkpoint = open_checkpoint(folder)
     params = checkpoint.read(np.float32, lambda path, array: array)
@@ -112,21 +47,9 @@ def test_jina_adapters(tmp_path):
     hidden = np.asarray(forward(params, batch, checkpoint.arch))
     for index, ours in batching.unpack(plan, hidden, requests, pooled=False):
         task = requests[index].adapter - 1 if requests[index].adapter else None
-        one = Native(hf.JinaEmbeddingsV3Model, native, lambda t, task=task: merged(t, task))
+        one = Native(hf.JinaEmbeddingsV3Model, JINA_V3, lambda t, task=task: merged(t, task))
         wanted = reference(one.from_pretrained(folder), [ids[index]], False, "last_hidden_state")
         np.testing.assert_allclose(ours, wanted[0], atol=2e-5)
-
-
-def test_task_names_an_adapter():
-    """`PoolingParams(task="retrieval.query")` is the task of the call on that adapter."""
-    task = Task("embed", ())
-    config = SimpleNamespace(dimensions=None, tok_pooling_type="ALL")
-    model = SimpleNamespace(
-        adapters=tuple(TASKS), pooler_config=config, task=lambda name: {"embed": task}[name]
-    )
-    given = [PoolingParams(task="retrieval.passage"), PoolingParams()]
-    resolved = resolve_params(model, task, given, 2)
-    assert [(p.task, p.adapter) for p in resolved] == [("embed", 2), ("embed", 0)]
 
 
 RERANKER = (

@@ -11,21 +11,11 @@ import pytest
 import torch
 import transformers as hf
 from parity import check, save_random
-from published import Native, Plain, publish
+from published import COMMON, Native, Plain, publish
 from safetensors.torch import save_file
 from torch.nn.functional import embedding, gelu
 
 from converters.checkpoint import open_checkpoint
-
-COMMON = dict(
-    vocab_size=97,
-    hidden_size=40,
-    num_hidden_layers=3,
-    num_attention_heads=4,
-    intermediate_size=50,
-    max_position_embeddings=64,
-    num_labels=3,
-)
 
 
 def ntk(theta: float, factor: float, dim: int):
