@@ -38,9 +38,10 @@ test-slow: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow
 
 # Compiles real shapes for TPU topologies without a TPU; libtpu is the version that jax asks for.
+# ONLY="--few" or ONLY="BERT-base --topology v5e:2x2" compiles less of it.
 test-tpu-aot: $(VENV)/.test
 	$(PIP) install 'jax[tpu]'
-	JAX_PLATFORMS=cpu TPU_SKIP_MDS_QUERY=1 PYTHONPATH=. $(BIN)/python tests/tpu_aot.py
+	JAX_PLATFORMS=cpu TPU_SKIP_MDS_QUERY=1 PYTHONPATH=. $(BIN)/python tests/tpu_aot.py $(ONLY)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check --fix .

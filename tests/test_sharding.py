@@ -1,14 +1,17 @@
 """Eight virtual devices as any mesh give the vectors of one; no weight is gathered."""
 
-import re
-
+import jax
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 
+from jaxpool import params
+from jaxpool.compile import Executor
 from jaxpool.params import flatten
 from jaxpool.sharding import make_mesh
 from tests.test_engine import texts
 from tests.tiny import BERT, EMBED, SIZES, engine
+from tests.weight_gathers import gathered_weights
 
 DECODER = BERT.replace(
     norm="rms", norm_bias=False, placement="pre", final_norm=True, causal=True, positions=0,
@@ -38,9 +41,49 @@ def test_meshes_agree_with_one_device(arch, single, data, model):
     up = flatten(meshed.executor.params)["layers.mlp.up.kernel"]
     assert up.addressable_shards[0].data.shape[-1] == up.shape[-1] // model
     program = meshed.executor.compiled(meshed.keys([EMBED])[0]).as_text()
-    gathered = re.findall(r"= f32\[([\d,]+)\]\S* all-gather", program)
-    kernels = {tuple(leaf.shape[1:]) for leaf in flatten(meshed.executor.params["layers"]).values()}
-    assert not {tuple(map(int, shape.split(","))) for shape in gathered} & kernels
+    assert gathered_weights(program, meshed.executor.params) == []
+
+
+def split(letter: str, axis: str, mesh):
+    """A sharding that splits every kernel of the layers by one of its letters, well or badly."""
+
+    def place(leaf):
+        kernel = len(leaf.shape) > 2
+        spec = [axis if kernel and x == letter else None for x in leaf.axes.split()]
+        sharding = NamedSharding(mesh, PartitionSpec(*spec))
+        return jax.ShapeDtypeStruct(leaf.shape, "float32", sharding=sharding)
+
+    return jax.tree.map(place, params.abstract(BERT), is_leaf=params.is_leaf)
+
+
+def test_layers_spread_over_the_mesh_are_seen_as_gathers():
+    mesh = make_mesh(2, 2)
+    spread = split("L", "model", mesh)
+    program = Executor(spread, BERT, mesh).lower(((EMBED.steps,), 8, 32)).compile().as_text()
+    found = {line.split(":")[0] for line in gathered_weights(program, spread)}
+    assert found >= {"layers.mlp.up.kernel", "layers.mlp.down.kernel"}
+    assert {f"layers.attention.{name}.kernel" for name in ("query", "key", "value", "out")} <= found
+
+
+def test_a_gather_of_each_layer_inside_the_loop_is_seen():
+    mesh = make_mesh(8, 1)
+    place = NamedSharding(mesh, PartitionSpec(None, None, "model"))
+    weights = jax.ShapeDtypeStruct((3, 48, 64), "float32", sharding=place)
+    tree = {"layers": {"up": {"kernel": weights}}}
+
+    def layers(x, kernels):
+        def layer(x, kernel):
+            # What a layer multiplies with depends on its input: the gather cannot leave the loop.
+            whole = jax.lax.with_sharding_constraint(kernel * x.mean(), PartitionSpec())
+            return x + (x @ whole)[:, :48], None
+
+        return jax.lax.scan(layer, x, kernels)[0]
+
+    x = jax.ShapeDtypeStruct((5, 48), "float32")
+    with jax.set_mesh(mesh):
+        program = jax.jit(layers).lower(x, weights).compile()
+    found = gathered_weights(program.as_text(), tree)
+    assert [line.split(":")[0] for line in found] == ["layers.up.kernel"]
 
 
 def test_a_mesh_beyond_the_devices_is_refused():

@@ -1,17 +1,30 @@
 """Compile real shapes for real TPU topologies, without a TPU (`make test-tpu-aot`, needs libtpu).
 
+    python tests/tpu_aot.py [MODEL...] [--topology v5e:2x2] [--few] [--output FILE]
+
 Not part of the test suite. For each model, topology and bucket: XLA's memory account, its cost
-estimate, and the promise that no weight is gathered over the mesh.
+estimate, and the promise that no weight is gathered over the mesh. First come the smallest and
+the largest bucket of everything (`--few`: those alone), then the others, cheapest first. What
+compiled is remembered by the text of its program: a run that was interrupted goes on, and a
+change compiles again what it touches.
 """
 
-import re
-import sys
+import hashlib
+import json
+import os
 import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import typer
 from jax.experimental import topologies
-from jax.sharding import AxisType, Mesh
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxpool import params
 from jaxpool.arch import Arch, Rotary
@@ -19,11 +32,13 @@ from jaxpool.attention import backend, choose
 from jaxpool.compile import Executor, memory
 from jaxpool.engine import TOKEN_BUDGET
 from jaxpool.heads import Normalize, Pool
-from jaxpool.params import flatten, is_leaf
+from jaxpool.params import is_leaf
 from jaxpool.planner import ladder, shapes
 from jaxpool.sharding import leaf_sharding
+from tests.weight_gathers import gathered_weights
 
 TOPOLOGIES = ("v5e:2x2", "v6e:2x2", "v5p:2x2x1")
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "jaxpool" / "tpu_aot"
 
 
 def encoder(vocab: int, layers: int, dim: int, positions: int) -> Arch:
@@ -54,59 +69,166 @@ MODELS = {
 }
 
 
-def abstract(arch: Arch, mesh: Mesh) -> dict:
-    """Parameters in bfloat16 that are shapes and shardings only."""
+class Bucket(NamedTuple):
+    """What is compiled: one shape of a model on a topology."""
+
+    model: str
+    topology: str
+    rows: int
+    length: int
+
+
+@cache
+def mesh(topology: str, model: int) -> Mesh:
+    """All chips of a topology, `model` of them on the model axis."""
+    devices = topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
+    sizes = (len(devices) // model, model)
+    types = (AxisType.Auto,) * 2
+    return jax.make_mesh(sizes, ("data", "model"), axis_types=types, devices=devices)
+
+
+def abstract(arch: Arch, place) -> dict:
+    """Parameters in bfloat16 that are shapes and shardings only, `place(leaf)` each."""
 
     def make(leaf):
-        sharding = leaf_sharding(leaf, mesh)
-        return jax.ShapeDtypeStruct(leaf.shape, jnp.bfloat16, sharding=sharding)
+        return jax.ShapeDtypeStruct(leaf.shape, jnp.bfloat16, sharding=place(leaf))
 
     return jax.tree.map(make, params.abstract(arch), is_leaf=is_leaf)
 
 
-def gathered_weights(text: str, tree: dict, model: int) -> set[tuple[int, ...]]:
-    """The shapes of all-gathers that are those of a whole weight."""
-    if model == 1:
-        return set()
-    found = re.findall(r"= \(?bf16\[([\d,]+)\][^=]*? all-gather", text)
-    weights = {leaf.shape[1:] for leaf in flatten(tree["layers"]).values() if len(leaf.shape) > 2}
-    return {tuple(map(int, shape.split(","))) for shape in found} & weights
-
-
-def check(name: str, topology: str, few: bool) -> None:
-    """Compile every bucket of a model for a topology; `few`: the first and the last only."""
-    arch, longest, model = MODELS[name]
-    devices = topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
+@cache
+def executor(model: str, topology: str, layers: int | None = None) -> Executor:
+    """The programs of a model on a topology, of other than its own number of `layers` if given."""
+    arch, longest, split = MODELS[model]
     arch = arch.replace(dtype="bfloat16", max_length=longest)
     arch = arch.replace(kernel=choose("tpu", arch))
-    mesh = jax.make_mesh(
-        (len(devices) // model, model),
-        ("data", "model"),
-        axis_types=(AxisType.Auto,) * 2,
-        devices=devices,
+    arch = arch if layers is None else arch.replace(layers=layers)
+    place = mesh(topology, split)
+    return Executor(abstract(arch, lambda leaf: leaf_sharding(leaf, place)), arch, place)
+
+
+def lower(executor: Executor, rows: int, length: int) -> jax.stages.Lowered:
+    """The program from token ids to normalized vectors."""
+    steps = (Pool(("lasttoken" if executor.arch.causal else "cls",)), Normalize())
+    return executor.lower(((steps,), rows, length))
+
+
+def buckets(models, topologies, few: bool) -> list[Bucket]:
+    """Everything to compile: the ends of each ladder, then the rest by the work they are."""
+    ends, rest = [], []
+    for model in models:
+        arch, longest, split = MODELS[model]
+        for topology in topologies:
+            data = mesh(topology, split).shape["data"]
+            these = shapes(ladder(longest), TOKEN_BUDGET["tpu"], data)
+            ends += [Bucket(model, topology, *these[i]) for i in (0, -1)]
+            rest += [Bucket(model, topology, *shape) for shape in these[1:-1]]
+    rest.sort(key=lambda b: b.rows * b.length * MODELS[b.model][0].dim)
+    return ends if few else ends + rest
+
+
+def facts(bucket: Bucket) -> dict:
+    """XLA's account of a bucket; compiles it unless that was done before.
+
+    XLA counts the body of the loop over the layers once, and nothing of a Pallas kernel: the
+    estimate is that of the program without layers and as many bodies as there are layers, and
+    leaves out what splash attention does.
+    """
+    whole = executor(bucket.model, bucket.topology)
+    lowered = lower(whole, *bucket[2:])
+    text = f"{lowered.as_text()} {bucket.topology} {jax.__version__} {version('libtpu')}"
+    file = CACHE / f"{hashlib.sha256(text.encode()).hexdigest()}.json"
+    if file.is_file():
+        return json.loads(file.read_text())
+    start = time.perf_counter()
+    compiled = lowered.compile()
+    seconds = time.perf_counter() - start
+    bare = lower(executor(bucket.model, bucket.topology, 0), *bucket[2:]).compile()
+    total, outside = compiled.cost_analysis(), bare.cost_analysis()
+    layers, account = whole.arch.layers, memory(compiled)
+    found = {"attention": backend(whole.arch, bucket.length), **account, "seconds": seconds}
+    for name in ("flops", "optimal_seconds"):
+        found[name] = outside[name] + layers * (total[name] - outside[name])
+    found["gathered"] = gathered_weights(compiled.as_text(), whole.params)
+    CACHE.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(found))
+    return found
+
+
+def prove_detection(topology: str) -> None:
+    """Compile layers that are badly spread over the chips, and see that the check complains."""
+    arch, place = MODELS["BERT-base"][0].replace(layers=2, dtype="bfloat16"), mesh(topology, 2)
+
+    def spread(leaf):
+        kernel = leaf.axes.startswith("L") and len(leaf.shape) > 2
+        return NamedSharding(place, PartitionSpec("model" if kernel else None))
+
+    bad = Executor(abstract(arch, spread), arch, place)
+    found = gathered_weights(lower(bad, 4, 16).compile().as_text(), bad.params)
+    if not any("mlp.up.kernel" in line for line in found):
+        raise SystemExit(f"{topology}: gathers of a bad sharding went unseen ({found})")
+    print(f"{topology}: {len(found)} gathers of a bad sharding seen, as they should be", flush=True)
+
+
+def line(bucket: Bucket, found: dict) -> str:
+    """One row of the table."""
+    gib = {name: found[name] / 2**30 for name in ("argument", "temp", "output")}
+    return (
+        f"{bucket.model:21} {bucket.topology:9} {bucket.rows:4} x {bucket.length:<5}"
+        f"{found['attention']:7} weights {gib['argument']:5.2f}, temporary {gib['temp']:5.2f},"
+        f" output {gib['output']:5.3f} GiB, {found['flops'] / 1e12:8.3f} TFLOP,"
+        f" {found['optimal_seconds'] * 1e3:8.2f} ms a chip"
     )
-    executor = Executor(abstract(arch, mesh), arch, mesh)
-    buckets = shapes(ladder(longest), TOKEN_BUDGET["tpu"], mesh.shape["data"])
-    steps = (Pool(("lasttoken" if arch.causal else "cls",)), Normalize())
-    for rows, length in (buckets[0], buckets[-1]) if few else buckets:
-        start = time.perf_counter()
-        compiled = executor.lower(((steps,), rows, length)).compile()
-        seconds = time.perf_counter() - start
-        account, cost = memory(compiled), compiled.cost_analysis() or {}
-        bad = gathered_weights(compiled.as_text(), executor.params, model)
-        assert not bad, f"{name} on {topology}: all-gather of weights {sorted(bad)}"
-        print(
-            f"{name:21} {topology:9} {rows:4} x {length:<5} {backend(arch, length):8}"
-            f" arguments {account['argument'] / 2**30:6.2f} GiB, temporary "
-            f"{account['temp'] / 2**30:6.2f} GiB, {cost.get('flops', 0) / 1e12:8.3f} TFLOP each,"
-            f" estimated {cost.get('optimal_seconds', 0) * 1e3:8.2f} ms, compiled {seconds:.0f} s",
-            flush=True,
-        )
+
+
+def summary(done: dict[Bucket, dict], wanted: list[Bucket]) -> Iterator[dict]:
+    """Of each model on each topology: how many buckets, the most memory, the largest's time."""
+    for model, topology in dict.fromkeys(bucket[:2] for bucket in wanted):
+        mine = {b: found for b, found in done.items() if b[:2] == (model, topology)}
+        if not mine:
+            continue
+        largest = max(mine, key=lambda b: (b.rows * b.length, b.length))
+        found = mine[largest]
+        yield {
+            "model": model,
+            "topology": topology,
+            "data x model": "{data} x {model}".format(**mesh(topology, MODELS[model][2]).shape),
+            "compiled": len(mine),
+            "buckets": sum(b[:2] == (model, topology) for b in wanted),
+            "weights GiB": round(found["argument"] / 2**30, 3),
+            "most temporary GiB": round(max(f["temp"] for f in mine.values()) / 2**30, 3),
+            "largest": f"{largest.rows} x {largest.length}",
+            "TFLOP a chip": round(found["flops"] / 1e12, 3),
+            "estimated ms": round(found["optimal_seconds"] * 1e3, 2),
+            "weights gathered": sum(len(f["gathered"]) for f in mine.values()),
+        }
+
+
+def main(
+    models: Annotated[list[str] | None, typer.Argument(help=", ".join(MODELS))] = None,
+    topology: Annotated[list[str] | None, typer.Option(help=", ".join(TOPOLOGIES))] = None,
+    few: Annotated[bool, typer.Option("--few", help="First and last bucket only.")] = False,
+    output: Annotated[Path | None, typer.Option(help="JSON of the summary.")] = None,
+):
+    """Compile every bucket of models (default: all) for topologies (default: all)."""
+    wanted = buckets(models or MODELS, topology or TOPOLOGIES, few)
+    for name in dict.fromkeys(bucket.topology for bucket in wanted):
+        prove_detection(name)
+    done: dict[Bucket, dict] = {}
+    versions = {"jax": jax.__version__, "libtpu": version("libtpu")}
+    for bucket in wanted:
+        done[bucket] = found = facts(bucket)
+        print(f"{len(done):3}/{len(wanted)} {line(bucket, found)}", flush=True)
+        rows = list(summary(done, wanted))
+        if output:
+            page = {"date": datetime.now(UTC).strftime("%Y-%m-%d"), **versions, "rows": rows}
+            output.write_text(json.dumps(page, indent=1) + "\n")
+    bad = {bucket: found["gathered"] for bucket, found in done.items() if found["gathered"]}
+    for bucket, names in bad.items():
+        print(f"{bucket}: weights are gathered: {names}")
+    print("\n".join(json.dumps(row) for row in summary(done, wanted)))
+    raise SystemExit(bool(bad))
 
 
 if __name__ == "__main__":
-    options = sys.argv[1:]
-    wanted = [name for name in options if not name.startswith("-")] or list(MODELS)
-    for model_name in wanted:
-        for place in TOPOLOGIES:
-            check(model_name, place, "--few" in options)
+    typer.run(main)
