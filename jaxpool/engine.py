@@ -158,7 +158,10 @@ class Engine:
         try:
             self.executor.compiled((chains, *largest))
         except MemoryError:
-            if self.budget < 2 * self.rungs[-1] * self.multiple:
+            # Processes must keep one budget, and another one may have found room.
+            if self.executor.mesh.is_multi_process or (
+                self.budget < 2 * self.rungs[-1] * self.multiple
+            ):
                 raise
             return False
         return True

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
+from functools import partial
 from typing import Any
 
 from tqdm import tqdm
@@ -72,6 +73,7 @@ class LLM:
         revision: str | None = None,
         tensor_parallel_size: int = 1,
         data_parallel_size: int | None = None,
+        distributed: bool | Mapping[str, Any] = False,
         **engine: Any,
     ):
         known = {field.name for field in fields(EngineOptions)}
@@ -92,6 +94,7 @@ class LLM:
             lora_path=lora_path,
             tensor_parallel_size=tensor_parallel_size,
             data_parallel_size=data_parallel_size,
+            distributed=distributed,
             **{name: engine[name] for name in known & set(engine)},
         )
 
@@ -284,16 +287,12 @@ class LLM:
         bar = _bar(use_tqdm, len(requests))
         for index, result in compute(self.model, task, requests):
             results[index] = result
-            if bar is not None:
-                bar.update()
-        if bar is not None:
-            bar.close()
+            bar.update()
+        bar.close()
         return results
 
 
 def _bar(use_tqdm: bool | Callable, total: int):
-    """The progress bar of a call: tqdm's, the one a callable builds, or none."""
-    if not use_tqdm:
-        return None
-    make = use_tqdm if callable(use_tqdm) else tqdm
+    """The progress bar of a call: tqdm's, shown or not, or the one a callable builds."""
+    make = use_tqdm if callable(use_tqdm) else partial(tqdm, disable=not use_tqdm)
     return make(total=total, desc="Processed prompts", dynamic_ncols=True)

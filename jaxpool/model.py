@@ -16,6 +16,7 @@ from jaxpool.arch import Arch
 from jaxpool.attention import choose as choose_kernel
 from jaxpool.batch import Request
 from jaxpool.compile import Executor, enable_cache
+from jaxpool.distributed import start
 from jaxpool.encode import encode
 from jaxpool.engine import Engine, EngineOptions
 from jaxpool.heads import Pool
@@ -26,7 +27,7 @@ from jaxpool.requests import PoolerConfig, as_pooler_config
 from jaxpool.resolve import Resolution
 from jaxpool.resolve import resolve as resolve_tasks
 from jaxpool.score_template import ScoreTemplate, load_template
-from jaxpool.sharding import make_mesh, tree_shardings
+from jaxpool.sharding import make_mesh, put, tree_shardings
 from jaxpool.task import Task, choose, several
 from jaxpool.tokenize import NO_LIMIT, Tokenizer
 
@@ -189,6 +190,7 @@ def load(
     lora_path: str | None = None,
     tensor_parallel_size: int = 1,
     data_parallel_size: int | None = None,
+    distributed: bool | Mapping[str, Any] = False,
     **engine: Any,
 ) -> Model:
     """Load a checkpoint: a folder, a Hub id, or `pkg://package/path`.
@@ -199,13 +201,15 @@ def load(
     lora_path: a PEFT adapter (folder or Hub id) to merge; one in the model's folder is merged
     without asking, and a folder of an adapter alone loads its base.
     dtype "auto" is float32 on CPU and bfloat16 on TPU and GPU. Parameters go leaf by leaf onto
-    the mesh of `data_parallel_size` x `tensor_parallel_size` devices. `engine`: the fields of
+    the mesh of `data_parallel_size` x `tensor_parallel_size` devices. `distributed` makes this
+    process one of several (see `jaxpool.distributed`). `engine`: the fields of
     `jaxpool.engine.EngineOptions`.
     """
     from converters.checkpoint import open_checkpoint
     from converters.files import resolve
     from converters.rerankers import find_template
 
+    start(distributed)
     enable_cache()
     options = EngineOptions(**engine)
     folder = resolve(model, revision)
@@ -216,7 +220,7 @@ def load(
     if answers and checkpoint.architecture.endswith("ForCausalLM"):
         # The head has these columns alone.
         settings = replace(settings, pooling_type=None, returned_token_ids=None)
-    data = 1 if data_parallel_size is None else data_parallel_size
+    data = 1 if data_parallel_size is None and jax.process_count() == 1 else data_parallel_size
     mesh = make_mesh(tensor_parallel_size, data)
     kind = _dtype(dtype)
     arch = checkpoint.arch.replace(dtype=_activations(kind))
@@ -269,7 +273,7 @@ def _read(checkpoint, dtype, shardings) -> dict:
     if is_orbax(checkpoint.folder):
         return restore(checkpoint.folder, checkpoint.leaves, dtype, shardings)
     places = flatten(shardings)
-    return checkpoint.read(dtype, lambda path, array: jax.device_put(array, places[path]))
+    return checkpoint.read(dtype, lambda path, array: put(array, places[path]))
 
 
 def max_length(checkpoint, tokenizer: Tokenizer, asked: int | None) -> int:

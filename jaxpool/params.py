@@ -222,7 +222,11 @@ def as_bits(tree: dict) -> dict:
     def view(x: jax.Array) -> jax.Array:
         if x.dtype != jnp.bfloat16:
             return x
-        return jax.device_put(np.asarray(x).view(np.uint16), x.sharding, may_alias=True)
+        bits = [
+            jax.device_put(np.asarray(part.data).view(np.uint16), part.device, may_alias=True)
+            for part in x.addressable_shards
+        ]
+        return jax.make_array_from_single_device_arrays(x.shape, x.sharding, bits)
 
     return tree_map(view, tree)
 

@@ -100,6 +100,11 @@ def _needs(task: Any, requests: Sequence) -> list[Chains]:
 
 def load_model(path: str, options: Any) -> Any:
     """`jaxpool.load` with the options of the command line."""
+    if jax.distributed.is_initialized():
+        raise ValueError(
+            "jaxpool serve is one process with the devices of one host; several processes of "
+            "jax.distributed run offline, through LLM(..., distributed=True)"
+        )
     return jaxpool.load(
         path,
         runner=options.runner,
