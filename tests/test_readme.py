@@ -19,6 +19,7 @@ from transformers import (
 
 from tests.conftest import MINILM
 from tests.parity import save_random
+from tests.tasks.bge_m3 import save_bge_m3
 from tests.tasks.conftest import DIM, add_tokenizer, save
 from tests.tasks.test_reward import SIZES, reward_folder
 
@@ -52,6 +53,7 @@ def models(tmp_path_factory):
         "Qwen/Qwen2.5-Math-RM-72B": reward("Qwen2ForRewardModel", 1),
         "Qwen/Qwen2.5-Math-PRM-7B": reward("Qwen2ForProcessRewardModel", 2),
         "naver/splade-v3": bert(BertForMaskedLM),
+        "BAAI/bge-m3": save_bge_m3(tmp_path_factory.mktemp("m3") / "model"),
     }
     arguments = {name: repr(str(folder)) for name, folder in folders.items()}
     # The stand-in's vocabulary has no <extra_0>: a comma ends its steps.
@@ -81,5 +83,6 @@ def test_every_task_has_an_example_of_three_lines():
     ]
     kinds = {task.partition(":")[0] for task in TASKS}
     wanted = {"embed", "token_embed", "classify", "token_classify", "score", "reward", "sparse"}
+    wanted |= {"several at once"}
     assert kinds == wanted
     assert {len(code.splitlines()) for code in TASKS.values()} == {3}
