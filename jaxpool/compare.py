@@ -1,6 +1,6 @@
 """From the results of queries and documents to one score a pair: 1:N or N:N."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -26,18 +26,22 @@ def products(queries: Sequence[np.ndarray], documents: Sequence[np.ndarray]) -> 
 
 
 def maxsims(
-    queries: Sequence[np.ndarray], documents: Sequence[np.ndarray], mean: bool = False
+    run: Callable,
+    queries: Sequence[np.ndarray],
+    documents: Sequence[np.ndarray],
+    mean: bool = False,
 ) -> np.ndarray:
-    """MaxSim of two matrices of token vectors; `mean` divides it by the query's tokens."""
-    if len(queries) == 1:
-        scores = np.asarray(similarity.maxsim(queries, documents))[0]
-    else:
-        scores = np.asarray(similarity.maxsim_pairwise(queries, documents))
+    """MaxSim of two matrices of token vectors; `mean` divides it by the query's tokens.
+
+    `run(function, *arrays)` runs its programs: `Executor.apply`.
+    """
+    queries = repeated(queries, documents)
+    scores = similarity.maxsim_tiled(run, queries, documents)
     return scores / np.array([len(query) for query in queries], np.float32) if mean else scores
 
 
 def mixtures(
-    queries: Sequence[tuple], documents: Sequence[tuple], weights: Sequence[float]
+    run: Callable, queries: Sequence[tuple], documents: Sequence[tuple], weights: Sequence[float]
 ) -> dict[str, np.ndarray]:
     """The scores of dense, sparse and token vectors, and their weighted means, by name.
 
@@ -47,7 +51,7 @@ def mixtures(
         list(zip(*side, strict=True)) for side in (queries, documents)
     )
     dense, sparse = cosines(q_dense, d_dense), products(q_sparse, d_sparse)
-    late = maxsims(q_tokens, d_tokens, mean=True)
+    late = maxsims(run, q_tokens, d_tokens, mean=True)
     return {
         "colbert": late,
         "sparse": sparse,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -43,10 +44,11 @@ def programs(params, batch: Batch, controls: Controls, arch: Arch, chains: Chain
 
 
 class Executor:
-    """Runs batches of one model; compiles a shape when it is first needed. Safe for threads.
+    """Runs the programs of one model, batches and what `apply` is given. Safe for threads.
 
-    context: batches say what tokens see beside their own segment; compilations: how many programs
-    were compiled; frozen: a further one is an error; stored: how to load those compiled elsewhere.
+    Each is compiled when it is first needed. context: batches say what tokens see beside their own
+    segment; compilations: how many programs were compiled; frozen: a further one is an error;
+    stored: how to load those compiled elsewhere.
     """
 
     def __init__(self, params: dict, arch: Arch, mesh: jax.sharding.Mesh, context: bool = False):
@@ -55,39 +57,58 @@ class Executor:
         self.params, self.arch, self.mesh, self.context = params, arch, mesh, context
         self.compilations, self.frozen = 0, False
         self.stored: dict[Key, Callable[[], jax.stages.Compiled]] = {}
-        self._ready: dict[Key, Future] = {}
+        self._ready: dict[tuple, Future] = {}
         self._lock = threading.Lock()
 
     def compiled(self, key: Key) -> jax.stages.Compiled:
         """The executable of some chains at a shape."""
+        return self._made(key, f"A batch of {key[1]} x {key[2]} tokens", partial(self.lower, key))
+
+    def program(self, function: Callable, *arguments: Any, static: tuple = ()):
+        """The executable of `function(*static, *arguments)`, of arrays or their abstract shapes."""
+        leaves, tree = jax.tree.flatten(arguments)
+        shapes = tuple((leaf.shape, jnp.dtype(leaf.dtype).name) for leaf in leaves)
+
+        def lower() -> jax.stages.Lowered:
+            fixed = tuple(range(len(static)))
+            return jax.jit(function, static_argnums=fixed).lower(*static, *arguments)
+
+        name = f"{function.__module__} at {shapes[-1][0]}"
+        return self._made(((function, static, tree), *shapes), name, lower)
+
+    def apply(self, function: Callable, *arguments: Any, static: tuple = ()):
+        """Run a program beside the batches (MaxSim, the head of late chunks), as they are run."""
+        return self.program(function, *arguments, static=static)(*arguments)
+
+    def _made(self, key: tuple, name: str, lower: Callable) -> jax.stages.Compiled:
         with self._lock:
             future = self._ready.get(key)
             make_here = future is None
             if make_here:
                 future = self._ready[key] = Future()
         if make_here:
-            self._make(key, future)
+            self._make(key, name, lower, future)
         return future.result()
 
-    def _make(self, key: Key, future: Future) -> None:
-        load = self.stored.get(key, partial(self._compile, key))
+    def _make(self, key: tuple, name: str, lower: Callable, future: Future) -> None:
+        load = self.stored.get(key, partial(self._compile, key, name, lower))
         try:
             compiled = load()
-            check_memory(compiled, key[1:], self.mesh)
+            check_memory(compiled, name, self.mesh)
         except BaseException as error:
             del self._ready[key]
             future.set_exception(error)
         else:
             future.set_result(compiled)
 
-    def _compile(self, key: Key) -> jax.stages.Compiled:
+    def _compile(self, key: tuple, name: str, lower: Callable) -> jax.stages.Compiled:
         if self.frozen:
-            ready = sorted(k[1:] for k in (self._ready | self.stored) if k != key)
+            ready = sorted(str(k[1:]) for k in (self._ready | self.stored) if k != key)
             raise RuntimeError(
-                f"A batch of {key[1]} x {key[2]} tokens has no executable and compiling is off "
-                f"(forbid_compiles); ready: {ready}"
+                f"{name} has no executable and compiling is off (forbid_compiles); "
+                f"ready: {', '.join(ready)}"
             )
-        compiled = self.lower(key).compile()
+        compiled = lower().compile()
         with self._lock:
             self.compilations += 1
         return compiled
@@ -143,14 +164,14 @@ def free_memory(device: jax.Device) -> int:
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def check_memory(compiled, shape: tuple[int, int], mesh: jax.sharding.Mesh) -> None:
+def check_memory(compiled, name: str, mesh: jax.sharding.Mesh) -> None:
     """Refuse an executable that would not fit beside the weights (MemoryError)."""
     account = memory(compiled)
     need = account["temp"] + account["output"]
     free = free_memory(mesh.local_devices[0])
     if need > free:
         raise MemoryError(
-            f"A batch of {shape[0]} x {shape[1]} tokens needs {need / 2**30:.2f} GiB a device "
+            f"{name} needs {need / 2**30:.2f} GiB a device "
             f"beside the weights, {free / 2**30:.2f} GiB are free; lower max_num_batched_tokens "
             "or max_model_len"
         )

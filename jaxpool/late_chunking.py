@@ -4,10 +4,7 @@ Source: Günther et al., arXiv 2409.04701.
 """
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxpool import heads
@@ -65,10 +62,6 @@ def _project(model, task: Task, means: np.ndarray, request) -> np.ndarray:
     batch, controls = fill(place([[0]], 1, length, [count]), stand_in)
     padded = np.zeros((1, length, means.shape[1]), np.float32)
     padded[0, :count] = means
-    out = _head(task.steps, model.params.get("heads", {}), jnp.asarray(padded), batch, controls)
+    weights = model.params.get("heads", {})
+    out = model.executor.apply(heads.run, weights, padded, batch, controls, static=(task.steps,))
     return np.asarray(out)[0, :count]
-
-
-@partial(jax.jit, static_argnums=0)
-def _head(steps, params, hidden, batch, controls):
-    return heads.run(steps, params, hidden, batch, controls)

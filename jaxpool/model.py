@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpool import executables, quantize
+from jaxpool import executables, quantize, scoring
 from jaxpool.arch import Arch
 from jaxpool.attention import choose as choose_kernel
 from jaxpool.batch import Request
@@ -163,6 +163,8 @@ class Model:
         if wanted := self.options.warmup:
             named = tasks if wanted is True else [self.select(name) for name in wanted]
             self.engine.warmup(named)
+        if wanted or self.options.forbid_compiles:
+            scoring.compile_programs(self)
         self.executor.frozen = self.options.forbid_compiles
 
     def export(self, folder: str | Path, params: dict | None = None) -> Path:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxpool import compare, listwise
+from jaxpool import compare, listwise, similarity
 from jaxpool.errors import RequestError
 from jaxpool.inputs import Prepared, encode, prepare, request
 from jaxpool.prefix import common
@@ -152,6 +152,15 @@ def _checked(model, data_1, data_2, params, tokenization_kwargs, chat_template) 
     return Call(queries, documents, params, tokenization_kwargs or {}, options, template)
 
 
+def compile_programs(model) -> None:
+    """Compile what scoring runs beside batches, in models that score by token vectors."""
+    alone = model.pooling_task == "token_embed" and not model.listwise
+    if alone or set(HYBRID) <= set(model.tasks):
+        features = model.tasks["token_embed"].width(model.arch.dim)
+        for function, *sides in similarity.tiles(model.max_length, features):
+            model.executor.program(function, *sides)
+
+
 def _texts(model, data: Any) -> list[str]:
     texts = [data] if isinstance(data, str | Mapping) else list(data)
     for text in texts:
@@ -259,7 +268,8 @@ def _two_sided(score: Callable, model, task: Task | tuple[Task, ...], call: Call
 def _late_interaction(model, task: Task, call: Call) -> Scoring:
     settings = model.late_interaction
     mean = settings is not None and settings.mean
-    return _two_sided(partial(compare.maxsims, mean=mean), model, task, call)
+    score = partial(compare.maxsims, model.executor.apply, mean=mean)
+    return _two_sided(score, model, task, call)
 
 
 def _hybrid(model, call: Call) -> Scoring:
@@ -269,7 +279,7 @@ def _hybrid(model, call: Call) -> Scoring:
             f"weights need the tasks {list(HYBRID)} in one model; this one has no {missing}"
         )
     tasks = tuple(model.task(name) for name in HYBRID)
-    mix = partial(compare.mixtures, weights=call.options.weights or (1, 1, 1))
+    mix = partial(compare.mixtures, model.executor.apply, weights=call.options.weights or (1, 1, 1))
     return _two_sided(mix, model, tasks, call)
 
 

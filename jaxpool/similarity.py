@@ -5,7 +5,8 @@ token of the document, summed over the query's tokens. On arrays it is pure, jit
 differentiable; ragged lists are padded first, to powers of two so that few shapes compile.
 """
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -13,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 EMPTY = -1e9  # the score of a document without tokens: below every real one, and still a number
+QUERY = 32  # tokens of a query in a program of `maxsim_tiled`,
+TILES = (512, 4096)  # and of documents: few of them, or many
 AT_ONCE = 1 << 24  # similarities (query tokens x document tokens) held at once
 
 Vectors = Any  # `[N, T, D]`, one `[T, D]`, or a sequence of `[T_i, D]`
@@ -63,6 +66,49 @@ def maxsim_pairwise(
     return jnp.concatenate([_pairs(q[s], d[s]) for s in slices])[: d.count]
 
 
+def maxsim_tiled(
+    run: Callable, queries: Sequence[np.ndarray], documents: Sequence[np.ndarray]
+) -> np.ndarray:
+    """The score of query i with document i, float32 `[N]`, by programs of few and known shapes.
+
+    `run(function, *arrays)` runs them (`Executor.apply`; `tiles` are their shapes). Scores add up
+    over a query's tokens, `QUERY` at a time; documents lie in rows of a power of two.
+    """
+    rows = defaultdict(list)
+    for index, (query, document) in enumerate(zip(queries, documents, strict=True)):
+        for start in range(0, len(query), QUERY):
+            rows[_rung(len(document))].append((index, query[start : start + QUERY]))
+    started = []
+    for length, row in rows.items():
+        few, most = (max(1, tile // length) for tile in TILES)
+        for start in range(0, len(row), most):
+            indices, parts = zip(*row[start : start + most], strict=True)
+            count = few if len(parts) <= few else most
+            mine = _fill(parts, count, QUERY)
+            theirs = _fill([documents[i] for i in indices], count, length)
+            started.append((indices, run(_score_each, mine, theirs)))
+    scores = np.zeros(len(queries), np.float32)
+    for indices, part in started:
+        np.add.at(scores, list(indices), np.asarray(part)[: len(indices)])
+    return np.where([len(document) > 0 for document in documents], scores, np.float32(EMPTY))
+
+
+def tiles(longest: int, features: int) -> list[tuple]:
+    """The abstract arguments of every program of `maxsim_tiled` for documents up to `longest`."""
+
+    def side(rows: int, tokens: int):
+        array = jax.ShapeDtypeStruct((rows, tokens, features), jnp.float32)
+        return array, jax.ShapeDtypeStruct((rows, tokens), jnp.bool_)
+
+    lengths = [QUERY << i for i in range((_rung(longest) // QUERY).bit_length())]
+    shapes = dict.fromkeys((max(1, tile // n), n) for n in lengths for tile in TILES)
+    return [(_score_each, side(rows, QUERY), side(rows, n)) for rows, n in shapes]
+
+
+def _rung(tokens: int) -> int:
+    return max(QUERY, 1 << (tokens - 1).bit_length()) if tokens else QUERY
+
+
 def _score(query, document):
     (q, q_mask), (d, d_mask) = query, document
     similar = jnp.einsum(
@@ -72,7 +118,11 @@ def _score(query, document):
     return jnp.where(jnp.any(d_mask), jnp.sum(best, where=q_mask), EMPTY)
 
 
-_pairs = jax.jit(jax.vmap(_score))
+def _score_each(queries, documents):
+    return jax.vmap(_score)(queries, documents)
+
+
+_pairs = jax.jit(_score_each)
 _every = jax.jit(jax.vmap(jax.vmap(_score, in_axes=(None, 0)), in_axes=(0, None)))
 
 
@@ -96,8 +146,14 @@ def _padded(vectors: list[np.ndarray]) -> _Side:
     rows, tokens = (
         1 << (max(1, n) - 1).bit_length() for n in (len(vectors), max(map(len, vectors)))
     )
+    arrays = map(jnp.asarray, _fill(vectors, rows, tokens))
+    return _Side(*arrays, len(vectors))
+
+
+def _fill(vectors: Sequence[np.ndarray], rows: int, tokens: int) -> tuple[np.ndarray, np.ndarray]:
+    """Matrices `[T_i, D]` as one array `[rows, tokens, D]` and the mask of what they fill."""
     out = np.zeros((rows, tokens, vectors[0].shape[-1]), vectors[0].dtype)
     mask = np.zeros((rows, tokens), bool)
     for row, v in enumerate(vectors):
         out[row, : len(v)], mask[row, : len(v)] = v, True
-    return _Side(jnp.asarray(out), jnp.asarray(mask), len(vectors))
+    return out, mask

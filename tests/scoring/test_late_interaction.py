@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import jax
 import numpy as np
 import pytest
 import torch
@@ -147,3 +148,19 @@ def test_plain_mode_is_the_texts_and_nothing_else(models):
 def test_an_unknown_side(models):
     with pytest.raises(ValueError, match="unknown input_type 'passage'; known"):
         models[0].encode("a", pooling_task="token_embed", input_type="passage")
+
+
+def test_no_number_of_documents_compiles_after_warmup(bert, projection, tmp_path):
+    _colbert_ai(bert, projection, tmp_path / "late", {"query_maxlen": 16})
+    llm = jaxpool.LLM(
+        str(tmp_path / "late"), max_model_len=64, warmup=("token_embed",), forbid_compiles=True
+    )
+    executor, events = llm.model.executor, []
+    before = executor.compilations
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda name, *_, **__: events.append(name) if "backend_compile" in name else None
+    )
+    for count in (1, 3, 70):
+        llm.score(QUERIES[0], [DOCUMENTS[i % 3][: 20 + i] for i in range(count)], use_tqdm=False)
+    llm.score(QUERIES, DOCUMENTS, use_tqdm=False)
+    assert executor.compilations == before and not events

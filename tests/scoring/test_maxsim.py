@@ -8,6 +8,7 @@ import torch
 from sentence_transformers.util import similarity
 
 import jaxpool
+from jaxpool.similarity import maxsim_pairwise, maxsim_tiled, tiles
 
 
 def _vectors(lengths, seed, dim=8):
@@ -79,3 +80,22 @@ def test_it_trains():
 def test_errors(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_tiles_give_the_same_scores():
+    rng = np.random.default_rng(0)
+
+    def side(lengths):
+        return [rng.normal(size=(n, 24)).astype(np.float32) for n in lengths]
+
+    queries, documents = side([5, 32, 33, 100, 7]), side([1, 300, 64, 31, 0])
+    shapes = set()
+
+    def run(function, *arrays):
+        shapes.add(tuple(array.shape for pair in arrays for array in pair))
+        return function(*arrays)
+
+    got = maxsim_tiled(run, queries, documents)
+    np.testing.assert_allclose(got, maxsim_pairwise(queries, documents), rtol=1e-5)
+    known = {tuple(x.shape for pair in sides for x in pair) for _, *sides in tiles(300, 24)}
+    assert shapes <= known and len(known) == 10
