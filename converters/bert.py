@@ -1,5 +1,7 @@
 """BERT, and ERNIE, which adds the embedding of a pretraining task."""
 
+from dataclasses import replace
+
 from converters.family import Family, activation, attention, dense, norm, sizes
 from converters.heads import bert_heads, unused_pooler
 from jaxpool.arch import Arch
@@ -60,13 +62,11 @@ BERT = Family(
     examples=("sentence-transformers/all-MiniLM-L6-v2", "BAAI/bge-base-en-v1.5"),
 )
 
-ERNIE = Family(
-    "Ernie",
-    ernie_arch,
-    NAMES,
+ERNIE = replace(
+    BERT,
+    name="Ernie",
+    arch=ernie_arch,
     prefix="ernie.",
     heads={"Model": unused_pooler(), **bert_heads("ernie.")},
-    renames=LEGACY,
-    ignored=(*BUFFERS, r"^cls\.", r"\.pooler\."),
     examples=("nghuyong/ernie-3.0-base-zh", "shibing624/text2vec-base-chinese-paraphrase"),
 )

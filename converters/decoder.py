@@ -95,6 +95,16 @@ def fused_mlp_names(layer: str) -> str:
     return gate_up + dense("layers.mlp.down", f"{layer}.down_proj", "D F")
 
 
+def expert_names(layer: str, gate: str, up: str, down: str) -> str:
+    """Experts with gated MLPs, and the router that picks some of them for each token."""
+    names = {"gate": (gate, "W D"), "up": (up, "W D"), "down": (down, "D W")}
+    lines = [
+        f"layers.experts.{ours}.kernel {layer}.experts.{{X}}.{name}.weight {axes}\n"
+        for ours, (name, axes) in names.items()
+    ]
+    return f"layers.experts.router.kernel {layer}.gate.weight X D\n" + "".join(lines)
+
+
 def decoder_names(
     attention: str = attention_names("layers.{L}.self_attn"),
     mlp: str = mlp_names("layers.{L}.mlp"),

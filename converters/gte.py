@@ -46,7 +46,8 @@ def _family(name: str, prefix: str) -> Family:
                 f"{prefix}embeddings.word_embeddings",
             ),
         },
-        ignored=(*bert.BUFFERS, r"rotary_emb\.", r"^lm_head\.", rf"^{prefix}pooler\."),
+        # gte-multilingual-base brings the classifier of its sparse vectors along.
+        ignored=(*bert.BUFFERS, r"rotary_emb\.", r"^(lm_head|classifier)\.", rf"^{prefix}pooler\."),
     )
 
 

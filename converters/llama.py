@@ -1,6 +1,6 @@
 """Llama and the decoders that differ from it by switches: Mistral, Mixtral, OLMo, SmolLM3, ..."""
 
-from converters.decoder import arch, attention_names, decoder_names, family, mlp_names
+from converters.decoder import arch, attention_names, decoder_names, expert_names, family, mlp_names
 from converters.rotary import rotary, rotary_by_layer
 from jaxpool.arch import Arch, Rotary
 
@@ -46,15 +46,7 @@ def smollm3_arch(config) -> Arch:
 
 
 ARCEE_NAMES = decoder_names(mlp=mlp_names("layers.{L}.mlp", {"up": "up_proj", "down": "down_proj"}))
-EXPERT = "layers.{L}.block_sparse_moe.experts.{X}"
-MIXTRAL_NAMES = decoder_names(
-    mlp=f"""
-layers.experts.router.kernel layers.{{L}}.block_sparse_moe.gate.weight X D
-layers.experts.gate.kernel   {EXPERT}.w1.weight W D
-layers.experts.down.kernel   {EXPERT}.w2.weight D W
-layers.experts.up.kernel     {EXPERT}.w3.weight W D
-"""
-)
+MIXTRAL_NAMES = decoder_names(mlp=expert_names("layers.{L}.block_sparse_moe", "w1", "w3", "w2"))
 OLMO2_NAMES = decoder_names(
     attention_names("layers.{L}.self_attn", qk_norm="(N H)"),
     norms={"attention_norm": "post_attention_layernorm", "mlp_norm": "post_feedforward_layernorm"},

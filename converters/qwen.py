@@ -7,6 +7,7 @@ from converters.decoder import (
     REWARD,
     arch,
     decoder_names,
+    expert_names,
     family,
 )
 from jaxpool.arch import Arch
@@ -35,13 +36,7 @@ def qwen3_moe_arch(config) -> Arch:
     )
 
 
-EXPERTS = "layers.{L}.mlp.experts.{X}"
-EXPERT_NAMES = f"""
-layers.experts.router.kernel layers.{{L}}.mlp.gate.weight   X D
-layers.experts.up.kernel     {EXPERTS}.up_proj.weight   W D
-layers.experts.gate.kernel   {EXPERTS}.gate_proj.weight W D
-layers.experts.down.kernel   {EXPERTS}.down_proj.weight D W
-"""
+EXPERT_NAMES = expert_names("layers.{L}.mlp", "gate_proj", "up_proj", "down_proj")
 QWEN2 = family(
     "Qwen2",
     qwen2_arch,

@@ -115,8 +115,7 @@ def check(folder: Path, hf_class, task: str | None = None) -> None:
     half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), params)
     requests, plan, batch, controls = packed
     got = run(half, batch, controls, arch, steps, False)
-    for index, vector in batching.unpack(plan, got, requests, pooled(steps)):
-        assert cosine(vector, wanted[index]) >= BF16_COSINE
+    near(plan, got, requests, wanted, steps)
     check_round_trip(checkpoint, params, folder, hf_class, wanted, types, output)
 
 
@@ -133,6 +132,15 @@ def check_packed(folder: Path, wanted: list[np.ndarray], task: str | None = None
     got = run(params, batch, controls, checkpoint.arch, steps, False)
     tolerance = LOGIT_TOLERANCE if task else HIDDEN_TOLERANCE
     compare(plan, got, requests, wanted, steps, tolerance)
+
+
+def check_half(folder: Path, wanted: list[np.ndarray]) -> None:
+    """Assert that hidden states, packed and unrolled in bfloat16, are near those of `texts`."""
+    checkpoint = open_checkpoint(folder)
+    params = checkpoint.read(jnp.bfloat16, lambda path, array: jnp.asarray(array))
+    _, (requests, plan, batch, controls) = batches(texts(checkpoint.arch.vocab), False)
+    got = run(params, batch, controls, checkpoint.arch, None, True)
+    near(plan, got, requests, wanted, None)
 
 
 def run(params, batch, controls, arch, steps, unroll: bool) -> np.ndarray:
@@ -161,6 +169,12 @@ def compare(plan, got, requests, wanted, steps, tolerance: float) -> None:
         np.testing.assert_allclose(vector, wanted[index], rtol=0, atol=tolerance)
         assert cosine(vector, wanted[index]) >= 0.99999
     assert seen == set(range(len(wanted)))
+
+
+def near(plan, got, requests, wanted, steps) -> None:
+    """Every result of a batch in bfloat16 against its reference."""
+    for index, vector in batching.unpack(plan, got, requests, pooled(steps)):
+        assert cosine(vector, wanted[index]) >= BF16_COSINE
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> float:

@@ -1,12 +1,8 @@
 """Encoders with native classes in transformers, under non-default configurations."""
 
-import jax
-import numpy as np
 import pytest
 import transformers as hf
 from parity import SIZES, check, save_random
-
-from converters.checkpoint import open_checkpoint
 
 # Head size 10: rotary tables want it even, and nothing wants a power of two.
 ROTARY = SIZES | dict(hidden_size=40)
@@ -82,16 +78,3 @@ def test_parity(family, ending, tmp_path):
     model_class = getattr(hf, family + ending)
     folder = save_random(model_class, CONFIGS[family], tmp_path / "model")
     check(folder, model_class, HEADS[ending])
-
-
-def test_published_dialect(tmp_path):
-    """Prefixed names with gamma and beta, as google-bert's first files have them."""
-
-    def rename(name):
-        name = name.replace("LayerNorm.weight", "LayerNorm.gamma")
-        return "bert." + name.replace("LayerNorm.bias", "LayerNorm.beta")
-
-    plain = save_random(hf.BertModel, CONFIGS["Bert"], tmp_path / "plain")
-    old = save_random(hf.BertModel, CONFIGS["Bert"], tmp_path / "old", rename)
-    trees = [open_checkpoint(f).read(np.float32, lambda p, a: a) for f in (plain, old)]
-    jax.tree.map(np.testing.assert_array_equal, *trees)

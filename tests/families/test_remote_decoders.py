@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import transformers as hf
-from parity import check_packed, cosine, reference, save_random, texts
+from parity import check_half, check_packed, cosine, reference, save_random, texts
 from published import publish
 from safetensors.numpy import load_file, save_file
 from test_decoders import COMMON
@@ -91,6 +91,7 @@ def test_internlm2_reward(tmp_path):
         bias=True,
     )
     check_packed(folder, hidden)
+    check_half(folder, hidden)
     check_packed(folder, [x @ value.T for x in hidden], "token_classify")
     round_trip(folder, tmp_path / "exported")
 
@@ -135,6 +136,7 @@ def test_telechat(tmp_path):
     drop += ["max_position_embeddings", "num_hidden_layers", "num_attention_heads"]
     remodel(folder, telechat, model_type="telechat", drop=drop, **fields)
     check_packed(folder, hidden)
+    check_half(folder, hidden)
     round_trip(folder, tmp_path / "exported")
 
 
@@ -156,6 +158,7 @@ def test_llama_bidirectional(pooling, bidirectional):
     remodel(folder, lambda tensors: tensors, architectures=names, **fields)
     if pooling == "avg":
         check_packed(folder, hidden)
+        check_half(folder, hidden)
     kind = {"avg": "mean", "cls": "cls", "last": "lasttoken"}[pooling]
     assert open_checkpoint(folder).pool == kind
 
@@ -247,6 +250,7 @@ def test_jina_v5_merges_the_adapter_of_its_task(decoder, tmp_path):
     wanted = reference(model, texts(97), False, "last_hidden_state")
     remodel(folder, lambda t: t, jina_task="text-matching", **fields)
     check_packed(folder, wanted)
+    check_half(folder, wanted)
     with pytest.raises(ValueError, match="jina_task 'poetry' is unknown"):
         open_checkpoint(folder, {"jina_task": "poetry"})
     with pytest.raises(FileNotFoundError, match="no LoRA adapter"):
