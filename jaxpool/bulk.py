@@ -7,7 +7,9 @@ an interrupted job goes on at its first missing chunk, whatever the format of th
 import csv
 import json
 import shutil
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
@@ -161,13 +163,32 @@ def _open_parts(output: Path, job: dict) -> Path:
 
 
 def _compute(embed, texts: Iterator[str], parts: Path, count: int) -> None:
-    with tqdm(total=count, unit="texts", dynamic_ncols=True) as bar:
+    """Write the missing chunks, two at a time: one is tokenized while the other is computed."""
+
+    def write(chunk: list[str], file: Path) -> None:
+        unfinished = file.with_suffix(".unfinished")
+        with unfinished.open("wb") as handle:
+            np.save(handle, embed(chunk))
+        unfinished.replace(file)
+
+    with (
+        tqdm(total=count, unit="texts", dynamic_ncols=True) as bar,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        running: deque[tuple[int, Future]] = deque()
+
+        def settle(most: int) -> None:
+            while len(running) > most:
+                size, done = running.popleft()
+                done.result()
+                bar.update(size)
+
         for start in range(0, count, CHUNK):
             chunk = list(islice(texts, CHUNK))
             file = parts / f"{start:012}.npy"
-            if not file.is_file():
-                unfinished = file.with_suffix(".unfinished")
-                with unfinished.open("wb") as handle:
-                    np.save(handle, embed(chunk))
-                unfinished.replace(file)
-            bar.update(len(chunk))
+            if file.is_file():
+                bar.update(len(chunk))
+                continue
+            settle(1)
+            running.append((len(chunk), pool.submit(write, chunk, file)))
+        settle(0)
