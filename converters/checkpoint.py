@@ -195,7 +195,9 @@ def open_checkpoint(
         )
     ]
     beside = Beside({}, {}) if uses_head else read_beside(folder, config, arch)
-    chains = [task.steps for task in beside.tasks.values()] + (pipeline.chains if pipeline else [])
+    chains = [task.steps for task in beside.tasks.values()]
+    if pipeline:
+        chains += [*pipeline.chains, *(steps for _, steps in pipeline.sparse_routes)]
     modules = params.flatten({"heads": heads.abstract(chains)})
     tables = beside.tables | (pipeline.folders if pipeline else {})
     parts += [_module(folder, path, names, modules) for path, names in tables.items()]

@@ -4,10 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tokenizers import Tokenizer
+
 from converters.family import dense, norm
-from converters.files import read_json
+from converters.files import open_tensors, read_json
 from converters.report import CheckpointError
-from jaxpool.heads import Activate, Dense, Norm, Normalize, Pool, WeighedPool
+from jaxpool.heads import Activate, Dense, Norm, Normalize, Pool, WeighedPool, WordsPresent
 from jaxpool.layers import TORCH_ACTIVATIONS
 
 MODES = {
@@ -19,6 +21,7 @@ MODES = {
     "lasttoken": "lasttoken",
 }
 SPLADE = {"relu": 1, "log1p_relu": 2}  # how often SpladePooling takes the logarithm of 1 + x
+STATIC = "SparseStaticEmbedding"
 LENGTH_FILES = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 
 
@@ -29,7 +32,7 @@ class Draft:
     chains: the steps so far, of each route (None before any Router); folders: where steps with
     parameters lie, and the table of their tensors; weights: the WordWeights that the next
     pooling divides by; answers: the tokens whose logits are a score (the first of two against it);
-    sparse: the steps from a masked language model's logits to word weights.
+    sparse: the steps to word weights (from a masked language model's logits), of each route.
     """
 
     chains: dict[str | None, tuple] = field(default_factory=lambda: {None: ()})
@@ -41,7 +44,7 @@ class Draft:
     include_prompt: bool = True
     default_route: str | None = None
     weights: tuple[str, int] | None = None
-    sparse: tuple = ()
+    sparse: dict[str | None, tuple] = field(default_factory=dict)
     answers: tuple[int, ...] = ()
 
     def add(self, step) -> None:
@@ -127,19 +130,22 @@ def _router(folder: Path, path: str, draft: Draft) -> None:
     config = read_json(folder / path / "router_config.json", default={})
     config = config or read_json(folder / path / "config.json")
     options, kinds = config.get("parameters", {}), config["types"]
-    if any(kind.endswith("Transformer") for kind in kinds.values()):
+    whole = [kind for kind in kinds.values() if kind.endswith("Transformer")]
+    if whole and (len(whole) > 1 or not any(kind.endswith(STATIC) for kind in kinds.values())):
         raise CheckpointError(
             f"modules.json: a Router between whole transformers ({sorted(kinds)}) is several "
             "models: load each folder by itself"
         )
     (base,) = draft.chains.values()
-    chains = {}
+    chains, sparse = {}, {}
     for route, members in config["structure"].items():
-        draft.chains = {route: base}
+        draft.chains, draft.sparse = {route: base}, {}
         for member in members:
-            read_module(folder, kinds[member], f"{path}/{member}", draft)
+            read_module(folder, kinds[member], f"{path}/{member}".lstrip("/"), draft)
         chains |= draft.chains
-    draft.chains = chains
+        if draft.sparse:
+            sparse[route] = draft.sparse[None]
+    draft.chains, draft.sparse = chains, sparse
     first = next(iter(chains)) if options.get("allow_empty_key", True) else None
     draft.default_route = options.get("default_route") or first
 
@@ -157,7 +163,15 @@ def _splade_pooling(folder: Path, path: str, draft: Draft) -> None:
         )
     pool, activations = Pool((strategy,)), (Activate("log1p_relu"),) * SPLADE[name]
     # The greatest comes through an increasing function: one vector is cheaper than one a token.
-    draft.sparse = (pool, *activations) if strategy == "max" else (*activations, pool)
+    draft.sparse = {None: (pool, *activations) if strategy == "max" else (*activations, pool)}
+
+
+def _sparse_static(folder: Path, path: str, draft: Draft) -> None:
+    (vocab,) = open_tensors(folder, path).shape("weight")
+    draft.folders[path] = f"heads.{path}.embedding weight V\n"
+    # sentence-transformers tokenizes without special tokens here; an empty text has nothing else.
+    ends = Tokenizer.from_file(str(folder / path / "tokenizer.json")).encode("").ids
+    draft.sparse = {None: (WordsPresent(("max",), path, vocab, tuple(ends)),)}
 
 
 def _logit_score(folder: Path, path: str, draft: Draft) -> None:
@@ -177,6 +191,7 @@ MODULES: dict[str, Callable[[Path, str, Draft], None]] = {
     "Normalize": lambda folder, path, draft: draft.add(Normalize()),
     "Pooling": _pooling,
     "Router": _router,
+    STATIC: _sparse_static,
     "SpladePooling": _splade_pooling,
     "Transformer": _transformer,
     "WordWeights": _word_weights,

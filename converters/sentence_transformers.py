@@ -16,7 +16,7 @@ class Pipeline:
     input type of a Router, `steps` being its default (empty where it has none); folders: where the
     steps with parameters lie, and the tables of their tensors; answers: the tokens of a LogitScore;
     activation: torch's name of what a CrossEncoder applies to its logits; sparse: the steps from a
-    masked language model's logits to word weights.
+    masked language model's logits to word weights, and those of each input type of a Router.
     """
 
     steps: tuple = ()
@@ -33,6 +33,7 @@ class Pipeline:
     answers: tuple[int, ...] = ()
     activation: str | None = None
     sparse: tuple = ()
+    sparse_routes: tuple[tuple[str, tuple], ...] = ()
 
     @property
     def chains(self) -> list[tuple]:
@@ -71,7 +72,8 @@ def read_pipeline(folder: Path) -> Pipeline | None:
         routes=routes,
         answers=draft.answers,
         activation=config.get("activation_fn"),
-        sparse=draft.sparse,
+        sparse=draft.sparse.get(draft.default_route, ()),
+        sparse_routes=() if None in draft.sparse else tuple(draft.sparse.items()),
     )
 
 

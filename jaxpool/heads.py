@@ -84,6 +84,33 @@ class WeighedPool(Pool):
 
 
 @dataclass(frozen=True)
+class WordsPresent(Pool):
+    """A weight for each word that a segment has, whatever its token vectors are.
+
+    sentence-transformers' SparseStaticEmbedding: inverse document frequencies of a query's words.
+    omitted: ids that count as no words.
+    """
+
+    name: str
+    vocab: int
+    omitted: tuple[int, ...] = ()
+
+    def leaves(self):
+        """The parameters of the step."""
+        return {"embedding": Leaf("V", (self.vocab,))}
+
+    def __call__(self, params, x, context):
+        """`[B, T, F] -> [B, R, V]`."""
+        mask, tokens = self.mask(context), context.batch.tokens
+        rows, count = jnp.arange(len(tokens))[:, None], mask.shape[1]
+        segment = jnp.where(jnp.any(mask, axis=1), jnp.argmax(mask, axis=1), count)
+        weights = jnp.take(params["embedding"], tokens, mode="clip").astype(jnp.float32)
+        weights = jnp.where(jnp.isin(tokens, jnp.array(self.omitted, tokens.dtype)), 0.0, weights)
+        found = jnp.zeros((len(tokens), count, self.vocab), jnp.float32)
+        return found.at[rows, segment, tokens].set(weights, mode="drop")
+
+
+@dataclass(frozen=True)
 class Dense:
     """A linear layer and its activation; `residual` adds the input, projected if it must be."""
 
@@ -216,7 +243,9 @@ def is_pooled(steps: tuple) -> bool:
 def width(steps: tuple, dim: int) -> int:
     """Features that come out of a chain which `dim` go into."""
     for step in steps:
-        if isinstance(step, Pool):
+        if isinstance(step, WordsPresent):
+            dim = step.vocab
+        elif isinstance(step, Pool):
             dim *= len(step.kinds)
         elif isinstance(step, Dense):
             dim = step.outputs

@@ -115,8 +115,18 @@ def _token_embedding(checkpoint, config: PoolerConfig) -> dict[str, Task]:
 def _sparse(checkpoint, config: PoolerConfig) -> dict[str, Task]:
     """SPLADE (arXiv 2107.05720): unless files say otherwise, log(1 + relu) of the words' maxima."""
     pipeline, usual = checkpoint.pipeline, (Pool(("max",)), Activate("log1p_relu"))
-    steps = (*checkpoint.head_steps, *((pipeline and pipeline.sparse) or usual))
-    return _embedding(checkpoint, config) | {"sparse": Task("sparse", steps)}
+
+    def chain(after):
+        return (*checkpoint.head_steps, *after)
+
+    if pipeline and pipeline.sparse_routes:
+        # Queries may be looked up in a table: then XLA leaves the forward out of their program.
+        routes = tuple((route, chain(steps)) for route, steps in pipeline.sparse_routes)
+        steps = chain(pipeline.sparse) if pipeline.sparse else ()
+        task = Task("sparse", steps, routes=routes)
+    else:
+        task = Task("sparse", chain((pipeline and pipeline.sparse) or usual))
+    return _embedding(checkpoint, config) | {"sparse": task}
 
 
 def _logits(checkpoint, config: PoolerConfig) -> tuple:

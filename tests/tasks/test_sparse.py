@@ -2,9 +2,15 @@
 
 import numpy as np
 import pytest
+import torch
 import transformers as hf
 from sentence_transformers import SparseEncoder
-from sentence_transformers.sparse_encoder.modules import MLMTransformer, SpladePooling
+from sentence_transformers.sentence_transformer.modules import Router
+from sentence_transformers.sparse_encoder.modules import (
+    MLMTransformer,
+    SparseStaticEmbedding,
+    SpladePooling,
+)
 
 import jaxpool
 from converters.report import CheckpointError
@@ -53,3 +59,28 @@ def test_other_poolings_are_refused(tmp_path):
     file.write_text(file.read_text().replace('"max"', '"mean"'))
     with pytest.raises(CheckpointError, match="wanted pooling_strategy max or sum"):
         jaxpool.LLM(str(tmp_path / "saved"))
+
+
+def test_queries_from_a_table(tmp_path):
+    """Inference-free queries: a Router of a table of word weights and of SPLADE for documents."""
+    made = add_tokenizer(save_random(*FAMILIES["bert"], tmp_path / "made"))
+    documents = [MLMTransformer(str(made)), SpladePooling("max", "log1p_relu")]
+    weights = torch.rand(30522, generator=torch.Generator().manual_seed(0))
+    table = SparseStaticEmbedding(documents[0].tokenizer, weights, frozen=True)
+    router = Router.for_query_document(query_modules=[table], document_modules=documents)
+    reference = SparseEncoder(modules=[router], device="cpu")
+    reference.save_pretrained(str(tmp_path / "saved"))
+    llm = jaxpool.LLM(str(tmp_path / "saved"))
+    again = jaxpool.LLM(str(llm.model.export(tmp_path / "exported")))
+    for side in ("query", "document"):
+        encode = getattr(reference, f"encode_{side}")
+        wanted = encode(TEXTS, convert_to_sparse_tensor=False).numpy()
+        for one in (llm, again):
+            outputs = one.encode(TEXTS, pooling_task="sparse", input_type=side, use_tqdm=False)
+            ours = np.stack([output.outputs.data for output in outputs])
+            np.testing.assert_allclose(ours, wanted, rtol=0, atol=1e-4)
+        steps = llm.model.task("sparse", side).steps
+        program = llm.model.executor.compiled(((steps,), *llm.model.engine.shapes[0])).as_text()
+        assert ("dot(" in program) == (side == "document"), "a table needs no forward"
+    plain = llm.encode(TEXTS[:1], pooling_task="sparse", use_tqdm=False)
+    np.testing.assert_allclose(plain[0].outputs.data, wanted[0], rtol=0, atol=1e-4)
