@@ -10,6 +10,16 @@ def arcee_arch(config) -> Arch:
     return arch(config, gated=False)
 
 
+def granite_arch(config) -> Arch:
+    """Granite: factors on embeddings, scores and branches."""
+    return arch(
+        config,
+        embed_scale=config.embedding_multiplier,
+        attention_scale=config.attention_multiplier,
+        residual_scale=config.residual_multiplier,
+    )
+
+
 def mixtral_arch(config) -> Arch:
     """Mixtral: experts in every layer, as wide as `intermediate_size`."""
     return arch(
@@ -53,6 +63,7 @@ OLMO2_NAMES = decoder_names(
 )
 
 ARCEE = family("Arcee", arcee_arch, ARCEE_NAMES, examples=("arcee-ai/AFM-4.5B",))
+GRANITE = family("Granite", granite_arch, examples=("ibm-granite/granite-3.3-2b-instruct",))
 IQUESTCODER = family("IQuestCoder", arch, examples=("IQuestLab/IQuest-Coder-V1-40B-Instruct",))
 INTERNLM3 = family("InternLM3", arch, examples=("internlm/internlm3-8b-instruct",))
 LLAMA = family("Llama", arch, examples=("Skywork/Skywork-Reward-V2-Llama-3.2-1B",))

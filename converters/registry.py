@@ -20,6 +20,7 @@ from converters.jina_v3 import JINA_FLASH, JINA_V3
 from converters.jina_v5 import JINA_V5
 from converters.llama import (
     ARCEE,
+    GRANITE,
     INTERNLM3,
     IQUESTCODER,
     LLAMA,
@@ -60,6 +61,7 @@ FAMILIES: dict[str, Family] = {
     "glm": GLM,
     "glm4": GLM4,
     "gpt2": GPT2,
+    "granite": GRANITE,
     "gte": GTE,
     "internlm2": INTERNLM2,
     "internlm3": INTERNLM3,

@@ -90,6 +90,7 @@ class Arch:
     inner_attention_norm: bool = False  # attention is norm(x + attention(x)) before its placement
     first_attention_norm: bool = True
     final_norm: bool = False
+    residual_scale: float = 1.0  # the factor on what a branch adds
 
     # Attention
     causal: bool = False

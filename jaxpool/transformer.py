@@ -87,12 +87,18 @@ def _mlp(p: dict, x, arch: Arch, chosen) -> jax.Array:
     return layers.mlp(p["mlp"], x, arch, chosen)
 
 
+def _scaled(branch, factor: float, x) -> jax.Array:
+    return factor * branch(x)
+
+
 def _residual(p: dict, name: str, x, branch, arch: Arch, skip) -> jax.Array:
     """x + branch(x) with its norm before, after, around, or on the branch alone.
 
     Where the scalar `skip` is true the norm before is left out (ModernBERT's first layer).
     """
     before = lambda y: layers.arch_norm(p[f"{name}_norm"], y, arch)  # noqa: E731
+    if arch.residual_scale != 1.0:
+        branch = partial(_scaled, branch, arch.residual_scale)
     match arch.placement:
         case "post":
             y = branch(x)

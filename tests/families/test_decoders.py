@@ -83,6 +83,13 @@ CONFIGS = {
     "Glm4": hf.Glm4Config(**COMMON, attention_bias=True, partial_rotary_factor=0.6),
     "Arcee": hf.ArceeConfig(**COMMON, mlp_bias=True),
     "Ministral": hf.MinistralConfig(**COMMON, sliding_window=7),
+    "Granite": hf.GraniteConfig(
+        **COMMON | {"hidden_size": 60},
+        attention_bias=True,
+        embedding_multiplier=3.0,
+        attention_multiplier=0.2,
+        residual_multiplier=0.4,
+    ),
     "Mixtral": hf.MixtralConfig(
         **COMMON | {"intermediate_size": 52}, num_local_experts=5, num_experts_per_tok=2
     ),
