@@ -1,50 +1,47 @@
 """Share of a GPU's matmul peak for encoder and decoder shapes; random weights, no network.
 
-    python benchmarks/gpu.py [--tiny] [--output benchmarks/results/gpu.json]
+    python benchmarks/gpu.py [--tiny] [--output FILE]
 
-Measures the bfloat16 matmul peak and the copy bandwidth, then tokens/s at several row lengths:
-jaxpool (embedding from token ids to the normalized vector), and Hugging Face torch (eager with
-SDPA, and torch.compile) where torch sees the device, in turn within one run. `--tiny` shrinks
-everything to a smoke test for any machine; its numbers mean nothing.
+Measures the bfloat16 matmul peak and the copy bandwidth. Then, for each shape and text length, in
+turn within one run: jaxpool from texts to vectors; its program alone, from token ids;
+sentence-transformers (bfloat16, its fastest attention and batch size; it sorts by length itself);
+and the same with torch.compile. Both sides read one checkpoint and their vectors are compared.
+It takes less than 8 minutes: what finds no time is left out, torch.compile first, and says so.
+`--tiny` shrinks everything to a smoke test for any machine; its numbers mean nothing.
 """
 
 import json
+import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
+
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # torch needs memory as well
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
 import jax
 import jax.numpy as jnp
 import measure
 import numpy as np
-import transformers
+import random_checkpoint
 import typer
 
-from jaxpool import attention, params
-from jaxpool.batch import Request, fill, place
-from jaxpool.compile import Executor
-from jaxpool.heads import Normalize, Pool
-from jaxpool.sharding import make_mesh
+import jaxpool
+from jaxpool.attention import backend
+from jaxpool.batch import Request
 
 LENGTHS = (32, 128, 512, 2048)
-BUDGET = 32768  # tokens a call, both systems
-BERT = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12}
-XLMR = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16}
-QWEN = {"hidden_size": 1024, "num_hidden_layers": 28, "num_attention_heads": 16}
-CONFIGS = {
-    "BERT-base": ("bert", BERT | {"intermediate_size": 3072}),
-    "XLM-R-large": ("xlm-roberta", XLMR | {"intermediate_size": 4096, "vocab_size": 250002}),
-    "Qwen3-0.6B": (
-        "qwen3",
-        QWEN
-        | {"intermediate_size": 3072, "vocab_size": 151669}
-        | {"num_key_value_heads": 8, "head_dim": 128},
-    ),
-}
-TINY = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "head_dim": 16} | {
-    "num_key_value_heads": 2
-}
+TOKENS = 65536  # of the texts of a round
+BATCHES = (8192, 32768, TOKENS)  # tokens of a batch of the peer, of which the fastest counts
+SECONDS = 390  # after which nothing is started
+ROUNDS = 3
+VERSIONS = ("jax", "jaxlib", "torch", "transformers", "sentence-transformers")
+RESULTS = Path(__file__).parent / "results"
 
 
 def seconds(run: Callable[[], object], rounds: int = 5) -> float:
@@ -58,82 +55,151 @@ def seconds(run: Callable[[], object], rounds: int = 5) -> float:
     return statistics.median(times)
 
 
-def bandwidth(megabytes: int) -> float:
+def matmul_peak(size: int, repeats: int = 16) -> float:
+    """FLOP/s of square bfloat16 products of random numbers, each waiting for the one before."""
+    keys = jax.random.split(jax.random.key(0))
+    x, w = (jax.random.normal(key, (size, size), jnp.bfloat16) for key in keys)
+    w = w / np.sqrt(size).astype(w.dtype)
+    run = jax.jit(lambda x: jax.lax.fori_loop(0, repeats, lambda _, x: x @ w, x))
+    return 2 * size**3 * repeats / seconds(lambda: run(x).block_until_ready())
+
+
+def copy_bandwidth(megabytes: int) -> float:
     """Bytes a second of a device copy, read and write."""
     x = jnp.ones(megabytes << 18, jnp.float32)
     copy = jax.jit(lambda x: x + 1)
     return 2 * x.nbytes / seconds(lambda: copy(x).block_until_ready())
 
 
-def configuration(kind: str, sizes: dict, longest: int):
-    """A transformers configuration that reaches `longest` tokens."""
-    return transformers.AutoConfig.for_model(kind, **sizes, max_position_embeddings=longest + 2)
+def program(model, length: int) -> tuple[Callable, int]:
+    """`run()` of one full batch, from token ids to vectors on the device; how many texts it has."""
+    engine, task = model.engine, model.task("embed")
+    count = max(1, engine.budget // length)
+    ids = np.random.default_rng(0).integers(5, 1000, (count, length)).astype(np.int32)
+    requests = [Request(row) for row in ids]
+    plan = engine.plan(requests)[0][0]
+    return lambda: jax.block_until_ready(engine.dispatch(task, plan, requests)), len(plan.request)
 
 
-def ours(config, length: int, rows: int):
-    """`run()` of the whole program at a shape, and FLOPs of a call."""
-    from converters.registry import find
+def peers(folder: Path, device: str) -> dict:
+    """The checkpoint in sentence-transformers, by the attention it runs."""
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from transformers.utils import is_flash_attn_2_available
 
-    arch = find(config.to_dict()).arch(config)
-    platform = jax.default_backend()
-    arch = arch.replace(dtype="float32" if platform == "cpu" else "bfloat16")
-    arch = arch.replace(kernel=attention.choose(platform, arch))
-    weights = params.init(jax.random.key(0), params.abstract(arch), 0.02, jnp.bfloat16)
-    executor = Executor(weights, arch, make_mesh(1, 1))
-    chains = ((Pool(("lasttoken" if arch.causal else "mean",)), Normalize()),)
-    rng = np.random.default_rng(0)
-    requests = [Request(rng.integers(5, 1000, length).astype(np.int32)) for _ in range(rows)]
-    plan = place([[i] for i in range(rows)], rows, length, [length] * rows)
-    arrays = fill(plan, requests, types=arch.token_types > 0)
-    work = measure.flops(weights, arch, [length] * rows)
-    return lambda: np.asarray(executor(chains, *arrays)[0]), work, attention.backend(arch, length)
+    kinds = ["sdpa"] + ["flash_attention_2"] * is_flash_attn_2_available()
+    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    torch.set_grad_enabled(False)
+    return {
+        kind: SentenceTransformer(
+            str(folder), device=device, model_kwargs={"dtype": dtype, "attn_implementation": kind}
+        )
+        for kind in kinds
+    }
 
 
-def peers(config, length: int, rows: int) -> dict[str, Callable]:
-    """Hugging Face torch, eager and compiled, mean-pooled; nothing where torch has no GPU."""
-    try:
-        import torch
-    except ImportError:
-        return {}
-    if not torch.cuda.is_available():
-        return {}
-    model = transformers.AutoModel.from_config(config, attn_implementation="sdpa")
-    model = model.to("cuda", torch.bfloat16).eval()
-    ids = torch.randint(5, 1000, (rows, length))
+def encoder(peer, texts: list[str], batch: int) -> Callable:
+    """`run()` of sentence-transformers on some texts."""
+    return lambda: peer.encode(texts, batch_size=batch, show_progress_bar=False)
 
-    @torch.inference_mode()
-    def run(forward):
-        hidden = forward(input_ids=ids.to("cuda")).last_hidden_state
-        return torch.nn.functional.normalize(hidden.mean(1).float()).cpu()
 
-    compiled = torch.compile(model)
-    return {"torch": lambda: run(model), "torch.compile": lambda: run(compiled)}
+def fastest(loaded: dict, texts: list[str], length: int) -> tuple[str, int]:
+    """The attention and the batch size with which sentence-transformers is fastest."""
+    sizes = sorted({min(len(texts), max(1, tokens // length)) for tokens in BATCHES})
+    times = {
+        (kind, size): seconds(encoder(peer, texts, size), 1)
+        for kind, peer in loaded.items()
+        for size in sizes
+    }
+    return min(times, key=times.get)
+
+
+def compare(ours: np.ndarray, theirs: np.ndarray, where: str) -> None:
+    """Stop where two systems do not compute the same vectors."""
+    cosine = float((ours * theirs).sum(-1).min())
+    if cosine < 0.99:
+        raise SystemExit(f"{where}: vectors differ, cosine {cosine:.4f}")
+
+
+def measure_length(model, loaded: dict, length: int, tokens: int, compiler: str | None) -> Iterator:
+    """Every system on texts of one length: its facts, texts of a round, seconds."""
+    texts = random_checkpoint.texts(max(1, tokens // length), length)
+    attention, batch = fastest(loaded, texts, length)
+    peer = loaded[attention]
+    run, count = program(model, length)
+    setting = {"attention": attention, "batch": batch}
+    systems = {
+        "jaxpool program": (run, count, {"attention": backend(model.arch, length)}),
+        "jaxpool": (lambda: model.encode(texts), len(texts), {}),
+        "sentence-transformers": (encoder(peer, texts, batch), len(texts), setting),
+    }
+    compare(model.encode(texts), encoder(peer, texts, batch)(), f"{length} tokens")
+    times = measure.alternate({name: run for name, (run, *_) in systems.items()}, ROUNDS)
+    for name, (_, count, facts) in systems.items():
+        yield {"system": name, **facts}, count, statistics.median(wall for wall, _ in times[name])
+    name = "torch.compile"
+    if compiler is None:
+        yield {"system": name, "not run": "no time left"}, len(texts), None
+        return
+    twin = deepcopy(peer)
+    twin[0].auto_model.compile(backend=compiler, dynamic=False)
+    yield {"system": name, **setting}, len(texts), seconds(encoder(twin, texts, batch), ROUNDS)
+
+
+def measure_model(name: str, lengths, tokens: int, tiny: bool, peak: float, until: float, end):
+    """The rows of one shape; torch.compile is started before `until`, anything before `end`."""
+    device = "cpu" if jax.default_backend() == "cpu" else "cuda"
+    with TemporaryDirectory() as place:
+        folder = Path(place)
+        random_checkpoint.make(folder, name, max(lengths), tiny, device)
+        model, loaded = jaxpool.load(place), peers(folder, device)
+        for length in lengths:
+            if time.monotonic() > end:
+                yield {"model": name, "length": length, "not run": "no time left"}
+                continue
+            late = time.monotonic() > until
+            compiler = None if late else "eager" if tiny else "inductor"
+            for row, count, took in measure_length(model, loaded, length, tokens, compiler):
+                row = {"model": name, "length": length, **row}
+                if took is not None:
+                    rate = measure.flops(model.params, model.arch, [length] * count) / took
+                    row |= {"tokens/s": round(count * length / took)}
+                    row |= {"TFLOP/s": round(rate / 1e12, 3), "of peak": round(rate / peak, 3)}
+                print(json.dumps(row), flush=True)
+                yield row
+
+
+def ratios(rows: list[dict]) -> list[dict]:
+    """How many times the peers' tokens/s jaxpool reaches, from text to vector."""
+    found = {(r["model"], r["length"], r.get("system")): r.get("tokens/s") for r in rows}
+    return [
+        {"model": model, "length": length, "times": system, "ratio": round(ours / theirs, 2)}
+        for (model, length, system), theirs in found.items()
+        if theirs and system not in ("jaxpool", "jaxpool program")
+        for ours in [found[model, length, "jaxpool"]]
+    ]
 
 
 def main(tiny: bool = False, output: Path | None = None):
-    """Run every shape and print one line each."""
-    budget, lengths = (256, (32, 128)) if tiny else (BUDGET, LENGTHS)
-    peak = measure.peak("bfloat16", *((64, 64, 128) if tiny else (8192, 4096, 8192)))
-    facts = {**measure.machine(), "smoke test": tiny, "budget": budget}
-    facts["matmul peak TFLOP/s"] = peak() / 1e12
-    facts["copy GB/s"] = bandwidth(8 if tiny else 1024) / 1e9
+    """Run every shape and print one line each; writes results/gpu-DEVICE.json unless --tiny."""
+    start = time.monotonic()
+    lengths, tokens = ((32, 128), 512) if tiny else (LENGTHS, TOKENS)
+    peak = matmul_peak(64 if tiny else 8192)
+    facts = {**measure.machine(), **{name: version(name) for name in VERSIONS}}
+    facts |= {"smoke test": tiny, "matmul peak TFLOP/s": round(peak / 1e12, 3)}
+    facts["copy GB/s"] = round(copy_bandwidth(8 if tiny else 1024) / 1e9, 1)
     print(json.dumps(facts, indent=1), flush=True)
-    rows = []
-    for name, (kind, sizes) in CONFIGS.items():
-        sizes = sizes | TINY | {"vocab_size": 2000, "intermediate_size": 128} if tiny else sizes
-        for length in lengths:
-            config, count = configuration(kind, sizes, max(lengths)), max(1, budget // length)
-            run, work, kernel = ours(config, length, count)
-            for system, call in {"jaxpool": run, **peers(config, length, count)}.items():
-                took = seconds(call)
-                rate = work / took / 1e12
-                line = {"model": name, "length": length, "system": system, "kernel": kernel}
-                line |= {"tokens/s": round(count * length / took), "TFLOP/s": round(rate, 2)}
-                line["of peak"] = round(rate / facts["matmul peak TFLOP/s"], 3)
-                rows.append(line)
-                print(json.dumps(line), flush=True)
+    rows: list[dict] = []
+    for i, name in enumerate(random_checkpoint.SHAPES, start=1):
+        until = start + SECONDS * i / len(random_checkpoint.SHAPES)
+        rows += measure_model(name, lengths, tokens, tiny, peak, until, start + SECONDS)
+    page = {**facts, "rows": rows, "ratios": ratios(rows)}
+    page["seconds"] = round(time.monotonic() - start)
+    print(json.dumps(page["ratios"], indent=1))
+    if not tiny and output is None:
+        output = RESULTS / f"gpu-{facts['device'].replace(' ', '-')}.json"
     if output:
-        output.write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n")
+        output.write_text(json.dumps(page, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -25,6 +25,25 @@ def throughput(results: list[dict], file: Path) -> None:
     figure.savefig(file)
 
 
+def shares(result: dict, file: Path) -> None:
+    """Share of the matmul peak by the length of texts, a panel a model (gpu.py)."""
+    models = list(dict.fromkeys(row["model"] for row in result["rows"]))
+    figure, axes = plt.subplots(1, len(models), figsize=(4 * len(models), 4), sharey=True)
+    for axis, model in zip(axes, models, strict=True):
+        points: dict[str, list[tuple[int, float]]] = {}
+        for row in result["rows"]:
+            if row["model"] == model and "of peak" in row:
+                points.setdefault(row["system"], []).append((row["length"], row["of peak"]))
+        for system, line in points.items():
+            axis.semilogx(*zip(*line, strict=True), marker="o", base=2, label=system)
+        axis.set_title(model)
+        axis.set_xlabel("tokens a text")
+    axes[0].set_ylabel(f"share of matmul peak ({result['device']}, {result['date']})")
+    axes[0].legend()
+    figure.tight_layout()
+    figure.savefig(file)
+
+
 def padding(file: Path) -> None:
     """Real over computed tokens of the planner by the number of requests, on three mixes."""
     import numpy as np
@@ -51,10 +70,14 @@ def padding(file: Path) -> None:
 
 
 def main(files: list[Path], output: Annotated[Path, typer.Option()] = Path(".")):
-    """Write throughput.png from offline.py's results, and padding.png from the planner."""
+    """Write throughput.png of offline.py's results, gpu-DEVICE.png of gpu.py's, padding.png."""
     output.mkdir(parents=True, exist_ok=True)
     results = [json.loads(file.read_text()) for file in files]
-    throughput([r for r in results if "documents" in r], output / "throughput.png")
+    if offline := [r for r in results if "documents" in r]:
+        throughput(offline, output / "throughput.png")
+    for result in results:
+        if "copy GB/s" in result:
+            shares(result, output / f"gpu-{result['device'].replace(' ', '-')}.png")
     padding(output / "padding.png")
 
 

@@ -170,14 +170,22 @@ def prove_detection(topology: str) -> None:
     print(f"{topology}: {len(found)} gathers of a bad sharding seen, as they should be", flush=True)
 
 
+def milliseconds(found: dict) -> float | None:
+    """XLA's estimate; None where it has none for some instruction, which it counts as -1 s."""
+    seconds = found["optimal_seconds"]
+    return seconds * 1e3 if seconds > 0 else None
+
+
 def line(bucket: Bucket, found: dict) -> str:
     """One row of the table."""
     gib = {name: found[name] / 2**30 for name in ("argument", "temp", "output")}
+    ms = milliseconds(found)
+    estimate = "no estimate" if ms is None else f"{ms:8.2f} ms a chip"
     return (
         f"{bucket.model:21} {bucket.topology:9} {bucket.rows:4} x {bucket.length:<5}"
         f"{found['attention']:7} weights {gib['argument']:5.2f}, temporary {gib['temp']:5.2f},"
         f" output {gib['output']:5.3f} GiB, {found['flops'] / 1e12:8.3f} TFLOP,"
-        f" {found['optimal_seconds'] * 1e3:8.2f} ms a chip"
+        f" {estimate}"
     )
 
 
@@ -199,7 +207,7 @@ def summary(done: dict[Bucket, dict], wanted: list[Bucket]) -> Iterator[dict]:
             "most temporary GiB": round(max(f["temp"] for f in mine.values()) / 2**30, 3),
             "largest": f"{largest.rows} x {largest.length}",
             "TFLOP a chip": round(found["flops"] / 1e12, 3),
-            "estimated ms": round(found["optimal_seconds"] * 1e3, 2),
+            "estimated ms": (ms := milliseconds(found)) and round(ms, 2),
             "weights gathered": sum(len(f["gathered"]) for f in mine.values()),
         }
 
