@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 
+from converters.orbax import save
 from jaxpool.distributed import start
 from serving.engine import load_model
 from tests.conftest import MINILM
@@ -19,7 +20,7 @@ TEXTS = ["a cat", "Two processes embed the same texts.", "it " * 90, "?", "bread
 WORKER = Path(__file__).with_name("distributed_worker.py")
 
 
-def run(folder: Path, options: dict) -> list[tuple[int, str]]:
+def run(folder: Path, options: dict, model: str = MINILM) -> list[tuple[int, str]]:
     """Two workers, two virtual devices each, that write `0.npz` and `1.npz`: codes and errors."""
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
     with socket.socket() as probe:
@@ -28,7 +29,7 @@ def run(folder: Path, options: dict) -> list[tuple[int, str]]:
     workers = []
     for index in range(2):
         cluster = {"coordinator_address": address, "num_processes": 2, "process_id": index}
-        arguments = [MINILM, str(folder / f"{index}.npz"), json.dumps(TEXTS)]
+        arguments = [model, str(folder / f"{index}.npz"), json.dumps(TEXTS)]
         arguments.append(json.dumps(options | {"distributed": cluster}))
         with (folder / f"{index}.err").open("w") as errors:
             command = [sys.executable, "-m", f"tests.{WORKER.stem}", *arguments]
@@ -49,12 +50,25 @@ def run(folder: Path, options: dict) -> list[tuple[int, str]]:
     ids=["data", "model", "both"],
 )
 def test_two_processes_give_the_vectors_of_one(tmp_path, minilm, options, part):
-    for code, errors in run(tmp_path, options):
+    check(run(tmp_path, options), tmp_path, minilm, part)
+
+
+@pytest.mark.slow
+def test_each_process_restores_its_part_of_an_orbax_folder(tmp_path, minilm):
+    (tmp_path / "orbax").mkdir()
+    save(minilm.model.checkpoint, tmp_path / "orbax")
+    results = run(tmp_path, {"tensor_parallel_size": 4}, str(tmp_path / "orbax"))
+    check(results, tmp_path, minilm, 1 / 4)
+
+
+def check(results: list[tuple[int, str]], folder: Path, minilm, part: float) -> None:
+    """Both workers ended well, held `part` of a kernel a device, and have minilm's outputs."""
+    for code, errors in results:
         assert code == 0, errors
     vectors = [r.outputs.embedding for r in minilm.embed(TEXTS, use_tqdm=False)]
     tokens = minilm.encode(TEXTS[:3], pooling_task="token_embed", use_tqdm=False)
     for i in range(2):
-        got = np.load(tmp_path / f"{i}.npz")
+        got = np.load(folder / f"{i}.npz")
         assert (got["processes"], got["devices"], got["part"]) == (2, 4, part)
         np.testing.assert_allclose(got["vectors"], vectors, atol=1e-5)
         wanted = np.concatenate([np.asarray(r.outputs.data) for r in tokens])
