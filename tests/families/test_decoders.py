@@ -131,6 +131,8 @@ BOTH_WAYS = {
         layer_types=["sliding_attention", "sliding_attention", "full_attention"],
     ),
 }
+# Switches that others have: by default the logits of one head stand for these.
+SLOW = ("Arcee", "Glm", "Glm4", "Mixtral", "Olmo3", "Starcoder2")
 SCALINGS = {
     "linear": dict(factor=3.0),
     "dynamic": dict(factor=3.0),
@@ -179,7 +181,12 @@ def edit(folder, **fields):
     file.write_text(json.dumps(json.loads(file.read_text()) | fields))
 
 
-@pytest.mark.parametrize("case", CONFIGS | BOTH_WAYS)
+def param(family, *rest, slow=True):
+    """A case, which only `make test-slow` runs where it is `slow` and so is the family."""
+    return pytest.param(family, *rest, marks=[pytest.mark.slow] if slow and family in SLOW else [])
+
+
+@pytest.mark.parametrize("case", [param(case) for case in CONFIGS | BOTH_WAYS])
 def test_hidden_states(case, tmp_path):
     config = (CONFIGS | BOTH_WAYS)[case]
     check(save(class_of(config), config, tmp_path / "model"), class_of(config))
@@ -187,7 +194,12 @@ def test_hidden_states(case, tmp_path):
 
 @pytest.mark.parametrize(
     ("family", "ending"),
-    [(name, end) for name, config in CONFIGS.items() for end in ENDINGS if class_of(config, end)],
+    [
+        param(name, ending, slow=ending == "ForTokenClassification")
+        for name, config in CONFIGS.items()
+        for ending in ENDINGS
+        if class_of(config, ending)
+    ],
 )
 def test_heads(family, ending, tmp_path):
     model_class = class_of(CONFIGS[family], ending)
