@@ -11,6 +11,7 @@ from jaxpool.compile import Chains
 from jaxpool.compute import compute
 from jaxpool.engine import DISPATCHERS, chains_of
 from jaxpool.late_chunking import HIDDEN
+from jaxpool.scoring import compile_programs
 from jaxpool.task import Task
 from serving.warmup import Warmup
 
@@ -40,6 +41,7 @@ class ModelEngine:
         chains = dict.fromkeys(key[0] for key in self.engine.keys([first]))
         for usable in [self._warmup.want(each) for each in chains]:
             usable.result()
+        compile_programs(self.model)  # small ones beside the batches, which scoring waits for
         for key in self.engine.keys(others):
             self._warmup.want(key[0])
 
