@@ -72,6 +72,9 @@ class Prompts(Common):
     chat_template_kwargs: dict[str, Any] | None = None
     media_io_kwargs: dict[str, dict[str, Any]] | None = None
     prompt_name: str | None = None
+    input_type: Literal["query", "document"] | None = Field(
+        None, description="for models with a path, or markers, of each"
+    )
     softmax: bool | None = Field(None, description="the oldest name of use_activation")
     normalize: bool | None = Field(None, description="an older name of use_activation")
 

@@ -29,9 +29,15 @@ async def run(body: Prompts, request: Request, served: Served, name: str) -> Job
     def prepare():
         from jaxpool.inputs import prepare
 
-        task = served.model.select(name)
+        task = served.model.select(name, body.input_type)
         made = prepare(
-            served.model, task, prompts, params_of(body), options, prompt_name=body.prompt_name
+            served.model,
+            task,
+            prompts,
+            params_of(body),
+            options,
+            prompt_name=body.prompt_name,
+            input_type=body.input_type,
         )
         return task, made
 

@@ -102,3 +102,10 @@ def colbert(folder: Path) -> Path:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"architectures": ["HF_ColBERT"]}))
     return folder
+
+
+def marked(folder: Path) -> Path:
+    """The same with colbert-ai's settings: a marker before each text, queries of 20 tokens."""
+    colbert(folder)
+    (folder / "artifact.metadata").write_text('{"query_maxlen": 20}')
+    return folder

@@ -5,6 +5,8 @@ import pytest
 from tasks.bge_m3 import Reference
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from jaxpool import LLM
+
 TEXT = "The capital of France is Paris."
 QUERY, DOCUMENTS = "Where is Paris?", [TEXT, "cat", "Hello my name is Alice and this is long."]
 
@@ -82,6 +84,16 @@ class TestPooling:
         } == words
         assert {tuple(one) for one in ours["sparse"]} == {("token", "id", "weight")}
         assert response.headers["x-tokens"] == str(len(vectors) + 1)
+
+    def test_queries_and_documents_have_their_own_markers(self, servers, folders):
+        server, body = servers("marked"), {"input": TEXT, "task": "token_embed"}
+        llm = LLM(str(folders("marked")))
+        for side in ("document", "query"):
+            ours = data(server, "/pooling", "data", **body, input_type=side)[0]
+            (wanted,) = llm.encode(TEXT, pooling_task="token_embed", input_type=side)
+            np.testing.assert_allclose(ours, wanted.outputs.data, atol=1e-5)
+        assert len(data(server, "/pooling", "data", **body)[0]) < len(ours)
+        post(server, "/pooling", 400, **body, input_type="passage")
 
     def test_late_chunks(self, servers):
         params = {"late_chunking_params": {"chunk_size": 4}}
