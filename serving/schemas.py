@@ -261,3 +261,26 @@ class DetokenizeRequest(BaseModel):
 
     model: str | None = None
     tokens: list[Token]
+
+
+class Similar(BaseModel):
+    """One sentence, and those it is compared with."""
+
+    source_sentence: str
+    sentences: list[str]
+
+
+class HubParameters(BaseModel):
+    """Options of a classification."""
+
+    top_k: Annotated[int, Field(ge=1, le=2**63 - 1)] | None = None
+
+
+class HubRequest(BaseModel):
+    """POST / (huggingface_hub)."""
+
+    inputs: str | list[str] | Similar
+    normalize: bool | None = None
+    truncate: bool | None = None
+    prompt_name: str | None = None
+    parameters: HubParameters = HubParameters()

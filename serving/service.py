@@ -64,7 +64,11 @@ class Service:
 
     async def prepare(self, served: Served, size: int, function: Callable[[], Any]) -> Any:
         """Call a function that tokenizes `size` characters; what it refuses is a 400."""
-        served.queue.check()
+        try:
+            served.queue.check()  # before the work of tokenizing
+        except APIError as error:
+            self._refused(served.name, error)
+            raise
         begun = time.perf_counter()
         with refusing():
             if size <= INLINE:

@@ -29,7 +29,7 @@ class Scored(NamedTuple):
     headers: dict
 
 
-async def _scores(body: Scoring, request: Request, left: Any, right: Any, full: bool) -> Scored:
+async def scores(body: Scoring, request: Request, left: Any, right: Any, full: bool) -> Scored:
     """The score of each pair of texts."""
     check_common(body)
     shared = service(request)
@@ -77,7 +77,7 @@ def _prepare(body: Scoring, served: Served, first: list[str], second: list[str])
 @router.post("/v1/score", dependencies=serves(_able))
 async def score(body: ScoreRequest, request: Request) -> Response:
     """Scores of pairs of texts, 1:1, 1:N or N:N."""
-    scored = await _scores(body, request, *body.sides(), full=True)
+    scored = await scores(body, request, *body.sides(), full=True)
     data = [
         {"index": index, "object": "score", "score": value}
         for index, value in enumerate(scored.scores)
@@ -91,7 +91,7 @@ async def score(body: ScoreRequest, request: Request) -> Response:
 @router.post("/v2/rerank", dependencies=serves(_able))
 async def rerank(body: RerankRequest, request: Request) -> Response:
     """Documents by their score with a query, the best first (Jina, Cohere)."""
-    scored = await _scores(body, request, body.query, body.documents, full=False)
+    scored = await scores(body, request, body.query, body.documents, full=False)
     documents = body.documents if isinstance(body.documents, list) else [body.documents]
     order = np.argsort(-scored.scores, kind="stable")[: body.top_n or None]
     answer = {

@@ -2,6 +2,7 @@
 
 import asyncio
 import warnings
+from contextlib import ExitStack
 
 import httpx
 import numpy as np
@@ -113,3 +114,36 @@ def test_llama_index(servers, wanted, http):
             http_client=http,
         )
         np.testing.assert_allclose(embedder.get_text_embedding_batch(TEXTS), wanted, atol=1e-5)
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """`InferenceClient` on a server; the tests' offline mode would keep it from loopback too."""
+    from huggingface_hub import InferenceClient, constants
+
+    monkeypatch.setattr(constants, "is_offline_mode", lambda: False)
+    with ExitStack() as stack:
+        yield lambda server: stack.enter_context(InferenceClient(base_url=server.url))
+
+
+def test_huggingface_hub(servers, wanted, hub):
+    client = hub(servers("minilm"))
+    np.testing.assert_allclose(client.feature_extraction(TEXTS), wanted, atol=1e-5)
+    np.testing.assert_allclose(client.feature_extraction(TEXTS[0]), wanted[:1], atol=1e-5)
+    raw = client.feature_extraction(TEXTS, normalize=False)
+    np.testing.assert_allclose(raw / np.linalg.norm(raw, axis=1)[:, None], wanted, atol=1e-5)
+    scores = client.sentence_similarity(TEXTS[0], other_sentences=TEXTS)
+    np.testing.assert_allclose(scores, wanted @ wanted[0], atol=1e-5)
+    named = hub(servers("mat")).feature_extraction("cat", prompt_name="query")
+    long = hub(servers("mat")).feature_extraction("search for: cat" + " a" * 500, truncate=True)
+    assert named.shape == long.shape == (1, 64)
+
+
+def test_huggingface_hub_classes(servers, hub):
+    client = hub(servers("cls"))
+    answer = servers("cls").post("/classify", {"input": TEXTS[0]}).json()["data"][0]
+    first, second = client.text_classification(TEXTS[0], top_k=2)
+    assert first.label == answer["label"] and first.score == pytest.approx(max(answer["probs"]))
+    assert second.score <= first.score
+    with pytest.raises(Exception, match="400"):
+        client.text_classification(TEXTS[0], top_k=0)

@@ -267,6 +267,16 @@ def test_token_vectors(servers):
     assert tokemb.post("/v2/embed", {"texts": ["a"]}).json() == {"detail": "Not Found"}
 
 
+def test_a_text_beyond_the_model_is_cut_into_chunks(servers, server):
+    chunk, long = servers("chunk"), " ".join([TEXT] * 100)
+    answer = embed(chunk, long).json()
+    (vector,) = [one["embedding"] for one in answer["data"]]
+    assert answer["usage"]["prompt_tokens"] == 2 + 7 * 100 > 2 * 256
+    assert abs(np.linalg.norm(vector) - 1) < 1e-5
+    np.testing.assert_allclose(vectors(chunk, TEXT), vectors(server, TEXT), atol=1e-5)
+    assert "Please reduce the length" in message(chunk, long * 2)
+
+
 class TestChat:
     """Conversations, on a server with a template and a key."""
 
@@ -319,6 +329,13 @@ class TestChat:
     def test_templates_of_requests_are_not_trusted(self, servers):
         own = {"messages": self.messages, "chat_template": "{{ messages[0].content }}"}
         assert "untrusted chat template" in self.vectors(servers, 400, **own)
+
+    @pytest.mark.parametrize(
+        "messages, text",
+        [([], "You must pass at least one prompt"), ([[]], "cannot be empty")],
+    )
+    def test_nobody_says_anything(self, servers, messages, text):
+        assert text in self.vectors(servers, 400, messages=messages)
 
     def test_without_a_template(self, server):
         response = server.post("/v1/embeddings", {"messages": self.messages})

@@ -139,6 +139,10 @@ def test_ten_thousand_requests_into_a_full_queue(start, folders, hold):
     assert {status for status, _ in answers} == {200, 429}
     assert all((status == 429) == (wait is not None and int(wait) >= 1) for status, wait in answers)
     assert server.service.models.served[0].queue.requests == 0
+    refused = [status for status, _ in answers if status == 429]
+    counted = 'vllm:admission_rejections_total{model_name="m",reason="queue"} '
+    (line,) = [x for x in server.client.get("/metrics").text.splitlines() if x.startswith(counted)]
+    assert float(line.removeprefix(counted)) == len(refused)
 
 
 def test_a_slow_loris_is_disconnected(servers_process):

@@ -138,6 +138,7 @@ def test_invocations(servers):
 
 def test_metrics(servers):
     server = servers("minilm")
+    done = 'vllm:request_success_total{engine="0",finished_reason="stop",model_name="minilm"}'
     server.post("/v1/embeddings", {"input": [TEXT] * 3})
     server.post("/nowhere", {})
     text = server.client.get("/metrics").text
@@ -146,6 +147,17 @@ def test_metrics(servers):
     assert float(values["vllm:num_requests_running" + label]) == 0
     assert float(values["vllm:num_requests_waiting" + label]) == 0
     assert float(values["vllm:prompt_tokens_total" + label]) >= 27
+    assert float(values["jaxpool:queued_tokens" + label]) == 0
+    assert float(values["jaxpool:tokens_per_second" + label]) > 0
+    assert float(values[done]) >= 1
+    for name in ("request_prompt_tokens", "e2e_request_latency_seconds", "iteration_tokens_total"):
+        assert float(values[f"vllm:{name}_count{label}"]) >= 1
+    for name in ("request_queue_time_seconds", "request_inference_time_seconds"):
+        assert float(values[f"vllm:{name}_count{label}"]) >= 1
+    for name in ("tokenize_seconds", "batch_requests"):
+        assert float(values[f'jaxpool:{name}_count{{model_name="minilm"}}']) >= 1
+    timed = 'http_request_duration_seconds_count{handler="/v1/embeddings",method="POST"}'
+    assert float(values[timed]) >= 1 and "process_resident_memory_bytes" in values
     assert float(values["jaxpool:compilations" + label]) >= 1
     assert float(values['jaxpool:batch_real_share_count{model_name="minilm"}']) >= 1
     handled = 'http_requests_total{handler="/v1/embeddings",method="POST",status="2xx"}'

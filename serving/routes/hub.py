@@ -1,0 +1,59 @@
+"""POST / as `huggingface_hub.InferenceClient` sends it (and Text Embeddings Inference answers)."""
+
+from typing import Any
+
+import numpy as np
+from fastapi import APIRouter, Request, Response
+
+from serving import encoding
+from serving.models import Served
+from serving.queue import Job
+from serving.routes import embeddings, scoring
+from serving.routes.common import serves, service
+from serving.routes.route import JsonRoute
+from serving.schemas import EmbeddingRequest, HubRequest, ScoreRequest, Similar
+from serving.service import timings
+
+router = APIRouter(route_class=JsonRoute)
+
+
+def _able(served: Served) -> Any:
+    return served.embedding_task or served.default_task == "classify"
+
+
+@router.post("/", dependencies=serves(_able))
+async def hub(body: HubRequest, request: Request) -> Response:
+    """Vectors of texts, classes of texts, or similarities of sentences with one."""
+    if isinstance(body.inputs, Similar):
+        return await _similar(body.inputs, request)
+    served = service(request).models.find(None, _able)
+    task = "classify" if served.default_task == "classify" else served.embedding_task
+    asked = EmbeddingRequest(
+        input=body.inputs,
+        use_activation=body.normalize,
+        prompt_name=body.prompt_name,
+        truncate_prompt_tokens=-1 if body.truncate else None,
+    )
+    job = await embeddings.run(asked, request, served, task)
+    shown = _classes(job, served, body) if task == "classify" else _vectors(job)
+    return encoding.json_response(shown, 200, timings(job))
+
+
+async def _similar(inputs: Similar, request: Request) -> Response:
+    asked = ScoreRequest(text_1=inputs.source_sentence, text_2=inputs.sentences)
+    scored = await scoring.scores(asked, request, *asked.sides(), full=False)
+    return encoding.json_response(scored.scores, 200, scored.headers)
+
+
+def _vectors(job: Job) -> list[np.ndarray]:
+    return [np.ascontiguousarray(vector, np.float32) for vector in job.results]
+
+
+def _classes(job: Job, served: Served, body: HubRequest) -> list[list[dict]]:
+    """Each text's classes, the likeliest first."""
+    names = getattr(served.model.checkpoint.config, "id2label", None) or {}
+    found = []
+    for probs in job.results:
+        order = np.argsort(-probs, kind="stable")[: body.parameters.top_k]
+        found.append([{"label": names.get(int(i), str(i)), "score": probs[i]} for i in order])
+    return found
