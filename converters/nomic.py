@@ -23,7 +23,7 @@ def arch(config) -> Arch:
         out_bias=bias,
         mlp_bias=getattr(config, "mlp_fc1_bias", False),
         down_bias=getattr(config, "mlp_fc2_bias", False),
-        max_length=config.n_positions if factor else reach(config),
+        max_length=getattr(config, "n_positions", reach(config)) if factor else reach(config),
         **_experts(config),
     )
 
