@@ -4,7 +4,6 @@ Here, and only here, the kernel is chosen: by platform, row length and what an a
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -14,8 +13,8 @@ from jaxpool.arch import Arch
 from jaxpool.positions import attention_bias
 
 NEVER = -1e30  # finite, so that a row without any key gives a mean instead of NaN
-DENSE = 1024  # rows beyond this are computed in blocks of queries: memory linear in the length
-BLOCK = 256  # queries of one block
+DENSE = 256  # rows beyond this are computed in blocks of queries: linear memory, scores in cache
+BLOCK = 128  # queries of one block
 CUDNN = 256  # rows from which cuDNN's kernel serves
 SPLASH = 256  # rows from which splash attention serves, in multiples of
 LANES = 128
@@ -124,7 +123,12 @@ def _added(params: dict, queries: Places, keys: Places, arch: Arch, reach: int) 
 
 def _dense(params: dict, places: Places, arch: Arch, reach: int) -> Callable:
     """All scores at once."""
-    return partial(_product, added=_added(params, places, places, arch, reach), arch=arch)
+    added = _added(params, places, places, arch, reach)
+
+    def attend(q, k, v):
+        return _tokens_first(_product(*_heads_first(q, k, v, arch), added, arch), q)
+
+    return attend
 
 
 def _blocked(params: dict, places: Places, arch: Arch, reach: int) -> Callable:
@@ -136,46 +140,59 @@ def _blocked(params: dict, places: Places, arch: Arch, reach: int) -> Callable:
     span = min(length, BLOCK + near * (1 if arch.causal else 2)) if near else length
     pad = ((0, 0), (0, blocks * BLOCK - length))
     queries = places.map(lambda x: jnp.pad(x, pad))
+    part = jax.lax.dynamic_slice_in_dim
 
     def attend(q, k, v):
-        q = jnp.pad(q, (*pad, (0, 0), (0, 0)))
+        qs, ks, vs = _heads_first(jnp.pad(q, (*pad, (0, 0), (0, 0))), k, v, arch)
 
         def block(_, start):
             first = jnp.clip(start - near, 0, length - span)
             mine, theirs = queries.at(start, BLOCK), places.at(first, span)
             added = _added(params, mine, theirs, arch, reach)
-            ks, vs = (jax.lax.dynamic_slice_in_dim(x, first, span, axis=1) for x in (k, v))
-            qs = jax.lax.dynamic_slice_in_dim(q, start, BLOCK, axis=1)
-            return None, _product(qs, ks, vs, added, arch)
+            keys, values = (x if span == length else part(x, first, span, 2) for x in (ks, vs))
+            return None, _product(part(qs, start, BLOCK, 3), keys, values, added, arch)
 
         _, out = jax.lax.scan(block, None, jnp.arange(blocks) * BLOCK)
-        return jnp.moveaxis(out, 0, 1).reshape(q.shape)[:, :length]
+        out = jnp.moveaxis(out, 0, 3)  # [B, K, G, blocks, BLOCK, H]
+        out = out.reshape(*out.shape[:3], -1, out.shape[-1])[:, :, :, :length]
+        return _tokens_first(out, q)
 
     return attend
 
 
+def _heads_first(q, k, v, arch: Arch) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """q `[B, T, N, H]` as `[B, K, G, T, H]`, k and v `[B, S, K, H]` as `[B, K, S, H]`."""
+    b, t, n, h = q.shape
+    q = (q * arch.scale if _scaled(q) else q).reshape(b, t, arch.kv_heads, -1, h)
+    return q.transpose(0, 2, 3, 1, 4), k.swapaxes(1, 2), v.swapaxes(1, 2)
+
+
+def _tokens_first(out, q) -> jax.Array:
+    """`[B, K, G, T, H]` with the shape and dtype of `q`, `[B, T, N, H]`."""
+    return out.transpose(0, 3, 1, 2, 4).reshape(q.shape).astype(q.dtype)
+
+
+def _scaled(q) -> bool:
+    """Whether the scale goes into the query; a bfloat16 query would be rounded once more."""
+    return q.dtype == jnp.float32
+
+
 def _product(q, k, v, added, arch: Arch) -> jax.Array:
-    """Softmax attention in float32: q `[B, T, N, H]`, k and v `[B, S, K, H]` -> `[B, T, N, H]`.
+    """Softmax attention of heads: q `[B, K, G, T, H]`, k and v `[B, K, S, H]` -> float32 as q.
 
     Both products are plain batched matrix products `[B, K, G T, .]`: left to einsum, XLA on CPU
     transposes the scores between them. The division comes last, on `H` features and not `S` keys.
     """
-    b, t, n, h = q.shape
-    kv, g = arch.kv_heads, n // arch.kv_heads
-    scaled = q.dtype == jnp.float32  # a bfloat16 query would be rounded once more
-    q = (q * arch.scale if scaled else q).reshape(b, t, kv, g, h)
-    q = q.transpose(0, 2, 3, 1, 4).reshape(b, kv, g * t, h)
-    k, v = k.swapaxes(1, 2), v.swapaxes(1, 2)
-    scores = _matmul(q, k, 3).reshape(b, kv, g, t, -1)
-    scores = scores if scaled else scores * arch.scale
+    b, kv, g, t, h = q.shape
+    scores = _matmul(q.reshape(b, kv, g * t, h), k, 3).reshape(b, kv, g, t, -1)
+    scores = scores if _scaled(q) else scores * arch.scale
     if arch.attention_softcap:
         scores = arch.attention_softcap * jnp.tanh(scores / arch.attention_softcap)
     by_head = added.shape[1] > 1
     scores = scores + added.reshape(b, *((kv, g) if by_head else (1, 1)), *added.shape[-2:])
     weights = jnp.exp(scores - jnp.max(scores, axis=-1, keepdims=True))
     out = _matmul(weights.astype(v.dtype).reshape(b, kv, g * t, -1), v, 2)
-    out = out.reshape(b, kv, g, t, h) / jnp.sum(weights, axis=-1, keepdims=True)
-    return out.transpose(0, 3, 1, 2, 4).reshape(b, t, n, h).astype(q.dtype)
+    return out.reshape(b, kv, g, t, h) / jnp.sum(weights, axis=-1, keepdims=True)
 
 
 def _matmul(a, b, axis: int) -> jax.Array:

@@ -124,5 +124,5 @@ def test_each_layer_has_its_window():
 
 
 def test_long_rows_take_blocks():
-    assert attention.backend(arch(), 512) == "dense"
+    assert attention.backend(arch(), 256) == "dense"
     assert attention.backend(arch(), 8192) == "blocked"
