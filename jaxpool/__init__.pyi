@@ -1,7 +1,8 @@
 from .arch import Arch
 from .batch import Batch, pad
 from .llm import LLM
-from .model import Model, load
+from .loading import load
+from .model import Model
 from .outputs import (
     ClassificationOutput,
     ClassificationRequestOutput,

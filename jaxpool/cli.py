@@ -132,7 +132,7 @@ def compile_(
     Loading needs the same jax version, devices and options; anything else is refused.
     """
     from jaxpool import executables
-    from jaxpool.model import load
+    from jaxpool.loading import load
 
     loaded = load(
         model,

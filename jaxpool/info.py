@@ -7,7 +7,7 @@ import jax
 
 from jaxpool import attention, params
 from jaxpool.heads import Pool
-from jaxpool.model import max_length
+from jaxpool.loading import max_length
 from jaxpool.planner import ladder
 from jaxpool.requests import PoolerConfig
 from jaxpool.resolve import resolve as resolve_tasks

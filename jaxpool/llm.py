@@ -13,7 +13,7 @@ from jaxpool.compute import compute
 from jaxpool.engine import EngineOptions
 from jaxpool.entities import Entity, entities
 from jaxpool.inputs import Prepared, prepare
-from jaxpool.model import load
+from jaxpool.loading import load
 from jaxpool.model_config import ModelConfig
 from jaxpool.outputs import (
     ClassificationRequestOutput,

@@ -6,8 +6,9 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import MINILM
 from safetensors.numpy import load_file
+
+from tests.conftest import MINILM
 
 TEXTS = ["one text", 'another, with "quotes"', "", "日本語", "a much longer text " * 20]
 

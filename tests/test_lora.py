@@ -8,13 +8,13 @@ import peft
 import pytest
 import torch
 import transformers as hf
-from conftest import MINILM
 from parity import save_random
 from safetensors.torch import load_file
 
 import jaxpool
 from converters.checkpoint import open_checkpoint
 from converters.report import CheckpointError
+from tests.conftest import MINILM
 
 # PEFT asks transformers' models for an attribute that transformers deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")

@@ -6,13 +6,13 @@ import sys
 import numpy as np
 import pytest
 import sentencepiece
-from conftest import MINILM
 from tokenizers import Tokenizer as FastTokenizer
 from tokenizers import models, pre_tokenizers, processors, trainers
 
 from benchmarks.tokenizer_parity import INSTALLED, compare, texts
 from converters.files import resolve
 from jaxpool.tokenize import Tokenizer
+from tests.conftest import MINILM
 
 
 @pytest.mark.parametrize("checkpoint", INSTALLED)

@@ -11,7 +11,7 @@ from transformers import (
 
 from converters.architectures import SUFFIXES, defaults
 from jaxpool import LLM, PoolerConfig, PoolingParams
-from jaxpool.model import max_length
+from jaxpool.loading import max_length
 from tests.tasks.conftest import TEXTS, save, vectors
 
 
