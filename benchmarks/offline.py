@@ -1,20 +1,26 @@
 """Documents a second of a sentence-transformers checkpoint, next to its peers, on real text.
 
     python benchmarks/offline.py [--model M] [--dtype float32] [--vllm DIR] [--output FILE.json]
+    python benchmarks/offline.py --shape XLM-R-large --count 16
 
 ~1,000 paragraphs of 10 to 256 tokens from installed packages. jaxpool and sentence-transformers
 alternate in one process; vLLM (a folder with `venv/bin/python` that has it) has one of its own,
-which alternates with jaxpool. Prints a table and writes JSON.
+which alternates with jaxpool. `--shape` takes random weights of a shape of
+random_checkpoint.py instead, and texts of 512 tokens. Prints a table and writes JSON.
 """
 
+import atexit
 import json
 import os
+import shutil
 import statistics
 import subprocess
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Annotated
 
 import measure
+import random_checkpoint
 import typer
 
 import jaxpool
@@ -77,11 +83,20 @@ def main(
     rounds: int = 3,
     vllm_folder: Annotated[Path | None, typer.Option("--vllm")] = None,
     output: Path | None = None,
+    shape: str | None = None,
 ):
     """Measure one model in one dtype."""
+    if shape:
+        model = mkdtemp(prefix=shape)
+        atexit.register(shutil.rmtree, model)
+        random_checkpoint.make(Path(model), shape, 512, tiny=False, device="cpu")
     llm = jaxpool.LLM(model, dtype=dtype)
     loaded = llm.model
-    texts = measure.paragraphs(loaded.tokenizer, count)
+    texts = (
+        random_checkpoint.texts(count, 512)
+        if shape
+        else measure.paragraphs(loaded.tokenizer, count)
+    )
     lengths = [len(ids) for ids, *_ in loaded.tokenizer(texts)]
     folder = Path(loaded.checkpoint.folder)
     systems = {
@@ -103,7 +118,7 @@ def main(
     engine = loaded.engine
     facts = {
         **measure.machine(),
-        "model": model,
+        "model": shape or model,
         "dtype": dtype,
         "documents": count,
         "tokens": sum(lengths),
