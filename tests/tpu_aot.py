@@ -223,18 +223,25 @@ def main(
     for name in dict.fromkeys(bucket.topology for bucket in wanted):
         prove_detection(name)
     done: dict[Bucket, dict] = {}
+    bad: dict[Bucket, str] = {}
     versions = {"jax": jax.__version__, "libtpu": version("libtpu")}
     for bucket in wanted:
-        done[bucket] = found = facts(bucket)
+        try:
+            done[bucket] = found = facts(bucket)
+        except jax.errors.JaxRuntimeError as error:
+            bad[bucket] = str(error).splitlines()[0]
+            print(bucket, bad[bucket], flush=True)
+            continue
+        if found["gathered"]:
+            bad[bucket] = f"weights are gathered: {found['gathered']}"
         print(f"{len(done):3}/{len(wanted)} {line(bucket, found)}", flush=True)
         rows = list(summary(done, wanted))
         if output:
             page = {"date": datetime.now(UTC).strftime("%Y-%m-%d"), **versions, "rows": rows}
             output.write_text(json.dumps(page, indent=1) + "\n")
-    bad = {bucket: found["gathered"] for bucket, found in done.items() if found["gathered"]}
-    for bucket, names in bad.items():
-        print(f"{bucket}: weights are gathered: {names}")
     print("\n".join(json.dumps(row) for row in summary(done, wanted)))
+    for bucket, error in bad.items():
+        print(f"{bucket}: {error}")
     raise SystemExit(bool(bad))
 
 
