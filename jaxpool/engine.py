@@ -5,9 +5,9 @@ import os
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -56,7 +56,7 @@ class Flight:
 
     task: Task | tuple[Task, ...]
     requests: Sequence[Request]
-    batches: list[tuple[Plan, tuple[jax.Array, ...]]]
+    batches: list[tuple[Plan, Future]]
     count: int
 
 
@@ -106,16 +106,14 @@ class Engine:
     def start(self, task, requests: Sequence[Request]) -> Flight:
         """Start all batches of some requests."""
         plans, laid = self.plan(requests)
-        # One batch alone is spared the way to another thread.
-        through = self.dispatchers.map if len(plans) > 1 else map
-        outputs = through(lambda plan: self.dispatch(task, plan, laid), plans)
-        return Flight(task, laid, list(zip(plans, outputs, strict=True)), len(requests))
+        submit = partial(self.dispatchers.submit, self.dispatch, task)
+        return Flight(task, laid, [(plan, submit(plan, laid)) for plan in plans], len(requests))
 
     def finish(self, flight: Flight) -> list[np.ndarray]:
         """Wait for the results of a flight, in the order of its requests."""
         results: list[Any] = [None] * len(flight.requests)
         for plan, outputs in flight.batches:
-            for index, result in _fetch(flight.task, plan, outputs, flight.requests):
+            for index, result in _fetch(flight.task, plan, outputs.result(), flight.requests):
                 results[index] = result
         return results[: flight.count]
 

@@ -9,7 +9,7 @@ import jax
 import jaxpool
 from jaxpool.compile import Chains
 from jaxpool.compute import compute
-from jaxpool.engine import DISPATCHERS, chains_of
+from jaxpool.engine import chains_of
 from jaxpool.late_chunking import HIDDEN
 from jaxpool.scoring import compile_programs
 from jaxpool.task import Task
@@ -26,8 +26,8 @@ class ModelEngine:
 
     @property
     def budget(self) -> int:
-        """Tokens to take at once: on CPU those of two batches, which fill each other's gaps."""
-        return self.engine.budget * (DISPATCHERS if in_flight() == 1 else 1)
+        """Tokens to take at once: those of a batch."""
+        return self.engine.budget
 
     @property
     def compilations(self) -> int:
@@ -122,8 +122,3 @@ def load_model(path: str, options: Any) -> Any:
         tensor_parallel_size=options.tensor_parallel_size,
         data_parallel_size=options.data_parallel_size,
     )
-
-
-def in_flight() -> int:
-    """Batches worth having on the device at once: on CPU a second one only takes turns."""
-    return 1 if jax.default_backend() == "cpu" else 2
