@@ -13,6 +13,7 @@ import atexit
 import json
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 from pathlib import Path
@@ -45,6 +46,7 @@ def vllm(python: Path, folder: Path, dtype: str, texts: list[str]):
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
+        start_new_session=True,
         text=True,
         env={"VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", **os.environ},
     )
@@ -112,7 +114,7 @@ def main(
     times = measure.alternate(systems, rounds)
     peaks.append(sample())
     if worker:
-        worker.kill()
+        os.killpg(worker.pid, signal.SIGKILL)  # its engine is a process of its own
     work = measure.flops(loaded.params, loaded.arch, lengths)
     rows = [row(name, t, count, sum(lengths), work, max(peaks)) for name, t in times.items()]
     engine = loaded.engine
