@@ -1,6 +1,7 @@
 """What the benchmarks share: texts, FLOPs, the machine's matmul peak, alternating rounds."""
 
 import inspect
+import json
 import os
 import pkgutil
 import platform
@@ -87,6 +88,14 @@ def table(rows: list[dict]) -> None:
     widths = {name: max(len(name), *(len(str(r[name])) for r in rows)) for name in rows[0]}
     for line in ({name: name for name in rows[0]}, *rows):
         print("  ".join(str(line[name]).rjust(width) for name, width in widths.items()))
+
+
+def report(facts: dict, rows: list[dict], output: Path | None) -> None:
+    """Print facts and rows, and write them where that is asked for."""
+    print(json.dumps(facts, indent=1))
+    table(rows)
+    if output:
+        output.write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n")
 
 
 def machine() -> dict[str, str]:

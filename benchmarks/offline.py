@@ -130,10 +130,7 @@ def main(
     }
     ours = rows[0]["tokens/s"]
     facts["ratio"] = {r["system"]: round(ours / r["tokens/s"], 2) for r in rows[1:]}
-    print(json.dumps(facts, indent=1))
-    measure.table(rows)
-    if output:
-        output.write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n")
+    measure.report(facts, rows, output)
 
 
 if __name__ == "__main__":

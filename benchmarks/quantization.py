@@ -5,7 +5,6 @@
 1,000 paragraphs from installed packages, and 1,000 pairs of them ordered by their cosine.
 """
 
-import json
 from pathlib import Path
 
 import jax
@@ -45,10 +44,7 @@ def main(
             }
         )
     facts = {**measure.machine(), "model": model, "texts": count, "pairs": pairs.shape[1]}
-    print(json.dumps(facts, indent=1))
-    measure.table(rows)
-    if output:
-        output.write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n")
+    measure.report(facts, rows, output)
 
 
 if __name__ == "__main__":
