@@ -78,7 +78,6 @@ class Registry:
             raise
 
     def _load(self, path: str, names: list[str]) -> None:
-        from jaxpool.engine import DISPATCHERS
         from serving.engine import ModelEngine, load_model
 
         begun = time.monotonic()
@@ -87,7 +86,6 @@ class Registry:
         if self.options.warmup != "none":
             others = [task for name, task in model.tasks.items() if name != model.pooling_task]
             engine.warm(model.task(), others if self.options.warmup == "all" else [])
-        self.owner.depth = DISPATCHERS
         queue = self.owner.add(engine, self.options.max_queued_tokens)
         self.served.append(Served(names, path, model, queue, template(self.options)))
         log.info("model %s ready after %.1f s", names[0], time.monotonic() - begun)

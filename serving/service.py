@@ -18,6 +18,7 @@ from serving.queue import Job, Queue
 
 INLINE = 4096  # characters that are tokenized at once, without a thread in between
 TOKENIZERS = 2
+DEPTH = 2  # batches on the device: one is answered while the other computes, on CPU side by side
 
 
 class Gone(Exception):
@@ -29,7 +30,7 @@ class Service:
 
     def __init__(self, options: Options):
         self.options = options
-        self.owner = Owner(observe=self._batch)
+        self.owner = Owner(DEPTH, self._batch)
         self.models = Registry(options, self.owner)
         self.metrics = Metrics(lambda: self.models.served)
         self.active = 0
