@@ -70,22 +70,24 @@ MIXES = {
 
 
 @app.command()
-def online(count: int = 10_000, load: float = 0.95, clients: int = 64, budget: int = 1024):
+def online(count: int = 10_000, load: float = 0.95, clients: int = 64, platform: str = "cpu"):
     """Two simulated traces: Poisson arrivals at a share `load` of the device, and a closed loop.
 
     Whatever waits when the device is free is planned and run; nobody waits for company.
     """
-    shares = {}
+    from jaxpool.engine import GRAINS
+
+    shares, (tokens, steps) = {}, GRAINS[platform]
     for name, (limit, draw) in MIXES.items():
         rng = np.random.default_rng(0)
         lengths = draw(rng, count).astype(int)
         gaps = rng.exponential(lengths.mean() / load, count)
-        rungs, most = planner.ladder(limit), max(budget, limit)
+        rungs, most = planner.ladder(limit, steps), max(tokens, limit)
         open_loop = trace(lengths, np.cumsum(gaps), rungs, most)
         rounds = [part.tolist() for part in np.array_split(lengths, count // clients)]
         closed = [planner.efficiency(planner.plan(w, rungs, most), w) for w in rounds]
         shares[name] = {"poisson": round(open_loop, 3), "closed": round(float(np.mean(closed)), 3)}
-    report(load=load, clients=clients, real_over_computed=shares)
+    report(load=load, clients=clients, platform=platform, real_over_computed=shares)
 
 
 def trace(lengths, arrivals, rungs, budget: int) -> float:

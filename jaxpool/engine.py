@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -22,7 +22,18 @@ from jaxpool.task import Task
 
 log = logging.getLogger("jaxpool")
 
-TOKEN_BUDGET = {"cpu": 1024, "gpu": 32768, "tpu": 16384}  # tokens a batch
+
+class Grain(NamedTuple):
+    """How a platform's batches are cut: tokens of a batch, row lengths to a doubling."""
+
+    tokens: int
+    steps: int
+
+
+FINE = 2  # rungs to a doubling: 16, 24, 32, 48, ...
+# A program is dear to compile for an accelerator, and small batches leave it idle: fewer rungs are
+# fewer programs, and rows of one length go together. A CPU gains what finer rungs spare of padding.
+GRAINS = {"cpu": Grain(1024, FINE), "gpu": Grain(32768, 1), "tpu": Grain(16384, 1)}
 IN_FLIGHT = 2  # batches dispatched ahead of the one being fetched
 DISPATCHERS = 2  # on CPU a dispatch computes in its thread: two fill each other's idle cores
 
@@ -69,7 +80,9 @@ class Engine:
 
     def __init__(self, executor: Executor, max_length: int, options: EngineOptions):
         self.executor, self.options = executor, options
-        self.rungs = planner.ladder(max_length)
+        # Where each text has a row of its own, only finer rungs spare padding.
+        steps = FINE if options.batch_invariant else grain().steps
+        self.rungs = planner.ladder(max_length, steps)
         self.multiple = executor.mesh.shape["data"]
         self.budget = _budget(options.max_num_batched_tokens, max_length)
         self.real_tokens = self.computed_tokens = 0
@@ -165,9 +178,14 @@ class Engine:
         return True
 
 
+def grain() -> Grain:
+    """The grain of the platform in use."""
+    return GRAINS.get(jax.default_backend(), GRAINS["cpu"])
+
+
 def _budget(asked: int | None, max_length: int) -> int:
     if asked is None:
-        return TOKEN_BUDGET.get(jax.default_backend(), TOKEN_BUDGET["cpu"])
+        return grain().tokens
     if asked < max_length:
         raise ValueError(
             f"max_num_batched_tokens ({asked}) is smaller than max_model_len ({max_length})"

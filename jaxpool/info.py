@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 
 from jaxpool import attention, params
+from jaxpool.engine import grain
 from jaxpool.heads import Pool
 from jaxpool.loading import max_length
 from jaxpool.planner import ladder
@@ -45,7 +46,7 @@ def _attention(arch) -> str:
     platform = jax.default_backend()
     arch = arch.replace(dtype="float32" if platform == "cpu" else "bfloat16")
     arch = arch.replace(kernel=attention.choose(platform, arch))
-    rungs = ladder(arch.max_length)
+    rungs = ladder(arch.max_length, grain().steps)
     names = dict.fromkeys(attention.backend(arch, length) for length in rungs)
     return f"{arch.kernel} ({', '.join(names)})"
 

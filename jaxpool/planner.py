@@ -15,11 +15,11 @@ LONG = 1024  # rows beyond this are opened with an eye on who fills them
 SLACK = 0.02  # share of a call's tokens that may be padding to spare the compile of a shape
 
 
-def ladder(max_length: int) -> tuple[int, ...]:
-    """Row lengths 16, 24, 32, 48, ... (powers of two and the halves between) up to `max_length`."""
+def ladder(max_length: int, steps: int = 2) -> tuple[int, ...]:
+    """Row lengths from 16 up to `max_length`: powers of two, `steps` to a doubling."""
     rungs, rung = [], SHORTEST
     while rung < max_length:
-        rungs += [rung, rung * 3 // 2]
+        rungs += [rung + rung * i // steps for i in range(steps)]
         rung *= 2
     return tuple(r for r in rungs if r < max_length) + (max_length,)
 

@@ -12,6 +12,7 @@ from jaxpool import batch as batching
 from jaxpool import params, planner
 from jaxpool.arch import Arch
 from jaxpool.compile import Executor
+from jaxpool.engine import GRAINS
 from jaxpool.heads import Normalize, Pool
 from jaxpool.sharding import make_mesh
 
@@ -66,12 +67,11 @@ def test_fill_writes_what_unpack_reads(lengths):
     assert seen == len(lengths)
 
 
-@pytest.mark.parametrize("budget", [1024, 32768])
+@pytest.mark.parametrize("platform", GRAINS)
 @pytest.mark.parametrize("name, limit", LIMITS.items())
-def test_computes_few_tokens_that_are_not_real(name, limit, budget):
-    lengths = mix(name, 1000)
-    rungs = planner.ladder(limit)
-    plans = planner.plan(lengths, rungs, max(budget, limit))
+def test_computes_few_tokens_that_are_not_real(name, limit, platform):
+    lengths, (budget, steps) = mix(name, 1000), GRAINS[platform]
+    plans = planner.plan(lengths, planner.ladder(limit, steps), max(budget, limit))
     assert planner.efficiency(plans, lengths) >= 0.95
     assert len({(p.rows, p.length) for p in plans}) <= 16
 

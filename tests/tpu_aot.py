@@ -30,7 +30,7 @@ from jaxpool import params
 from jaxpool.arch import Arch, Rotary
 from jaxpool.attention import backend, choose
 from jaxpool.compile import Executor, memory
-from jaxpool.engine import TOKEN_BUDGET
+from jaxpool.engine import GRAINS
 from jaxpool.heads import Normalize, Pool
 from jaxpool.params import is_leaf
 from jaxpool.planner import ladder, shapes
@@ -120,7 +120,7 @@ def buckets(models, topologies, few: bool) -> list[Bucket]:
         arch, longest, split = MODELS[model]
         for topology in topologies:
             data = mesh(topology, split).shape["data"]
-            these = shapes(ladder(longest), TOKEN_BUDGET["tpu"], data)
+            these = shapes(ladder(longest, GRAINS["tpu"].steps), GRAINS["tpu"].tokens, data)
             ends += [Bucket(model, topology, *these[i]) for i in (0, -1)]
             rest += [Bucket(model, topology, *shape) for shape in these[1:-1]]
     rest.sort(key=lambda b: b.rows * b.length * MODELS[b.model][0].dim)
@@ -185,7 +185,7 @@ def line(bucket: Bucket, found: dict) -> str:
         f"{bucket.model:21} {bucket.topology:9} {bucket.rows:4} x {bucket.length:<5}"
         f"{found['attention']:7} weights {gib['argument']:5.2f}, temporary {gib['temp']:5.2f},"
         f" output {gib['output']:5.3f} GiB, {found['flops'] / 1e12:8.3f} TFLOP,"
-        f" {estimate}"
+        f" {estimate}, compiled in {found['seconds']:.1f} s"
     )
 
 
