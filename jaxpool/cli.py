@@ -142,8 +142,7 @@ def compile_(
         max_num_batched_tokens=max_num_batched_tokens,
         quantization=quantization,
     )
-    tasks = [loaded.task(name) for name in task] if task else list(loaded.tasks.values())
-    keys = loaded.engine.keys(tasks)
+    keys = loaded.engine.keys([loaded.task(name) for name in task] if task else None)
     executables.save(loaded.executor, _empty(output), keys)
     typer.echo(f"{len(keys)} executables -> {output}", err=True)
 

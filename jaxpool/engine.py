@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from jaxpool import planner, quantize
 from jaxpool.batch import Plan, Request
 from jaxpool.compile import Chains, Executor, Key
 from jaxpool.prefix import plan_shared
+from jaxpool.programs import Programs, chains_of
 from jaxpool.task import Task
 
 log = logging.getLogger("jaxpool")
@@ -43,7 +44,8 @@ class EngineOptions:
     """How a model is run.
 
     max_num_batched_tokens: tokens of a batch (None: by platform); warmup: compile every shape of
-    these tasks ("embed", "embed&sparse" for both of one forward; True: of each) at load;
+    these tasks ("embed", "embed&sparse" for both of one forward; True: of all, in any
+    combination) at load;
     forbid_compiles: afterwards a shape without executable is
     an error; batch_invariant: a text's result is bit-identical whatever is computed beside it, at
     the price of padding; compiled: a folder of `jaxpool compile`; quantization: a key of
@@ -78,13 +80,16 @@ class Engine:
     one forward. real_tokens and computed_tokens count what was dispatched.
     """
 
-    def __init__(self, executor: Executor, max_length: int, options: EngineOptions):
+    def __init__(
+        self, executor: Executor, max_length: int, options: EngineOptions, tasks: Sequence[Task]
+    ):
         self.executor, self.options = executor, options
         # Where each text has a row of its own, only finer rungs spare padding.
         steps = FINE if options.batch_invariant else grain().steps
         self.rungs = planner.ladder(max_length, steps)
         self.multiple = executor.mesh.shape["data"]
         self.budget = _budget(options.max_num_batched_tokens, max_length)
+        self.programs = Programs(tasks)
         self.real_tokens = self.computed_tokens = 0
         self._lock = threading.Lock()
 
@@ -110,11 +115,12 @@ class Engine:
         """Start one batch; one output a chain, futures until they are read."""
         arch, context = self.executor.arch, self.executor.context
         arrays = batching.fill(plan, requests, arch.token_types > 0, arch.adapters > 0, context)
-        outputs = self.executor(chains_of(task), *arrays)
+        chains, program = chains_of(task), self.programs.of(task)
+        outputs = self.executor(program, *arrays)
         with self._lock:
             self.real_tokens += sum(len(requests[i].ids) for i in plan.request)
             self.computed_tokens += plan.rows * plan.length
-        return outputs
+        return tuple(outputs[program.index(steps)] for steps in chains)
 
     def start(self, task, requests: Sequence[Request]) -> Flight:
         """Start all batches of some requests."""
@@ -146,23 +152,20 @@ class Engine:
         # Programs with collectives must reach all devices in one order: one thread for a mesh.
         return ThreadPoolExecutor(DISPATCHERS if self.executor.mesh.size == 1 else 1)
 
-    def warmup(self, tasks: Sequence[Task | tuple[Task, ...]]) -> None:
-        """Compile every shape of some tasks, in parallel.
+    def warmup(self, tasks: Sequence[Task | tuple[Task, ...]] | None = None) -> None:
+        """Compile every shape of some tasks (None: of all, in any combination), in parallel.
 
         Where the largest shape does not fit in memory, the token budget is halved until it does.
         """
-        while not self._fits(self.keys(tasks[:1])[0][0]):
+        while not self._fits(self.keys(tasks)[0][0]):
             self.budget //= 2
             log.warning("max_num_batched_tokens lowered to %d: memory", self.budget)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             list(pool.map(self.executor.compiled, self.keys(tasks)))
 
-    def keys(self, tasks: Sequence[Task | tuple[Task, ...]]) -> list[Key]:
-        """The keys of the executables that serve some tasks at every shape."""
-        single = [task for task in tasks if isinstance(task, Task)]
-        routes = [replace(task, steps=steps) for task in single for _, steps in task.routes]
-        chains = {chains_of(task): None for task in (*tasks, *routes)}
-        return [(each, *shape) for each in chains if all(each) for shape in self.shapes]
+    def keys(self, tasks: Sequence[Task | tuple[Task, ...]] | None = None) -> list[Key]:
+        """The keys of the executables that serve some tasks (None: all) at every shape."""
+        return [(each, *shape) for each in self.programs.serving(tasks) for shape in self.shapes]
 
     def _fits(self, chains: Chains) -> bool:
         largest = max(self.shapes, key=lambda shape: shape[0] * shape[1] ** 2)
@@ -191,11 +194,6 @@ def _budget(asked: int | None, max_length: int) -> int:
             f"max_num_batched_tokens ({asked}) is smaller than max_model_len ({max_length})"
         )
     return asked
-
-
-def chains_of(task) -> Chains:
-    """The chains of steps that serve a task, or several in one forward."""
-    return tuple(t.steps for t in (task if isinstance(task, tuple) else (task,)))
 
 
 def _fetch(task, plan: Plan, outputs, requests) -> Iterator[tuple[int, Any]]:

@@ -8,14 +8,14 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from jaxpool import heads
-from jaxpool.batch import fill, place
+from jaxpool.batch import Request, fill, place
 from jaxpool.errors import RequestError
 from jaxpool.outputs import Chunk, LateChunking
 from jaxpool.requests import LateChunkingParams
-from jaxpool.task import Task
+from jaxpool.task import HIDDEN, Task
 from jaxpool.tokenize import Tokens
 
-HIDDEN = Task("hidden", ())  # the token vectors before any head
+BLOCK = 64  # chunks whose vectors go through the head at once
 
 
 def chunks(tokens: Tokens, params: LateChunkingParams) -> LateChunking:
@@ -53,15 +53,29 @@ def run(model, task: Task, requests: Sequence) -> Iterator[tuple[int, np.ndarray
 
 
 def _project(model, task: Task, means: np.ndarray, request) -> np.ndarray:
-    """Apply the head of token vectors to chunk vectors, which pose as the tokens of one text."""
-    count = len(means)
-    length = next((rung for rung in model.engine.rungs if rung >= count), count)
-    stand_in = [
-        type(request)(np.zeros(count, np.int32), None, request.dimensions, request.activate)
-    ]
-    batch, controls = fill(place([[0]], 1, length, [count]), stand_in)
-    padded = np.zeros((1, length, means.shape[1]), np.float32)
-    padded[0, :count] = means
-    weights = model.params.get("heads", {})
-    out = model.executor.apply(heads.run, weights, padded, batch, controls, static=(task.steps,))
-    return np.asarray(out)[0, :count]
+    """Apply the head of token vectors to chunk vectors, which pose as the tokens of texts."""
+    blocks = []
+    for start in range(0, len(means), BLOCK):
+        block = means[start : start + BLOCK]
+        arguments = _posing(model, block, request.dimensions, request.activate)
+        out = model.executor.apply(heads.run, *arguments, static=(task.steps,))
+        blocks.append(np.asarray(out)[0, : len(block)])
+    return np.concatenate(blocks)
+
+
+def _posing(model, block: np.ndarray, *options) -> tuple:
+    """What `heads.run` takes, for vectors `[up to BLOCK, D]` as the tokens of one text."""
+    text = Request(np.zeros(len(block), np.int32), None, *options)
+    batch, controls = fill(place([[0]], 1, BLOCK, [len(block)]), [text])
+    hidden = np.zeros((1, BLOCK, block.shape[1]), np.float32)
+    hidden[0, : len(block)] = block
+    return model.params.get("heads", {}), hidden, batch, controls
+
+
+def compile_programs(model) -> None:
+    """Compile what late chunks run beside batches, in models that have token vectors."""
+    arguments = _posing(model, np.zeros((1, model.arch.dim), np.float32))
+    for task in model.engine.programs.tasks:
+        if task.name == "token_embed":
+            for path in task.paths:
+                model.executor.program(heads.run, *arguments, static=(path.steps,))

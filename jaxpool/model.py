@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxpool import executables, quantize, scoring
+from jaxpool import executables, late_chunking, quantize, scoring
 from jaxpool.arch import Arch
 from jaxpool.batch import Request
 from jaxpool.compile import Executor
@@ -44,7 +44,8 @@ class Model:
     @cached_property
     def engine(self) -> Engine:
         """What runs this model: its plans, shapes and executables."""
-        return Engine(self.executor, self.max_length, self.options)
+        tasks = [self.task()] if self.pooler_config.task else list(self.tasks.values())
+        return Engine(self.executor, self.max_length, self.options, tasks)
 
     @cached_property
     def executor(self) -> Executor:
@@ -142,14 +143,14 @@ class Model:
 
     def prepare(self) -> None:
         """Load the executables and do the warm-up that the options ask for."""
-        tasks = list(self.tasks.values())
         if self.options.compiled:
-            executables.load(self.executor, Path(self.options.compiled), self.engine.keys(tasks))
+            executables.load(self.executor, Path(self.options.compiled), self.engine.keys())
         if wanted := self.options.warmup:
-            named = tasks if wanted is True else [self.select(name) for name in wanted]
+            named = None if wanted is True else [self.select(name) for name in wanted]
             self.engine.warmup(named)
         if wanted or self.options.forbid_compiles:
             scoring.compile_programs(self)
+            late_chunking.compile_programs(self)
         self.executor.frozen = self.options.forbid_compiles
 
     def export(self, folder: str | Path, params: dict | None = None) -> Path:

@@ -38,6 +38,12 @@ class Task:
         return is_pooled(self.chain)
 
     @property
+    def paths(self) -> tuple["Task", ...]:
+        """The task on each of its routes, the default one first."""
+        ways = dict.fromkeys((self.steps, *(steps for _, steps in self.routes)))
+        return tuple(replace(self, steps=steps) for steps in ways if steps)
+
+    @property
     def chain(self) -> tuple:
         """The steps, or those of the first route where a call has to name one."""
         return self.steps or next((steps for _, steps in self.routes), ())
@@ -63,6 +69,9 @@ class Task:
 
         routes = tuple((kind, unpooled(steps)) for kind, steps in self.routes)
         return Task(name, unpooled(self.steps), self.activate, routes)
+
+
+HIDDEN = Task("hidden", ())  # the token vectors before any head
 
 
 def canonical(name: str, tasks: Mapping[str, Task]) -> str:

@@ -7,12 +7,10 @@ from typing import Any
 import jax
 
 import jaxpool
+from jaxpool import late_chunking, scoring
 from jaxpool.compile import Chains
 from jaxpool.compute import compute
-from jaxpool.engine import chains_of
-from jaxpool.late_chunking import HIDDEN
-from jaxpool.scoring import compile_programs
-from jaxpool.task import Task
+from jaxpool.task import HIDDEN, Task
 from serving.warmup import Warmup
 
 
@@ -34,21 +32,22 @@ class ModelEngine:
         """Programs compiled so far."""
         return self.model.executor.compilations
 
-    def warm(self, first: Task, others: Sequence[Task]) -> None:
-        """Compile the longest rows of a task; in a thread then the rest, and the other tasks."""
+    def warm(self, first: Task, everything: bool) -> None:
+        """Compile the longest rows of a task; in a thread then the rest, and all other programs."""
         self._warmup = Warmup(self.model.executor, self.engine.shapes)
         self._warmup.start()
-        chains = dict.fromkeys(key[0] for key in self.engine.keys([first]))
-        for usable in [self._warmup.want(each) for each in chains]:
+        programs = self.engine.programs
+        for usable in [self._warmup.want(each) for each in programs.serving([first])]:
             usable.result()
-        compile_programs(self.model)  # small ones beside the batches, which scoring waits for
-        for key in self.engine.keys(others):
-            self._warmup.want(key[0])
+        scoring.compile_programs(self.model)  # small ones beside the batches
+        late_chunking.compile_programs(self.model)
+        for each in programs.serving() if everything else ():
+            self._warmup.want(each)
 
     async def available(self, task: Any, requests: Sequence) -> None:
         """Wait until the device can compute these requests without compiling."""
         if self._warmup:
-            for chains in _needs(task, requests):
+            for chains in self._needs(task, requests):
                 if not self._warmup.lengths(chains):
                     usable = asyncio.wrap_future(self._warmup.demand(chains))
                     await asyncio.shield(usable)  # others wait for it too
@@ -81,8 +80,13 @@ class ModelEngine:
     def _keep_to_ready(self, task: Any, requests: Sequence) -> None:
         """Let the engine plan with the row lengths that are compiled for these requests."""
         if self._warmup:
-            ready = [set(self._warmup.lengths(each)) for each in _needs(task, requests)]
+            ready = [set(self._warmup.lengths(each)) for each in self._needs(task, requests)]
             self.engine.rungs = tuple(sorted(set.intersection(*ready)))
+
+    def _needs(self, task: Any, requests: Sequence) -> list[Chains]:
+        """The programs that some requests of a task, or of several at once, run through."""
+        late = any(request.chunks is not None for request in requests)
+        return [self.engine.programs.of(each) for each in ((HIDDEN, task) if late else (task,))]
 
     def ping(self) -> None:
         """A scalar there and back."""
@@ -92,12 +96,6 @@ class ModelEngine:
         """End the warm-up."""
         if self._warmup:
             self._warmup.stop()
-
-
-def _needs(task: Any, requests: Sequence) -> list[Chains]:
-    """The programs that some requests of a task, or of several at once, run through."""
-    late = any(request.chunks is not None for request in requests)
-    return [chains_of(HIDDEN), chains_of(task)] if late else [chains_of(task)]
 
 
 def load_model(path: str, options: Any) -> Any:

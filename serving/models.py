@@ -84,8 +84,7 @@ class Registry:
         model = replace(load_model(path, self.options), name=names[0])
         engine = ModelEngine(model)
         if self.options.warmup != "none":
-            others = [task for name, task in model.tasks.items() if name != model.pooling_task]
-            engine.warm(model.task(), others if self.options.warmup == "all" else [])
+            engine.warm(model.task(), self.options.warmup == "all")
         queue = self.owner.add(engine, self.options.max_queued_tokens)
         self.served.append(Served(names, path, model, queue, template(self.options)))
         log.info("model %s ready after %.1f s", names[0], time.monotonic() - begun)

@@ -24,4 +24,4 @@ def engine(
     mesh, leaves = make_mesh(model, data), params.abstract(arch)
     shardings = tree_shardings(leaves, mesh)
     weights = jax.device_put(params.init(jax.random.key(0), leaves, 0.1, dtype), shardings)
-    return Engine(Executor(weights, arch, mesh), LIMIT, EngineOptions(**options))
+    return Engine(Executor(weights, arch, mesh), LIMIT, EngineOptions(**options), (EMBED, TOKENS))

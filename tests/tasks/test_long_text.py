@@ -7,7 +7,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Dense, Normalize, Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 
-from jaxpool import LLM, PoolingParams
+from jaxpool import LLM, PoolingParams, late_chunking
 from jaxpool.long_text import split
 from tests.tasks.conftest import DIM, randomize, vectors
 
@@ -112,8 +112,10 @@ def reference(model, spans):
         ].numpy()
 
 
-def test_late_chunks_of_tokens(projected):
+@pytest.mark.parametrize("block", [late_chunking.BLOCK, 3])
+def test_late_chunks_of_tokens(projected, block, monkeypatch):
     model, llm = projected
+    monkeypatch.setattr(late_chunking, "BLOCK", block)
     output = late(llm, {"chunk_size": 5})
     count = len(output.prompt_token_ids)
     facts = output.late_chunking

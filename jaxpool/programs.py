@@ -1,0 +1,40 @@
+"""Which program serves a task or several at once: few programs for every combination."""
+
+from collections.abc import Sequence
+
+from jaxpool.compile import Chains
+from jaxpool.task import HIDDEN, Task
+
+
+class Programs:
+    """The programs of a model's tasks, as the chains of steps of each.
+
+    A pooled task has a program of its own. One more does everything that the model can do:
+    combinations pick what they ask for, the rest is not fetched, and heads cost little beside the
+    forward. In a model of one pooled task it serves the token vectors as well, since pooling them
+    too costs next to nothing; any two tasks then take no program beyond the two.
+    """
+
+    def __init__(self, tasks: Sequence[Task]):
+        paths = [path for task in tasks for path in task.paths]
+        late = [HIDDEN for task in tasks if task.name == "token_embed"]  # for chunks of texts
+        self.everything = tuple(dict.fromkeys(path.steps for path in (*paths, *late)))
+        self.alone = {path.steps for path in paths if path.pooled or len(tasks) > 2}
+        self.tasks = tasks
+
+    def of(self, task: Task | tuple[Task, ...]) -> Chains:
+        """The program of a task, or of several; of a task that is not the model's, its own."""
+        chains = chains_of(task)
+        own = len(chains) == 1 and chains[0] in self.alone
+        return chains if own or not set(chains) <= set(self.everything) else self.everything
+
+    def serving(self, tasks: Sequence[Task | tuple[Task, ...]] | None = None) -> list[Chains]:
+        """The programs that some tasks need on all their paths; None: all, in any combination."""
+        wanted = [*self.tasks, tuple(self.tasks)] if tasks is None else tasks
+        paths = [path for t in wanted for path in (t.paths if isinstance(t, Task) else (t,))]
+        return list(dict.fromkeys(map(self.of, paths)))
+
+
+def chains_of(task: Task | tuple[Task, ...]) -> Chains:
+    """The chains of steps that serve a task, or several in one forward."""
+    return tuple(t.steps for t in (task if isinstance(task, tuple) else (task,)))

@@ -1,0 +1,53 @@
+"""Which program serves which tasks: two, and one more where a model has three kinds of results."""
+
+import itertools
+
+from jaxpool.heads import Dense, Normalize, Pool
+from jaxpool.programs import Programs, chains_of
+from jaxpool.task import HIDDEN, Task
+
+EMBED = Task("embed", (Pool(("mean",)), Normalize()))
+TOKENS = EMBED.tokenwise("token_embed")
+WEIGHTS = Dense("sparse", 8, 1)
+SPARSE = Task("sparse", (WEIGHTS, Pool(("max",))))
+PAIR = (EMBED.steps, TOKENS.steps, HIDDEN.steps)
+THREE = (EMBED.steps, TOKENS.steps, SPARSE.steps, HIDDEN.steps)
+
+
+def test_a_plain_model_has_two_programs_whatever_is_asked():
+    programs = Programs([EMBED, TOKENS])
+    assert programs.serving() == [(EMBED.steps,), PAIR]
+    assert programs.of(EMBED) == (EMBED.steps,)
+    for asked in (TOKENS, HIDDEN, (EMBED, TOKENS), (TOKENS, EMBED)):
+        assert programs.of(asked) == PAIR
+
+
+def test_three_kinds_of_results_have_their_own_and_one_for_every_combination():
+    tasks = [EMBED, TOKENS, SPARSE]
+    programs = Programs(tasks)
+    assert programs.serving() == [(task.steps,) for task in tasks] + [THREE]
+    for count in (2, 3):
+        for asked in itertools.permutations(tasks, count):
+            assert programs.of(asked) == THREE
+
+
+def test_a_task_alone_is_all_there_is():
+    assert Programs([SPARSE]).serving() == [(SPARSE.steps,)]
+    tokens = Programs([TOKENS])
+    assert tokens.serving() == [tokens.of(HIDDEN)] == [(TOKENS.steps, HIDDEN.steps)]
+
+
+def test_each_route_has_a_program_and_a_place_in_that_of_all():
+    query, document = (WEIGHTS, *EMBED.steps), EMBED.steps
+    routed = Task("embed", (), routes=(("query", query), ("document", document)))
+    tokens = routed.tokenwise("token_embed")
+    programs = Programs([routed, tokens])
+    *alone, everything = programs.serving()
+    assert alone == [(query,), (document,)]
+    for kind in ("query", "document"):
+        assert programs.of((routed.route(kind), tokens.route(kind))) == everything
+
+
+def test_what_is_not_of_the_model_has_its_own_program():
+    other = Task("embed", (Pool(("max",)),))
+    assert Programs([EMBED, TOKENS]).of((other, TOKENS)) == chains_of((other, TOKENS))
