@@ -48,7 +48,8 @@ class Executor:
 
     Each is compiled when it is first needed. context: batches say what tokens see beside their own
     segment; compilations: how many programs were compiled; frozen: a further one is an error;
-    stored: how to load those compiled elsewhere.
+    stored: how to load those compiled elsewhere; tell: called with what the device is about to
+    compile (a key), or to run (its chains, batch and controls), for other processes to do the same.
     """
 
     def __init__(self, params: dict, arch: Arch, mesh: jax.sharding.Mesh, context: bool = False):
@@ -57,11 +58,14 @@ class Executor:
         self.params, self.arch, self.mesh, self.context = params, arch, mesh, context
         self.compilations, self.frozen = 0, False
         self.stored: dict[Key, Callable[[], jax.stages.Compiled]] = {}
+        self.tell: Callable[..., None] = lambda *order: None
         self._ready: dict[tuple, Future] = {}
         self._lock = threading.Lock()
 
     def compiled(self, key: Key) -> jax.stages.Compiled:
         """The executable of some chains at a shape."""
+        if key not in self._ready:
+            self.tell(key)
         return self._made(key, f"A batch of {key[1]} x {key[2]} tokens", partial(self.lower, key))
 
     def program(self, function: Callable, *arguments: Any, static: tuple = ()):
@@ -143,6 +147,7 @@ class Executor:
         itself takes a third of the time that `device_put` of each does. Not so where it is a part
         of several processes.
         """
+        self.tell(chains, batch, controls)
         if self.mesh.is_multi_process:
             place = partial(put, sharding=rows_sharding(self.mesh))
             batch, controls = jax.tree.map(place, (batch, controls))

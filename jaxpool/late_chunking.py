@@ -5,6 +5,7 @@ Source: Günther et al., arXiv 2409.04701.
 
 from collections.abc import Iterator, Sequence
 
+import jax
 import numpy as np
 
 from jaxpool import heads
@@ -12,6 +13,7 @@ from jaxpool.batch import Request, fill, place
 from jaxpool.errors import RequestError
 from jaxpool.outputs import Chunk, LateChunking
 from jaxpool.requests import LateChunkingParams
+from jaxpool.sharding import local
 from jaxpool.task import HIDDEN, Task
 from jaxpool.tokenize import Tokens
 
@@ -69,7 +71,8 @@ def _posing(model, block: np.ndarray, *options) -> tuple:
     batch, controls = fill(place([[0]], 1, BLOCK, [len(block)]), [text])
     hidden = np.zeros((1, BLOCK, block.shape[1]), np.float32)
     hidden[0, : len(block)] = block
-    return model.params.get("heads", {}), hidden, batch, controls
+    weights = jax.tree.map(local, model.params.get("heads", {}))
+    return weights, hidden, batch, controls
 
 
 def compile_programs(model) -> None:

@@ -35,6 +35,14 @@ def _list(value: Any) -> Any:
     return value
 
 
+def _cluster(value: Any) -> Any:
+    """auto is True; JSON is the arguments of `jax.distributed.initialize`."""
+    if isinstance(value, str):
+        return True if value == "auto" else json.loads(value)
+    return value
+
+
+Cluster = Annotated[Any, NoDecode, BeforeValidator(_cluster)]
 List = Annotated[list[str], NoDecode, BeforeValidator(_list)]
 Length = Annotated[int | None, BeforeValidator(_length)]
 
@@ -78,6 +86,9 @@ class Options(BaseSettings):
     batch_invariant: bool = Field(False, description="bit-identical results whatever the load")
     tensor_parallel_size: int = Field(1, description="devices that share each layer (-tp)")
     data_parallel_size: int | None = Field(None, description="copies of the model (-dp)")
+    distributed: Cluster = Field(
+        None, description="one server of several processes: auto, or jax.distributed's JSON"
+    )
     max_num_batched_tokens: Length = Field(None, description="tokens a batch")
     max_queued_tokens: int = Field(500_000, description="beyond it, 429", ge=1)
     max_body_bytes: int = Field(32 * 1024**2, description="larger bodies are refused", ge=1)

@@ -17,8 +17,8 @@ from serving.warmup import Warmup
 class ModelEngine:
     """Runs a `jaxpool.Model` in the two steps the device thread wants."""
 
-    def __init__(self, model: Any):
-        self.model, self.engine = model, model.engine
+    def __init__(self, model: Any, leader: Any = None):
+        self.model, self.engine, self.leader = model, model.engine, leader
         self.computed = 0  # tokens of the latest batch with its padding
         self._warmup: Warmup | None = None
 
@@ -89,7 +89,9 @@ class ModelEngine:
         return [self.engine.programs.of(each) for each in ((HIDDEN, task) if late else (task,))]
 
     def ping(self) -> None:
-        """A scalar there and back."""
+        """A scalar there and back; the other processes of a distributed server are alive."""
+        if self.leader:
+            self.leader.check()
         jax.device_get(jax.device_put(0, jax.local_devices()[0]))
 
     def stop(self) -> None:
@@ -100,11 +102,6 @@ class ModelEngine:
 
 def load_model(path: str, options: Any) -> Any:
     """`jaxpool.load` with the options of the command line."""
-    if jax.distributed.is_initialized():
-        raise ValueError(
-            "jaxpool serve is one process with the devices of one host; several processes of "
-            "jax.distributed run offline, through LLM(..., distributed=True)"
-        )
     return jaxpool.load(
         path,
         runner=options.runner,
@@ -119,4 +116,5 @@ def load_model(path: str, options: Any) -> Any:
         batch_invariant=options.batch_invariant,
         tensor_parallel_size=options.tensor_parallel_size,
         data_parallel_size=options.data_parallel_size,
+        distributed=options.distributed or False,
     )

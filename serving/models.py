@@ -4,9 +4,11 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from serving import followers
 from serving.config import Options
 from serving.device import Owner
 from serving.errors import APIError, NotServed
@@ -59,6 +61,7 @@ class Registry:
         self.options, self.owner = options, owner
         self.served: list[Served] = []
         self.error: str | None = None
+        self.leader: Any = None  # of the processes of a distributed server
 
     @property
     def state(self) -> str:
@@ -70,6 +73,8 @@ class Registry:
     def load(self) -> None:
         """Load every model, in the order of the command line; runs on the device thread."""
         try:
+            if self.options.distributed:
+                self.leader = followers.lead()
             for path, names in zip(self.options.models, served_names(self.options), strict=True):
                 self._load(path, names)
         except Exception as error:
@@ -82,7 +87,9 @@ class Registry:
 
         begun = time.monotonic()
         model = replace(load_model(path, self.options), name=names[0])
-        engine = ModelEngine(model)
+        if self.leader:
+            model.executor.tell = partial(self.leader.order, len(self.served))
+        engine = ModelEngine(model, self.leader)
         if self.options.warmup != "none":
             engine.warm(model.task(), self.options.warmup == "all")
         queue = self.owner.add(engine, self.options.max_queued_tokens)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import uvicorn
 
+from serving import followers
 from serving.app import create_app
 from serving.config import Options, parse
 from serving.middleware import request_id
@@ -59,6 +60,8 @@ def configure_logs(options: Options) -> None:
 def run(options: Options) -> int:
     """Serve until a signal; 0 after a clean drain, 1 if the models could not be loaded."""
     configure_logs(options)
+    if options.distributed and followers.join(options):
+        return followers.follow(options)
     service = Service(options)
     config = uvicorn.Config(
         create_app(options, service),

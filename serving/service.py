@@ -47,6 +47,8 @@ class Service:
         for served in self.models.served:
             await asyncio.to_thread(served.queue.engine.stop)
         await asyncio.to_thread(self.owner.join, 5)
+        if self.models.leader:
+            self.models.leader.close()
 
     @property
     def load(self) -> int:
@@ -62,6 +64,8 @@ class Service:
                 await self.owner.probe()
         except TimeoutError:
             raise APIError(503, "The engine does not answer") from None
+        except ConnectionError as error:  # another process of the server
+            raise APIError(503, str(error)) from None
 
     async def prepare(self, served: Served, size: int, function: Callable[[], Any]) -> Any:
         """Call a function that tokenizes `size` characters; what it refuses is a 400."""

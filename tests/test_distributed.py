@@ -13,7 +13,6 @@ import pytest
 
 from converters.orbax import save
 from jaxpool.distributed import start
-from serving.engine import load_model
 from tests.conftest import MINILM
 
 TEXTS = ["a cat", "Two processes embed the same texts.", "it " * 90, "?", "bread and butter"]
@@ -96,9 +95,3 @@ def test_no_cluster_says_what_to_pass(monkeypatch):
     with pytest.raises(ValueError, match='coordinator_address should.*pass distributed={"coord'):
         start(True)
     assert asked == [{"process_id": 0}, {}]
-
-
-def test_a_server_of_several_processes_is_refused(monkeypatch):
-    monkeypatch.setattr(jax.distributed, "is_initialized", lambda: True)
-    with pytest.raises(ValueError, match="jaxpool serve is one process"):
-        load_model(MINILM, None)
