@@ -24,6 +24,7 @@ from jaxpool.batch import Request
 from jaxpool.compile import Executor
 from jaxpool.engine import Engine, EngineOptions
 from jaxpool.heads import Dense, Pool, abstract
+from jaxpool.programs import Programs
 from jaxpool.sharding import make_mesh
 from jaxpool.task import Task
 
@@ -57,7 +58,7 @@ def engine() -> Engine:
     leaves = params.abstract(ARCH) | {"heads": abstract([TASK.steps])}
     weights = params.init(jax.random.key(0), leaves, 0.05, jnp.float32)
     executor = Executor(weights, ARCH, make_mesh(1, 1), context=True)
-    return Engine(executor, ARCH.max_length, EngineOptions())
+    return Engine(executor, ARCH.max_length, EngineOptions(), Programs([TASK]))
 
 
 def requests(options, shared: bool) -> list[Request]:

@@ -10,6 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxpool import queries
+from jaxpool.queries import Queries
+
 TOKENS_PER_SEGMENT = 4  # a row of T tokens holds at most T / 4 requests,
 SEGMENTS = 32  # and never more than these
 NO_CUT = np.iinfo(np.int32).max
@@ -37,12 +40,14 @@ class Controls(NamedTuple):
     """What each request of a row asks of the head, `[rows, segments]` each.
 
     dimensions: leading features kept (Matryoshka); activate: normalize, softmax, ... or leave raw;
-    skip: leading tokens (the prompt) that pooling leaves out.
+    skip: leading tokens (the prompt) that pooling leaves out; queries: what `heads.MaxSim` compares
+    with, where there is one.
     """
 
     dimensions: Any
     activate: Any
     skip: Any
+    queries: Queries | None = None
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,8 @@ class Request:
 
     unseen: trailing tokens that no token sees; shared: leading tokens that other requests may have
     too, to be computed once; position: of the first token, which follows that many tokens of the
-    first segment of its row.
+    first segment of its row; query: token vectors `[T, F]` to be compared with, of which requests
+    for the same should share one array; counted: the tokens whose vectors are, all if None.
     """
 
     ids: np.ndarray
@@ -63,9 +69,12 @@ class Request:
     unseen: int = 0
     shared: int = 0
     position: int = 0
+    query: np.ndarray | None = None
+    counted: np.ndarray | None = None
 
 
-CONTROLS = Controls(dimensions=(np.int32, NO_CUT), activate=(np.bool_, True), skip=(np.int32, 0))
+# What controls are where nothing is asked, by name.
+CONTROLS = {"dimensions": (np.int32, NO_CUT), "activate": (np.bool_, True), "skip": (np.int32, 0)}
 
 
 class Plan(NamedTuple):
@@ -139,12 +148,12 @@ def _context(requests: list[Request], sizes: np.ndarray, within: np.ndarray) -> 
 
 
 def _controls(p: Plan, requests: list[Request]) -> Controls:
-    columns = []
-    for name, (dtype, default) in zip(Controls._fields, CONTROLS, strict=True):
-        column = np.full((p.rows, segments_of(p.length)), default, dtype)
-        column[p.row, p.segment - 1] = [getattr(request, name) for request in requests]
-        columns.append(column)
-    return Controls(*columns)
+    columns, segments = {}, segments_of(p.length)
+    for name, (dtype, default) in CONTROLS.items():
+        columns[name] = np.full((p.rows, segments), default, dtype)
+        columns[name][p.row, p.segment - 1] = [getattr(request, name) for request in requests]
+    compared = requests[0].query is not None
+    return Controls(**columns, queries=queries.fill(p, requests, segments) if compared else None)
 
 
 def unpack(

@@ -1,6 +1,7 @@
 """From the results of queries and documents to one score a pair: 1:N or N:N."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -25,33 +26,33 @@ def products(queries: Sequence[np.ndarray], documents: Sequence[np.ndarray]) -> 
     return np.array([query @ document for query, document in pairs], np.float32)
 
 
-def maxsims(
-    run: Callable,
-    queries: Sequence[np.ndarray],
-    documents: Sequence[np.ndarray],
-    mean: bool = False,
-) -> np.ndarray:
-    """MaxSim of two matrices of token vectors; `mean` divides it by the query's tokens.
+def maxsims(queries: Sequence, documents: Sequence, mean: bool = False) -> np.ndarray:
+    """The scores `[1]` that documents have with their queries; `mean` divides by the tokens."""
+    scores = np.concatenate(documents)
+    sizes = [len(query) for query in repeated(queries, documents)]
+    return scores / np.array(sizes, np.float32) if mean else scores
 
-    `run(function, *arrays)` runs its programs: `Executor.apply`.
-    """
-    queries = repeated(queries, documents)
-    scores = similarity.maxsim_tiled(run, queries, documents)
-    return scores / np.array([len(query) for query in queries], np.float32) if mean else scores
+
+def added(parts: Sequence) -> Any:
+    """A document's result from those for each piece of a long query: its scores add up."""
+    if isinstance(parts[0], tuple):
+        return (*parts[0][:-1], sum(part[-1] for part in parts))
+    return sum(parts)
 
 
 def mixtures(
-    run: Callable, queries: Sequence[tuple], documents: Sequence[tuple], weights: Sequence[float]
+    queries: Sequence[tuple], documents: Sequence[tuple], weights: Sequence[float]
 ) -> dict[str, np.ndarray]:
     """The scores of dense, sparse and token vectors, and their weighted means, by name.
 
-    The names are those of FlagEmbedding's `compute_score`. Source: Chen et al., arXiv 2402.03216.
+    Of documents' token vectors there are the scores with the queries' (see `maxsims`). The names
+    are those of FlagEmbedding's `compute_score`. Source: Chen et al., arXiv 2402.03216.
     """
-    (q_dense, q_sparse, q_tokens), (d_dense, d_sparse, d_tokens) = (
+    (q_dense, q_sparse, q_tokens), (d_dense, d_sparse, d_late) = (
         list(zip(*side, strict=True)) for side in (queries, documents)
     )
     dense, sparse = cosines(q_dense, d_dense), products(q_sparse, d_sparse)
-    late = maxsims(run, q_tokens, d_tokens, mean=True)
+    late = maxsims(q_tokens, d_late, mean=True)
     return {
         "colbert": late,
         "sparse": sparse,

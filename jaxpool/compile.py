@@ -11,11 +11,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxpool import heads
+from jaxpool import heads, queries
 from jaxpool.arch import Arch
 from jaxpool.batch import CONTROLS, Batch, Controls, segments_of
 from jaxpool.params import as_bits
-from jaxpool.sharding import output_sharding, put, rows_sharding
+from jaxpool.sharding import output_sharding, put, replicated, rows_sharding
 from jaxpool.transformer import forward
 
 Chains = tuple[tuple, ...]  # the steps of each task that one program serves
@@ -119,16 +119,17 @@ class Executor:
 
     def lower(self, key: Key) -> jax.stages.Lowered:
         """The program of a key, traced for this mesh."""
-        chains, rows, length = key
+        chains = key[0]
         sharding = output_sharding(self.mesh)
         # A function of its own: jit remembers what it compiled, be it out of a cache on disk,
         # and such an executable cannot be serialized again on CPU.
         jitted = jax.jit(partial(programs), static_argnums=(3, 4), out_shardings=sharding)
         with jax.set_mesh(self.mesh):
-            return jitted.lower(self.params, *self.arguments(rows, length), self.arch, chains)
+            return jitted.lower(self.params, *self.arguments(key), self.arch, chains)
 
-    def arguments(self, rows: int, length: int) -> tuple[Batch, Controls]:
-        """The abstract batch and controls of a shape."""
+    def arguments(self, key: Key) -> tuple[Batch, Controls]:
+        """The abstract batch and controls of a key."""
+        chains, rows, length = key
         sharding = rows_sharding(self.mesh)
         tokens = jax.ShapeDtypeStruct((rows, length), jnp.int32, sharding=sharding)
         types = tokens if self.arch.token_types else None
@@ -136,9 +137,22 @@ class Executor:
         context = tokens if self.context else None
         batch = Batch(tokens, tokens, tokens, types, adapters, context)
         places = (rows, segments_of(length))
-        kinds = [dtype for dtype, _ in CONTROLS]
-        controls = [jax.ShapeDtypeStruct(places, kind, sharding=sharding) for kind in kinds]
-        return batch, Controls(*controls)
+        controls = {
+            name: jax.ShapeDtypeStruct(places, kind, sharding=sharding)
+            for name, (kind, _) in CONTROLS.items()
+        }
+        return batch, Controls(**controls, queries=self._queries(chains, *places, length))
+
+    def _queries(self, chains: Chains, rows: int, segments: int, length: int):
+        """The abstract queries of chains that compare with some."""
+        if not (features := heads.compared(chains, self.arch.dim)):
+            return None
+        by_row, whole = rows_sharding(self.mesh), replicated(self.mesh)
+        return jax.tree.map(
+            lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+            queries.empty(rows, segments, length, features),
+            queries.Queries(whole, whole, whole, by_row, by_row),
+        )
 
     def __call__(self, chains: Chains, batch: Batch, controls: Controls) -> tuple[jax.Array, ...]:
         """Start one batch; the results are futures like every JAX array.
@@ -148,10 +162,14 @@ class Executor:
         of several processes.
         """
         self.tell(chains, batch, controls)
+        key = (chains, *batch.tokens.shape)
         if self.mesh.is_multi_process:
-            place = partial(put, sharding=rows_sharding(self.mesh))
-            batch, controls = jax.tree.map(place, (batch, controls))
-        return self.compiled((chains, *batch.tokens.shape))(self.params, batch, controls)
+            batch, controls = jax.tree.map(
+                lambda array, abstract: put(array, abstract.sharding),
+                (batch, controls),
+                self.arguments(key),
+            )
+        return self.compiled(key)(self.params, batch, controls)
 
 
 def memory(compiled: jax.stages.Compiled) -> Mapping[str, int]:

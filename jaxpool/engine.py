@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from jaxpool import batch as batching
-from jaxpool import planner, quantize
+from jaxpool import planner, quantize, queries
 from jaxpool.batch import Plan, Request
 from jaxpool.compile import Chains, Executor, Key
 from jaxpool.prefix import plan_shared
@@ -81,7 +81,7 @@ class Engine:
     """
 
     def __init__(
-        self, executor: Executor, max_length: int, options: EngineOptions, tasks: Sequence[Task]
+        self, executor: Executor, max_length: int, options: EngineOptions, programs: Programs
     ):
         self.executor, self.options = executor, options
         # Where each text has a row of its own, only finer rungs spare padding.
@@ -89,7 +89,7 @@ class Engine:
         self.rungs = planner.ladder(max_length, steps)
         self.multiple = executor.mesh.shape["data"]
         self.budget = _budget(options.max_num_batched_tokens, max_length)
-        self.programs = Programs(tasks)
+        self.programs = programs
         self.real_tokens = self.computed_tokens = 0
         self._lock = threading.Lock()
 
@@ -105,11 +105,14 @@ class Engine:
         Where several begin with the same tokens, their prefix is a further request at the end.
         """
         shape = (self.rungs, self.budget, self.multiple)
-        if self.executor.context and not self.options.batch_invariant:
+        if any(request.shared for request in requests) and not self.options.batch_invariant:
             return plan_shared(requests, *shape, self.executor.arch.dim)
-        lengths = [len(request.ids) for request in requests]
         how = planner.plan_alone if self.options.batch_invariant else planner.plan
-        return how(lengths, *shape), requests
+        plans = []
+        for group in queries.groups(requests):
+            lengths = [len(requests[i].ids) for i in group]
+            plans += [p._replace(request=group[p.request]) for p in how(lengths, *shape)]
+        return plans, requests
 
     def dispatch(self, task, plan: Plan, requests: Sequence[Request]) -> tuple[jax.Array, ...]:
         """Start one batch; one output a chain, futures until they are read."""

@@ -102,7 +102,7 @@ def load(executor: Executor, folder: Path, keys: Iterable[Key]) -> int:
 
 
 def _load(executor: Executor, key: Key, file: Path) -> jax.stages.Compiled:
-    arguments = (executor.params, *executor.arguments(*key[1:]))
+    arguments = (executor.params, *executor.arguments(key))
     inputs = jax.tree.structure((arguments, {}))
     outputs = jax.tree.structure((0,) * len(key[0]))
     devices = executor.mesh.devices.flatten().tolist()

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxpool import layers
 from jaxpool.params import Leaf
 from jaxpool.pool import POOLS, members
+from jaxpool.similarity import EMPTY
 
 
 class Context(NamedTuple):
@@ -225,19 +226,44 @@ class Calibrate:
         return (x - self.mean) / self.sigma
 
 
+@dataclass(frozen=True)
+class MaxSim:
+    """Token vectors to the score of each segment with its query (ColBERT, arXiv 2004.12832).
+
+    For each token of the query the greatest dot product with any of the segment, summed.
+    """
+
+    def __call__(self, params, x, context):
+        """`[B, T, F] -> [B, R, 1]`; a segment of which no token counts has `EMPTY`."""
+        queries, segments = context.controls.queries, context.batch.segments
+        rows, count = queries.asked.shape[:2]
+        counted = members(segments, count) & queries.counted[:, None, :]
+
+        def add(slot, scores):
+            similar = jnp.einsum(
+                "btf,qf->btq", x, queries.vectors[slot], precision=jax.lax.Precision.HIGHEST
+            )
+            best = jnp.max(jnp.where(counted[..., None], similar[:, None], EMPTY), axis=2)
+            score = jnp.sum(jnp.where(queries.real[slot], best, 0.0), axis=-1)
+            return scores + jnp.where(queries.asked[:, :, slot], score, 0.0)
+
+        scores = jax.lax.fori_loop(0, queries.used, add, jnp.zeros((rows, count), jnp.float32))
+        return jnp.where(jnp.any(counted, axis=-1), scores, EMPTY)[..., None]
+
+
 def run(steps: tuple, params: dict, hidden: jax.Array, batch, controls) -> jax.Array:
     """Apply a chain of steps to hidden states: `[B, R, F]`, or `[B, T, F]` without a `Pool`."""
     x, context = hidden.astype(jnp.float32), Context(batch, controls, pooled=False)
     for step in steps:
         x = step(params.get(getattr(step, "name", None), {}), x, context)
-        if isinstance(step, Pool):
+        if isinstance(step, Pool | MaxSim):
             context = context._replace(pooled=True)
     return x
 
 
 def is_pooled(steps: tuple) -> bool:
     """Whether a chain ends in one vector a segment rather than one a token."""
-    return any(isinstance(step, Pool) for step in steps)
+    return any(isinstance(step, Pool | MaxSim) for step in steps)
 
 
 def width(steps: tuple, dim: int) -> int:
@@ -249,9 +275,15 @@ def width(steps: tuple, dim: int) -> int:
             dim *= len(step.kinds)
         elif isinstance(step, Dense):
             dim = step.outputs
-        elif isinstance(step, Margin):
+        elif isinstance(step, Margin | MaxSim):
             dim = 1
     return dim
+
+
+def compared(chains, dim: int) -> int:
+    """Features of the token vectors that `MaxSim` compares in some chains; 0 where none does."""
+    ends = [steps[: steps.index(MaxSim())] for steps in chains if MaxSim() in steps]
+    return width(ends[0], dim) if ends else 0
 
 
 def abstract(chains) -> dict:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxpool.batch import NO_CUT, Controls, Request
+from jaxpool.batch import CONTROLS, NO_CUT, Request
 from jaxpool.errors import RequestError
 from jaxpool.heads import Activate
 from jaxpool.late_chunking import chunks
@@ -59,6 +59,13 @@ class Prepared(Request):
                 # a softmax over some of the logits is the softmax over all, rescaled
                 result = result / result.sum(axis=-1, keepdims=True)
         return result
+
+    def against(self, query: np.ndarray) -> "Prepared":
+        """The same text to be compared with token vectors `[T, F]`, by the last of its tasks."""
+        *others, last = (self, *self.others)
+        counted, last = last.keep, replace(last, keep=None, rows=None)
+        first = replace(others[0], others=(*others[1:], last)) if others else last
+        return replace(first, query=query, counted=counted)
 
 
 def prepare(
@@ -119,7 +126,7 @@ def _request(model, task: Task, tokens: Tokens, params: PoolingParams, skip: int
 
 def _together(first: Prepared, *others: Prepared) -> Prepared:
     """One request of several tasks: the device has one set of controls for them."""
-    for name in Controls._fields:
+    for name in CONTROLS:
         if any(getattr(other, name) != getattr(first, name) for other in others):
             raise RequestError(f"these tasks differ in {name}: ask for each by itself")
     return replace(first, others=others) if others else first

@@ -23,7 +23,7 @@ from jaxpool.outputs import (
     ScoringRequestOutput,
 )
 from jaxpool.requests import PoolerConfig, PoolingParams, with_task
-from jaxpool.scoring import prepare_hybrid, prepare_scores
+from jaxpool.scoring import Scoring, prepare_hybrid, prepare_scores
 from jaxpool.task import REQUIRED, Task
 
 log = logging.getLogger("jaxpool")
@@ -190,14 +190,10 @@ class LLM:
         scoring = prepare_scores(
             self.model, data_1, data_2, pooling_params, tokenization_kwargs, chat_template
         )
-        results = [
-            result
-            for task, requests in scoring.parts
-            for result in self._run(task, requests, use_tqdm)
-        ]
+        scores = self._score(scoring, use_tqdm)
         return [
             ScoringRequestOutput(pair.request_id, ScoringOutput(float(score)), pair.tokens)
-            for pair, score in zip(scoring.pairs, scoring.combine(results), strict=True)
+            for pair, score in zip(scoring.pairs, scores, strict=True)
         ]
 
     def compute_score(
@@ -218,8 +214,7 @@ class LLM:
         params = PoolingParams(extra_kwargs={"weights": weights})
         sides = zip(*([pairs] if single else pairs), strict=True)
         scoring = prepare_hybrid(self.model, *sides, params, tokenization_kwargs)
-        ((tasks, requests),) = scoring.parts
-        scores = scoring.combine(self._run(tasks, requests, use_tqdm))
+        scores = self._score(scoring, use_tqdm)
         return {name: one.tolist()[0] if single else one.tolist() for name, one in scores.items()}
 
     def reward(
@@ -281,6 +276,12 @@ class LLM:
             )
             for i, (result, request) in enumerate(zip(results, requests, strict=True))
         ]
+
+    def _score(self, scoring: Scoring, use_tqdm) -> Any:
+        results: list = []
+        for part in scoring.parts:
+            results += self._run(part.task, part.after(results), use_tqdm)
+        return scoring.combine(results)
 
     def _run(self, task: Task | tuple, requests: list[Prepared], use_tqdm) -> list:
         results: list = [None] * len(requests)

@@ -19,6 +19,7 @@ from jaxpool.heads import Pool
 from jaxpool.late_interaction import LateInteraction
 from jaxpool.listwise import Listwise
 from jaxpool.model_config import ModelConfig, model_config
+from jaxpool.programs import Programs
 from jaxpool.requests import PoolerConfig
 from jaxpool.resolve import Resolution
 from jaxpool.score_template import ScoreTemplate
@@ -45,7 +46,8 @@ class Model:
     def engine(self) -> Engine:
         """What runs this model: its plans, shapes and executables."""
         tasks = [self.task()] if self.pooler_config.task else list(self.tasks.values())
-        return Engine(self.executor, self.max_length, self.options, tasks)
+        programs = Programs(tasks, scoring.comparing(self, tasks))
+        return Engine(self.executor, self.max_length, self.options, programs)
 
     @cached_property
     def executor(self) -> Executor:
@@ -149,7 +151,6 @@ class Model:
             named = None if wanted is True else [self.select(name) for name in wanted]
             self.engine.warmup(named)
         if wanted or self.options.forbid_compiles:
-            scoring.compile_programs(self)
             late_chunking.compile_programs(self)
         self.executor.frozen = self.options.forbid_compiles
 

@@ -1,6 +1,6 @@
 """Which program serves a task or several at once: few programs for every combination."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from jaxpool.compile import Chains
 from jaxpool.task import HIDDEN, Task
@@ -13,14 +13,17 @@ class Programs:
     combinations pick what they ask for, the rest is not fetched, and heads cost little beside the
     forward. In a model of one pooled task it serves the token vectors as well, since pooling them
     too costs next to nothing; any two tasks then take no program beyond the two.
+
+    comparing: what scores documents, by the task (or several) that makes the token vectors of
+    queries; a program each, whose outputs are small.
     """
 
-    def __init__(self, tasks: Sequence[Task]):
+    def __init__(self, tasks: Sequence[Task], comparing: Mapping | None = None):
         paths = [path for task in tasks for path in task.paths]
         late = [HIDDEN for task in tasks if task.name == "token_embed"]  # for chunks of texts
         self.everything = tuple(dict.fromkeys(path.steps for path in (*paths, *late)))
         self.alone = {path.steps for path in paths if path.pooled or len(tasks) > 2}
-        self.tasks = tasks
+        self.tasks, self.comparing = tasks, comparing or {}
 
     def of(self, task: Task | tuple[Task, ...]) -> Chains:
         """The program of a task, or of several; of a task that is not the model's, its own."""
@@ -30,7 +33,8 @@ class Programs:
 
     def serving(self, tasks: Sequence[Task | tuple[Task, ...]] | None = None) -> list[Chains]:
         """The programs that some tasks need on all their paths; None: all, in any combination."""
-        wanted = [*self.tasks, tuple(self.tasks)] if tasks is None else tasks
+        wanted = [*self.tasks, tuple(self.tasks), *self.comparing] if tasks is None else [*tasks]
+        wanted += [self.comparing[task] for task in wanted if task in self.comparing]
         paths = [path for t in wanted for path in (t.paths if isinstance(t, Task) else (t,))]
         return list(dict.fromkeys(map(self.of, paths)))
 

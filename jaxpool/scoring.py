@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxpool import compare, listwise, similarity
+from jaxpool import compare, listwise, queries
 from jaxpool.errors import RequestError
 from jaxpool.inputs import Prepared, encode, prepare, request
 from jaxpool.prefix import common
 from jaxpool.requests import PoolingParams
-from jaxpool.score_template import ScoreTemplate, load_template
+from jaxpool.score_call import Call, checked, shorten
 from jaxpool.task import Task
 from jaxpool.tokenization import Tokenization
 from jaxpool.validate import resolve_params
@@ -32,79 +32,37 @@ class Pair:
     tokens: list[int]
 
 
+class Part(NamedTuple):
+    """A task with the requests to run under it, which may wait for the results of parts before."""
+
+    task: Task | tuple[Task, ...]
+    requests: list[Prepared]
+    complete: Callable[[list, Sequence], list] = lambda requests, results: requests
+
+    def after(self, results: Sequence) -> list[Prepared]:
+        """The requests to run, given what has been computed so far."""
+        return self.complete(self.requests, results)
+
+
 @dataclass(frozen=True)
 class Scoring:
     """Scores to be computed.
 
-    parts: tasks with the requests to run under each; pairs: one a score; combine: the results of
-    all parts' requests, in order, to float32 scores `[len(pairs)]`.
+    parts: run one after the other; pairs: one a score; combine: the results of all parts'
+    requests, in order, to float32 scores `[len(pairs)]`.
     """
 
-    parts: tuple[tuple[Task, list[Prepared]], ...]
+    parts: tuple[Part, ...]
     pairs: list[Pair]
     combine: Callable[[Sequence[np.ndarray]], np.ndarray]
 
     @property
     def tokens(self) -> int:
         """Tokens to compute: each distinct text once."""
-        return sum(len(request.ids) for _, requests in self.parts for request in requests)
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a call may ask of scoring, beyond `PoolingParams`: its `extra_kwargs`.
-
-    max_tokens_per_query, max_tokens_per_doc: where each text is cut (0: nowhere);
-    chat_template_kwargs: variables of the template; instruction: the commonest of them; plain:
-    late interaction without markers, expansion and skips, as vLLM has it; weights: of the dense,
-    sparse and token vectors' scores, where a model has all three.
-    """
-
-    max_tokens_per_query: int = 0
-    max_tokens_per_doc: int = 0
-    chat_template_kwargs: Mapping[str, Any] | None = None
-    instruction: str | None = None
-    plain: bool = False
-    weights: Sequence[float] | None = None
-
-    @classmethod
-    def of(cls, extra: Mapping[str, Any] | None, limit: int) -> "Options":
-        """The options among `extra_kwargs`, for a model of `limit` tokens."""
-        known = {name: value for name, value in (extra or {}).items() if name in OPTIONS}
-        options = cls(**known)
-        for name in ("max_tokens_per_query", "max_tokens_per_doc"):
-            value = getattr(options, name)
-            if value < 0:
-                raise RequestError(f"{name} must be a non-negative integer")
-            if value >= limit:
-                raise RequestError(f"{name} ({value}) must be less than max_model_len ({limit}).")
-        if options.weights is not None and (len(options.weights) != 3 or sum(options.weights) <= 0):
-            raise RequestError(
-                "weights must be three numbers (of dense, sparse and token vectors) with a sum "
-                f"above 0, got {options.weights}"
-            )
-        return options
-
-    @property
-    def variables(self) -> dict[str, Any]:
-        """The template's variables."""
-        told = {} if self.instruction is None else {"instruction": self.instruction}
-        return told | dict(self.chat_template_kwargs or {})
+        return sum(len(request.ids) for part in self.parts for request in part.requests)
 
 
 HYBRID = ("embed", "sparse", "token_embed")  # in the order of their weights
-OPTIONS = frozenset(Options.__dataclass_fields__)
-
-
-class Call(NamedTuple):
-    """The checked texts of a call, and what came with them."""
-
-    queries: list[str]
-    documents: list[str]
-    params: PoolingParams
-    tokenization: Mapping[str, Any]
-    options: Options
-    template: ScoreTemplate | None
 
 
 def prepare_scores(
@@ -123,7 +81,7 @@ def prepare_scores(
     task = model.task()
     if task.name not in SCORERS:
         raise ValueError("This model does not support the Scoring API.")
-    call = _checked(model, data_1, data_2, params, tokenization_kwargs, chat_template)
+    call = checked(model, data_1, data_2, params, tokenization_kwargs, chat_template)
     if call.options.weights is None:
         scorer = _listwise if model.listwise else SCORERS[task.name]
         return scorer(model, task, call)
@@ -137,59 +95,20 @@ def prepare_hybrid(model, data_1, data_2, params=None, tokenization_kwargs=None)
     As `prepare_scores`, but `combine` gives a dict by FlagEmbedding's names: "dense", "sparse",
     "colbert", "sparse+dense" and "colbert+sparse+dense". Source: Chen et al., arXiv 2402.03216.
     """
-    return _hybrid(model, _checked(model, data_1, data_2, params, tokenization_kwargs, None))
+    return _hybrid(model, checked(model, data_1, data_2, params, tokenization_kwargs, None))
 
 
-def _checked(model, data_1, data_2, params, tokenization_kwargs, chat_template) -> Call:
-    queries, documents = _texts(model, data_1), _texts(model, data_2)
-    _check_counts(len(queries), len(documents))
-    params = params or PoolingParams()
-    options = Options.of(params.extra_kwargs, model.max_length)
-    cut = partial(shorten, model.tokenizer)
-    queries = [cut(text, options.max_tokens_per_query) for text in queries]
-    documents = [cut(text, options.max_tokens_per_doc) for text in documents]
-    template = load_template(chat_template) if chat_template else model.score_template
-    return Call(queries, documents, params, tokenization_kwargs or {}, options, template)
-
-
-def compile_programs(model) -> None:
-    """Compile what scoring runs beside batches, in models that score by token vectors."""
-    alone = model.pooling_task == "token_embed" and not model.listwise
-    if alone or set(HYBRID) <= set(model.tasks):
-        features = model.tasks["token_embed"].width(model.arch.dim)
-        for function, *sides in similarity.tiles(model.max_length, features):
-            model.executor.program(function, *sides)
-
-
-def _texts(model, data: Any) -> list[str]:
-    texts = [data] if isinstance(data, str | Mapping) else list(data)
-    for text in texts:
-        if isinstance(text, Mapping):
-            name = model.checkpoint.architecture
-            raise RequestError(f"MultiModalParam is not supported for {name}")
-        if not isinstance(text, str):
-            raise TypeError(f"texts to score must be strings, got {type(text).__name__}")
-    return texts
-
-
-def _check_counts(queries: int, documents: int) -> None:
-    if queries > 1 and queries != documents:
-        raise ValueError("Input lengths must be either 1:1, 1:N or N:N")
-    if not queries:
-        raise ValueError("At least one text element must be given")
-    if not documents:
-        raise ValueError("At least one text_pair element must be given")
-
-
-def shorten(tokenizer, text: str, limit: int) -> str:
-    """`text` up to the end of its token number `limit`; all of it where `limit` is 0."""
-    while limit and text:
-        offsets = tokenizer([text], special_tokens=False, offsets=True)[0].offsets
-        if len(offsets) <= limit:
-            break
-        end = min(offsets[limit - 1][1], offsets[limit][0])
-        text = text[: min(int(end), len(text) - 1)]
-    return text
+def comparing(model, tasks: Sequence[Task]) -> dict:
+    """By what of some tasks gives queries' token vectors: what scores documents with those."""
+    by_name = {task.name: task for task in tasks}
+    found: dict = {}
+    vectors = by_name.get("token_embed")
+    if vectors and model.pooling_task == vectors.name and not model.listwise:
+        found[vectors] = vectors.route("document").compared
+    if set(HYBRID) <= set(by_name):
+        together = tuple(by_name[name] for name in HYBRID)
+        found[together] = _answering(together)
+    return found
 
 
 def _cross_encoder(model, task: Task, call: Call) -> Scoring:
@@ -203,7 +122,7 @@ def _cross_encoder(model, task: Task, call: Call) -> Scoring:
         prefix = common([r.ids for r in requests])
         requests = [replace(r, shared=prefix) for r in requests]
     names = [Pair(str(i), r.ids.tolist()) for i, r in enumerate(requests)]
-    return Scoring(((task, requests),), names, lambda results: np.concatenate(results))
+    return Scoring((Part(task, requests),), names, lambda results: np.concatenate(results))
 
 
 def _listwise(model, task: Task, call: Call) -> Scoring:
@@ -224,7 +143,7 @@ def _listwise(model, task: Task, call: Call) -> Scoring:
         for r, prompt in zip(requests, prompts, strict=True)
         for i in prompt.documents
     ]
-    return Scoring(((task, requests),), names, partial(listwise.scores, prompts))
+    return Scoring((Part(task, requests),), names, partial(listwise.scores, prompts))
 
 
 def _templated(model, task: Task, asked: list[tuple], call: Call, params) -> list[Prepared]:
@@ -237,10 +156,17 @@ def _templated(model, task: Task, asked: list[tuple], call: Call, params) -> lis
     return [request(task, tokens, settings) for tokens in encode(model, asked, options)]
 
 
-def _two_sided(score: Callable, model, task: Task | tuple[Task, ...], call: Call) -> Scoring:
-    """Each text by itself; `score` takes the results of both sides to one score a pair."""
-    sides = [
-        (
+class Sides(NamedTuple):
+    """Queries and documents, each text by itself; `pairs` names their scores."""
+
+    queries: Part
+    documents: Part
+    pairs: list[Pair]
+
+
+def _sides(model, task: Task | tuple[Task, ...], call: Call) -> Sides:
+    parts = [
+        Part(
             task if isinstance(task, tuple) else task.route(side),
             prepare(
                 model,
@@ -253,23 +179,31 @@ def _two_sided(score: Callable, model, task: Task | tuple[Task, ...], call: Call
         )
         for side, texts in (("query", call.queries), ("document", call.documents))
     ]
-    (first, asked), (second, answers) = sides
+    asked, answers = (part.requests for part in parts)
     count = len(asked)
     ids = [r.ids.tolist() for r in (*asked, *answers)]
     names = [
         Pair(f"{q}_{count + d}", [*ids[q], model.tokenizer.pad_id, *ids[count + d]])
         for d, q in enumerate(compare.repeated(list(range(count)), call.documents))
     ]
+    return Sides(*parts, names)
+
+
+def _bi_encoder(model, task: Task, call: Call) -> Scoring:
+    """Two embeddings, by their cosine."""
+    asked, answers, names = _sides(model, task, call)
+    count = len(asked.requests)
     # One batch may mix both sides, unless each has its own path through the model.
-    parts = ((first, asked + answers),) if first == second else tuple(sides)
-    return Scoring(parts, names, lambda results: score(results[:count], results[count:]))
+    same = asked.task == answers.task
+    parts = (Part(task, asked.requests + answers.requests),) if same else (asked, answers)
+    return Scoring(parts, names, lambda r: compare.cosines(r[:count], r[count:]))
 
 
 def _late_interaction(model, task: Task, call: Call) -> Scoring:
+    """The queries' token vectors; then the documents', compared with them where they are made."""
     settings = model.late_interaction
     mean = settings is not None and settings.mean
-    score = partial(compare.maxsims, model.executor.apply, mean=mean)
-    return _two_sided(score, model, task, call)
+    return _compared(model, task, call, partial(compare.maxsims, mean=mean))
 
 
 def _hybrid(model, call: Call) -> Scoring:
@@ -279,12 +213,39 @@ def _hybrid(model, call: Call) -> Scoring:
             f"weights need the tasks {list(HYBRID)} in one model; this one has no {missing}"
         )
     tasks = tuple(model.task(name) for name in HYBRID)
-    mix = partial(compare.mixtures, model.executor.apply, weights=call.options.weights or (1, 1, 1))
-    return _two_sided(mix, model, tasks, call)
+    mix = partial(compare.mixtures, weights=call.options.weights or (1, 1, 1))
+    return _compared(model, tasks, call, mix)
 
 
-SCORERS = {
-    "classify": _cross_encoder,
-    "embed": partial(_two_sided, compare.cosines),
-    "token_embed": _late_interaction,
-}
+def _compared(model, task: Task | tuple[Task, ...], call: Call, score: Callable) -> Scoring:
+    """Queries as token vectors, by the last of some tasks; documents as their MaxSim with those.
+
+    `score` takes the results of both sides to one score a pair.
+    """
+    asked, answers, names = _sides(model, task, call)
+    count, several = len(asked.requests), isinstance(task, tuple)
+    features = (task[-1] if several else task).width(model.arch.dim)
+
+    def pieces(results: Sequence) -> Sequence[list[np.ndarray]]:
+        vectors = [result[-1] if several else result for result in results]
+        cuts = [queries.cut(each, features) for each in vectors]
+        return compare.repeated(cuts, answers.requests)
+
+    def complete(requests: list[Prepared], results: Sequence) -> list[Prepared]:
+        each = zip(requests, pieces(results), strict=True)
+        return [request.against(piece) for request, parts in each for piece in parts]
+
+    def combine(results: Sequence) -> Any:
+        asked, found = results[:count], iter(results[count:])
+        answers = [compare.added([next(found) for _ in parts]) for parts in pieces(asked)]
+        return score(asked, answers)
+
+    parts = (asked, Part(_answering(answers.task), answers.requests, complete))
+    return Scoring(parts, names, combine)
+
+
+def _answering(task: Task | tuple[Task, ...]) -> Task | tuple[Task, ...]:
+    return (*task[:-1], task[-1].compared) if isinstance(task, tuple) else task.compared
+
+
+SCORERS = {"classify": _cross_encoder, "embed": _bi_encoder, "token_embed": _late_interaction}

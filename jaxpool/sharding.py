@@ -54,9 +54,14 @@ def rows_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec("data"))
 
 
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The same on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
 def output_sharding(mesh: Mesh) -> NamedSharding:
     """What comes out of a batch: rows split over "data", whole where a process cannot read all."""
-    return NamedSharding(mesh, PartitionSpec()) if mesh.is_multi_process else rows_sharding(mesh)
+    return replicated(mesh) if mesh.is_multi_process else rows_sharding(mesh)
 
 
 def local(array: jax.Array) -> jax.Array:

@@ -1,12 +1,12 @@
-"""Similarities of embeddings: cosine, and MaxSim of token vectors as one program a shape.
+"""Similarities of embeddings: cosine, and MaxSim of token vectors.
 
 MaxSim (ColBERT, arXiv 2004.12832) is, for each query token, the greatest dot product with any
 token of the document, summed over the query's tokens. On arrays it is pure, jit-able and
-differentiable; ragged lists are padded first, to powers of two so that few shapes compile.
+differentiable; ragged lists are padded first, to powers of two so that few shapes compile. Models
+score by `heads.MaxSim`, the same inside the program of a batch.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -14,8 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 
 EMPTY = -1e9  # the score of a document without tokens: below every real one, and still a number
-QUERY = 32  # tokens of a query in a program of `maxsim_tiled`,
-TILES = (512, 4096)  # and of documents: few of them, or many
 AT_ONCE = 1 << 24  # similarities (query tokens x document tokens) held at once
 
 Vectors = Any  # `[N, T, D]`, one `[T, D]`, or a sequence of `[T_i, D]`
@@ -64,49 +62,6 @@ def maxsim_pairwise(
     rows = min(len(q.mask), len(d.mask))  # a list is padded to more rows than an array of as many
     slices = [slice(i, min(i + step, rows)) for i in range(0, rows, step)]
     return jnp.concatenate([_pairs(q[s], d[s]) for s in slices])[: d.count]
-
-
-def maxsim_tiled(
-    run: Callable, queries: Sequence[np.ndarray], documents: Sequence[np.ndarray]
-) -> np.ndarray:
-    """The score of query i with document i, float32 `[N]`, by programs of few and known shapes.
-
-    `run(function, *arrays)` runs them (`Executor.apply`; `tiles` are their shapes). Scores add up
-    over a query's tokens, `QUERY` at a time; documents lie in rows of a power of two.
-    """
-    rows = defaultdict(list)
-    for index, (query, document) in enumerate(zip(queries, documents, strict=True)):
-        for start in range(0, len(query), QUERY):
-            rows[_rung(len(document))].append((index, query[start : start + QUERY]))
-    started = []
-    for length, row in rows.items():
-        few, most = (max(1, tile // length) for tile in TILES)
-        for start in range(0, len(row), most):
-            indices, parts = zip(*row[start : start + most], strict=True)
-            count = few if len(parts) <= few else most
-            mine = _fill(parts, count, QUERY)
-            theirs = _fill([documents[i] for i in indices], count, length)
-            started.append((indices, run(_score_each, mine, theirs)))
-    scores = np.zeros(len(queries), np.float32)
-    for indices, part in started:
-        np.add.at(scores, list(indices), np.asarray(part)[: len(indices)])
-    return np.where([len(document) > 0 for document in documents], scores, np.float32(EMPTY))
-
-
-def tiles(longest: int, features: int) -> list[tuple]:
-    """The abstract arguments of every program of `maxsim_tiled` for documents up to `longest`."""
-
-    def side(rows: int, tokens: int):
-        array = jax.ShapeDtypeStruct((rows, tokens, features), jnp.float32)
-        return array, jax.ShapeDtypeStruct((rows, tokens), jnp.bool_)
-
-    lengths = [QUERY << i for i in range((_rung(longest) // QUERY).bit_length())]
-    shapes = dict.fromkeys((max(1, tile // n), n) for n in lengths for tile in TILES)
-    return [(_score_each, side(rows, QUERY), side(rows, n)) for rows, n in shapes]
-
-
-def _rung(tokens: int) -> int:
-    return max(QUERY, 1 << (tokens - 1).bit_length()) if tokens else QUERY
 
 
 def _score(query, document):

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from jaxpool.errors import RequestError
-from jaxpool.heads import Pool, is_pooled, width
+from jaxpool.heads import MaxSim, Pool, is_pooled, width
 from jaxpool.rows import Inner, Words
 
 PRIORITY = ("embed", "classify", "token_embed", "token_classify", "sparse")
@@ -60,6 +60,11 @@ class Task:
         if input_type not in routes:
             raise RequestError(f"input_type must be one of {sorted(routes)}, got {input_type!r}")
         return replace(self, steps=routes[input_type])
+
+    @property
+    def compared(self) -> "Task":
+        """The same chain of token vectors up to their MaxSim with the query of each request."""
+        return Task(f"{self.name}_maxsim", (*self.steps, MaxSim()), self.activate)
 
     def tokenwise(self, name: str) -> "Task":
         """The same chain on every token: without its pooling."""

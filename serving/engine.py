@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 import jaxpool
-from jaxpool import late_chunking, scoring
+from jaxpool import late_chunking
 from jaxpool.compile import Chains
 from jaxpool.compute import compute
 from jaxpool.task import HIDDEN, Task
@@ -37,11 +37,10 @@ class ModelEngine:
         self._warmup = Warmup(self.model.executor, self.engine.shapes)
         self._warmup.start()
         programs = self.engine.programs
-        for usable in [self._warmup.want(each) for each in programs.serving([first])]:
+        for usable in [self._warmup.want(programs.of(path)) for path in first.paths]:
             usable.result()
-        scoring.compile_programs(self.model)  # small ones beside the batches
-        late_chunking.compile_programs(self.model)
-        for each in programs.serving() if everything else ():
+        late_chunking.compile_programs(self.model)  # small ones beside the batches
+        for each in programs.serving(None if everything else [first]):
             self._warmup.want(each)
 
     async def available(self, task: Any, requests: Sequence) -> None:

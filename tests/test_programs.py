@@ -31,6 +31,17 @@ def test_three_kinds_of_results_have_their_own_and_one_for_every_combination():
             assert programs.of(asked) == THREE
 
 
+def test_documents_are_scored_by_a_program_of_their_own():
+    tasks, together = [EMBED, TOKENS], (EMBED, TOKENS)
+    scores, both = TOKENS.compared, (EMBED, TOKENS.compared)
+    programs = Programs(tasks, {TOKENS: scores, together: both})
+    alone = [chains_of(scores), chains_of(both)]
+    assert programs.serving() == [(EMBED.steps,), PAIR, *alone]
+    assert programs.serving([TOKENS]) == [PAIR, alone[0]]
+    assert programs.serving([EMBED]) == [(EMBED.steps,)]
+    assert programs.of(both) == alone[1]
+
+
 def test_a_task_alone_is_all_there_is():
     assert Programs([SPARSE]).serving() == [(SPARSE.steps,)]
     tokens = Programs([TOKENS])

@@ -1,5 +1,7 @@
 """Eight virtual devices as any mesh give the vectors of one; no weight is gathered."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
@@ -7,8 +9,10 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxpool import params
 from jaxpool.compile import Executor
+from jaxpool.heads import Normalize
 from jaxpool.params import flatten
 from jaxpool.sharding import make_mesh
+from jaxpool.task import Task
 from tests.test_engine import texts
 from tests.tiny import BERT, EMBED, SIZES, engine
 from tests.weight_gathers import gathered_weights
@@ -42,6 +46,17 @@ def test_meshes_agree_with_one_device(arch, single, data, model):
     assert up.addressable_shards[0].data.shape[-1] == up.shape[-1] // model
     program = meshed.executor.compiled(meshed.keys([EMBED])[0]).as_text()
     assert gathered_weights(program, meshed.executor.params) == []
+
+
+def test_meshes_compare_documents_with_queries_like_one_device():
+    rng = np.random.default_rng(3)
+    asked = [rng.normal(size=(n, BERT.dim)).astype(np.float32) for n in (3, 40, 7)]
+    each = [replace(text, query=asked[i % 3]) for i, text in enumerate(texts(LENGTHS))]
+    scores = Task("token_embed", (Normalize(),)).compared
+    engines = [engine(BERT), engine(BERT, 4, 2)]
+    one, meshed = (np.stack(e.finish(e.start(scores, each))) for e in engines)
+    assert np.ptp(one) > 1
+    np.testing.assert_allclose(meshed, one, rtol=1e-5, atol=1e-4)
 
 
 def split(letter: str, axis: str, mesh):

@@ -7,6 +7,7 @@ from jaxpool.arch import Arch
 from jaxpool.compile import Executor
 from jaxpool.engine import Engine, EngineOptions
 from jaxpool.heads import Normalize, Pool
+from jaxpool.programs import Programs
 from jaxpool.sharding import make_mesh, tree_shardings
 from jaxpool.task import Task
 
@@ -24,4 +25,5 @@ def engine(
     mesh, leaves = make_mesh(model, data), params.abstract(arch)
     shardings = tree_shardings(leaves, mesh)
     weights = jax.device_put(params.init(jax.random.key(0), leaves, 0.1, dtype), shardings)
-    return Engine(Executor(weights, arch, mesh), LIMIT, EngineOptions(**options), (EMBED, TOKENS))
+    programs = Programs((EMBED, TOKENS))
+    return Engine(Executor(weights, arch, mesh), LIMIT, EngineOptions(**options), programs)

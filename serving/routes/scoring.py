@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request, Response
 from serving import encoding
 from serving.errors import APIError
 from serving.models import Served
+from serving.queue import Job
 from serving.routes.common import check_common, frame, rid, serves, service, tokenization, usage
 from serving.routes.route import JsonRoute
 from serving.schemas import Parts, RerankRequest, ScoreRequest, Scoring
@@ -37,14 +38,14 @@ async def scores(body: Scoring, request: Request, left: Any, right: Any, full: b
     first, second = _texts(left, served), _texts(right, served)
     size = sum(map(len, first)) + sum(map(len, second))
     scoring = await shared.prepare(served, size, lambda: _prepare(body, served, first, second))
-    jobs = [
-        await shared.compute(served, task, requests, body.priority, request)
-        for task, requests in scoring.parts
-    ]
-    results = [result for job in jobs for result in job.results]
-    scores = await shared.owner.call(lambda: scoring.combine(results))
-    headers = timings(*jobs)
-    return Scored(served, scores, usage(scoring.tokens, full), headers)
+    jobs: list[Job] = []
+    results: list = []
+    for part in scoring.parts:
+        given = part.after(results)
+        jobs.append(await shared.compute(served, part.task, given, body.priority, request))
+        results += jobs[-1].results
+    scores = scoring.combine(results)
+    return Scored(served, scores, usage(scoring.tokens, full), timings(*jobs))
 
 
 def _texts(side: Any, served: Served) -> list[str]:

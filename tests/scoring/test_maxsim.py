@@ -1,5 +1,7 @@
 """`jaxpool.maxsim` against sentence-transformers' own."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,9 @@ import torch
 from sentence_transformers.util import similarity
 
 import jaxpool
-from jaxpool.similarity import maxsim_pairwise, maxsim_tiled, tiles
+from jaxpool import heads, planner, queries
+from jaxpool.batch import Request, fill
+from jaxpool.similarity import EMPTY, maxsim_pairwise
 
 
 def _vectors(lengths, seed, dim=8):
@@ -82,20 +86,34 @@ def test_errors(call, message):
         call()
 
 
-def test_tiles_give_the_same_scores():
-    rng = np.random.default_rng(0)
+def test_a_batch_compares_its_documents_with_their_queries():
+    """`heads.MaxSim` on packed rows, with long queries and documents of which not all counts."""
+    several, vectors = _vectors([5, 32, 33, 100], 2), _vectors([1, 300, 64, 31, 8], 3)
+    asked = [several[i] for i in (0, 1, 1, 2, 3)]
+    counted = [None, np.arange(3, 250, 2), None, np.array([], int), None]
+    documents = [
+        Request(np.arange(len(own)), query=query, counted=keep)
+        for own, query, keep in zip(vectors, asked, counted, strict=True)
+    ]
+    (plan,) = planner.plan([len(d.ids) for d in documents], (512,), 1024)
+    batch, controls = fill(plan, documents)
+    hidden = np.zeros((*batch.tokens.shape, 8), np.float32)
+    for request, row, start in zip(plan.request, plan.row, plan.start, strict=True):
+        hidden[row, start : start + len(vectors[request])] = vectors[request]
+    run = jax.jit(partial(heads.run, (heads.MaxSim(),), {}))
+    out = run(hidden, batch, controls)
+    got = np.zeros(len(documents))
+    got[plan.request] = out[plan.row, plan.segment - 1, 0]
+    kept = [v if keep is None else v[keep] for v, keep in zip(vectors, counted, strict=True)]
+    np.testing.assert_allclose(got, maxsim_pairwise(asked, kept), rtol=1e-5)
+    assert got[3] == EMPTY
 
-    def side(lengths):
-        return [rng.normal(size=(n, 24)).astype(np.float32) for n in lengths]
 
-    queries, documents = side([5, 32, 33, 100, 7]), side([1, 300, 64, 31, 0])
-    shapes = set()
-
-    def run(function, *arrays):
-        shapes.add(tuple(array.shape for pair in arrays for array in pair))
-        return function(*arrays)
-
-    got = maxsim_tiled(run, queries, documents)
-    np.testing.assert_allclose(got, maxsim_pairwise(queries, documents), rtol=1e-5)
-    known = {tuple(x.shape for pair in sides for x in pair) for _, *sides in tiles(300, 24)}
-    assert shapes <= known and len(known) == 10
+def test_queries_beyond_a_batch():
+    """Runs of requests whose queries fit, and a query longer than all slots cut in pieces."""
+    asked = _vectors([40, 32 * 31, 5, 33], 4)
+    requests = [Request(np.arange(2), query=asked[i]) for i in (0, 0, 1, 2, 2, 3)]
+    assert [run.tolist() for run in queries.groups(requests)] == [[0, 1], [2, 3, 4], [5]]
+    pieces = queries.cut(np.ones((queries.MOST + 1, 3), np.float32), 4)
+    assert [piece.shape for piece in pieces] == [(queries.MOST, 4), (1, 4)]
+    assert not pieces[0][:, 3].any() and pieces[0][:, :3].all()
