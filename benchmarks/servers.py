@@ -8,9 +8,10 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 START = 240.0  # seconds a server has to start
 
@@ -28,9 +29,16 @@ def vllm(folder: Path, model: str, dtype: str) -> list[str]:
     return [*command, "--dtype", dtype]
 
 
+class Running(NamedTuple):
+    """A server's port, and its process, which leads a group of its own."""
+
+    port: int
+    process: subprocess.Popen
+
+
 @contextmanager
-def running(command: list[str]) -> Iterator[int]:
-    """Run a server on a free port of 127.0.0.1 until the block ends; gives the port."""
+def running(command: list[str]) -> Iterator[Running]:
+    """Run a server on a free port of 127.0.0.1 until the block ends."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -43,10 +51,23 @@ def running(command: list[str]) -> Iterator[int]:
     )
     try:
         until(lambda: healthy(port, process), "the server is not ready")
-        yield port
+        yield Running(port, process)
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait(60)
+
+
+@contextmanager
+def paused(processes: Iterable[subprocess.Popen]) -> Iterator[None]:
+    """Stop servers until the block ends: one that waits may keep a core busy."""
+    groups = [process.pid for process in processes]
+    for group in groups:
+        os.killpg(group, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for group in groups:
+            os.killpg(group, signal.SIGCONT)
 
 
 def until(condition, failure: str) -> None:

@@ -15,6 +15,7 @@ import itertools
 import json
 import random
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -94,17 +95,26 @@ def burst(port: int, seed: int) -> dict:
     }
 
 
-def load(ports: dict[str, int], seconds: float) -> list[dict]:
-    """Every case on every server in turn, twice; the better half of each is its row."""
-    for port in ports.values():
-        measure(port, 8, 1, seconds / 2, 0)  # warm
+def load(ports: dict[str, int], seconds: float, processes: dict | None = None) -> list[dict]:
+    """Every case on every server in turn, twice; the better half of each is its row.
+
+    While one is measured the other `processes`, where they are known, stand still.
+    """
+
+    def alone(name: str, run: Callable, *arguments) -> dict:
+        others = [process for other, process in (processes or {}).items() if other != name]
+        with servers.paused(others):
+            return run(ports[name], *arguments)
+
+    for name in ports:
+        alone(name, measure, 8, 1, seconds / 2, 0)  # warm
     rows = []
     for clients, texts in CASES:
         found = collections.defaultdict(list)
         for seed, name in itertools.product((1, 2), ports):
-            found[name].append(measure(ports[name], clients, texts, seconds / 2, seed))
+            found[name].append(alone(name, measure, clients, texts, seconds / 2, seed))
         rows += report(f"{clients} x {texts}", found)
-    rows += report("bursts of 256", {name: [burst(port, 3)] for name, port in ports.items()})
+    rows += report("bursts of 256", {name: [alone(name, burst, 3)] for name in ports})
     machines.table(rows)
     return rows
 
@@ -130,9 +140,10 @@ def compare(model: str, dtype: str, vllm: Path | None, seconds: float, output: P
     if vllm:
         commands["vllm"] = servers.vllm(vllm, model, dtype)
     with ExitStack() as stack:
-        ports = {n: stack.enter_context(servers.running(c)) for n, c in commands.items()}
-        servers.settle(ports["jaxpool"])
-        rows = load(ports, seconds)
+        started = {n: stack.enter_context(servers.running(c)) for n, c in commands.items()}
+        servers.settle(started["jaxpool"].port)
+        ports = {name: server.port for name, server in started.items()}
+        rows = load(ports, seconds, {name: server.process for name, server in started.items()})
     facts = {**machines.machine(), "model": model, "dtype": dtype}
     if vllm:
         facts["ratios"] = ratios(rows)
