@@ -15,6 +15,7 @@ from jaxpool.positions import attention_bias
 NEVER = -1e30  # finite, so that a row without any key gives a mean instead of NaN
 DENSE = 256  # rows beyond this are computed in blocks of queries: linear memory, scores in cache
 BLOCK = 128  # queries of one block
+QUARTERS = 4  # extents of keys that the past of a causal row is cut into
 CUDNN = 256  # rows from which cuDNN's kernel serves
 SPLASH = 256  # rows from which splash attention serves, in multiples of
 LANES = 128
@@ -132,12 +133,16 @@ def _dense(params: dict, places: Places, arch: Arch, reach: int) -> Callable:
 
 
 def _blocked(params: dict, places: Places, arch: Arch, reach: int) -> Callable:
-    """A block of queries at a time, against all keys or those its window can reach."""
+    """A block of queries at a time, against the keys that its past and its window can reach.
+
+    What a window reaches lies near in the row, but for a shared prefix. A past lies before in the
+    row: the blocks of one quarter share an extent of keys, which halves the work but for an eighth.
+    """
     length = places.segments.shape[1]
     blocks = -(-length // BLOCK)
-    # What a window reaches lies near in the row, but for a shared prefix.
     near = reach if places.context is None else 0
     span = min(length, BLOCK + near * (1 if arch.causal else 2)) if near else length
+    each = -(-blocks // QUARTERS) if arch.causal and not near else blocks
     pad = ((0, 0), (0, blocks * BLOCK - length))
     queries = places.map(lambda x: jnp.pad(x, pad))
     part = jax.lax.dynamic_slice_in_dim
@@ -145,14 +150,19 @@ def _blocked(params: dict, places: Places, arch: Arch, reach: int) -> Callable:
     def attend(q, k, v):
         qs, ks, vs = _heads_first(jnp.pad(q, (*pad, (0, 0), (0, 0))), k, v, arch)
 
-        def block(_, start):
-            first = jnp.clip(start - near, 0, length - span)
+        def block(start, span):
+            first = jnp.clip(start - near, 0, length - span) if near else 0
             mine, theirs = queries.at(start, BLOCK), places.at(first, span)
             added = _added(params, mine, theirs, arch, reach)
-            keys, values = (x if span == length else part(x, first, span, 2) for x in (ks, vs))
-            return None, _product(part(qs, start, BLOCK, 3), keys, values, added, arch)
+            keys, values = (part(x, first, span, 2) for x in (ks, vs))
+            return _product(part(qs, start, BLOCK, 3), keys, values, added, arch)
 
-        _, out = jax.lax.scan(block, None, jnp.arange(blocks) * BLOCK)
+        def extent(first):
+            last = min(first + each, blocks)
+            seen = span if near else min(length, last * BLOCK)
+            return jax.lax.map(lambda i: block(i * BLOCK, seen), jnp.arange(first, last))
+
+        out = jnp.concatenate([extent(first) for first in range(0, blocks, each)])
         out = jnp.moveaxis(out, 0, 3)  # [B, K, G, blocks, BLOCK, H]
         out = out.reshape(*out.shape[:3], -1, out.shape[-1])[:, :, :, :length]
         return _tokens_first(out, q)
