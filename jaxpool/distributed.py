@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental.multihost_utils import broadcast_one_to_all
+from jax.experimental.multihost_utils import broadcast_one_to_all, process_allgather
 
 from jaxpool.compile import Executor
 
@@ -38,6 +38,11 @@ def start(distributed: bool | Mapping[str, Any]) -> None:
             f"distributed={distributed!r} does not say which processes there are ({error}); "
             f"outside a TPU pod, Slurm, Open MPI and Kubernetes pass distributed={MANUAL}"
         ) from error
+
+
+def all_agree(mine: bool) -> bool:
+    """Whether every process says True; each must ask, and waits for the others."""
+    return bool(process_allgather(np.array(mine)).all())
 
 
 class Leader:

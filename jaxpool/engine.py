@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from jaxpool import batch as batching
-from jaxpool import planner, quantize, queries
+from jaxpool import distributed, planner, quantize, queries
 from jaxpool.batch import Plan, Request
 from jaxpool.compile import Chains, Executor, Key
 from jaxpool.prefix import plan_shared
@@ -158,7 +158,8 @@ class Engine:
     def warmup(self, tasks: Sequence[Task | tuple[Task, ...]] | None = None) -> None:
         """Compile every shape of some tasks (None: of all, in any combination), in parallel.
 
-        Where the largest shape does not fit in memory, the token budget is halved until it does.
+        Where the largest shape does not fit in memory, the token budget is halved until it does;
+        several processes keep one budget, which fits in the memory of each.
         """
         while not self._fits(self.keys(tasks)[0][0]):
             self.budget //= 2
@@ -172,16 +173,17 @@ class Engine:
 
     def _fits(self, chains: Chains) -> bool:
         largest = max(self.shapes, key=lambda shape: shape[0] * shape[1] ** 2)
+        lack = None
         try:
             self.executor.compiled((chains, *largest))
-        except MemoryError:
-            # Processes must keep one budget, and another one may have found room.
-            if self.executor.mesh.is_multi_process or (
-                self.budget < 2 * self.rungs[-1] * self.multiple
-            ):
-                raise
-            return False
-        return True
+        except MemoryError as error:
+            lack = error
+        if distributed.all_agree(lack is None):
+            return True
+        if self.budget < 2 * self.rungs[-1] * self.multiple:
+            elsewhere = "A batch of {} x {} tokens does not fit in another process's memory"
+            raise lack or MemoryError(elsewhere.format(*largest))
+        return False
 
 
 def grain() -> Grain:

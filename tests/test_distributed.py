@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from converters.orbax import save
+from jaxpool import LLM
+from jaxpool import compile as compiling
 from jaxpool.distributed import start
 from tests.conftest import MINILM
 
@@ -19,8 +21,16 @@ TEXTS = ["a cat", "Two processes embed the same texts.", "it " * 90, "?", "bread
 WORKER = Path(__file__).with_name("distributed_worker.py")
 
 
-def run(folder: Path, options: dict, model: str = MINILM) -> list[tuple[int, str]]:
-    """Two workers, two virtual devices each, that write `0.npz` and `1.npz`: codes and errors."""
+ROOM = 2**40  # bytes
+
+
+def run(
+    folder: Path, options: dict, model: str = MINILM, free: tuple[int, int] = (ROOM, ROOM)
+) -> list[tuple[int, str]]:
+    """Two workers, two virtual devices each, that write `0.npz` and `1.npz`: codes and errors.
+
+    `free`: the memory of a device of each, in bytes.
+    """
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -29,7 +39,7 @@ def run(folder: Path, options: dict, model: str = MINILM) -> list[tuple[int, str
     for index in range(2):
         cluster = {"coordinator_address": address, "num_processes": 2, "process_id": index}
         arguments = [model, str(folder / f"{index}.npz"), json.dumps(TEXTS)]
-        arguments.append(json.dumps(options | {"distributed": cluster}))
+        arguments += [json.dumps(options | {"distributed": cluster}), str(free[index])]
         with (folder / f"{index}.err").open("w") as errors:
             command = [sys.executable, "-m", f"tests.{WORKER.stem}", *arguments]
             where = {"cwd": WORKER.parent.parent, "env": environment}
@@ -58,6 +68,21 @@ def test_each_process_restores_its_part_of_an_orbax_folder(tmp_path, minilm):
     save(minilm.model.checkpoint, tmp_path / "orbax")
     results = run(tmp_path, {"tensor_parallel_size": 4}, str(tmp_path / "orbax"))
     check(results, tmp_path, minilm, 1 / 4)
+
+
+@pytest.mark.slow
+def test_the_process_of_least_memory_sets_the_budget(tmp_path, minilm):
+    options = {"max_model_len": 128, "max_num_batched_tokens": 2048, "warmup": ["embed"]}
+    here = LLM(MINILM, data_parallel_size=4, max_model_len=128)
+    steps = (here.model.task("embed").steps,)
+    need = compiling.memory(here.model.executor.compiled((steps, 8, 128)))
+    fits = need["temp"] + need["output"]
+    check(run(tmp_path, options, free=(ROOM, fits)), tmp_path, minilm, 1)
+    assert [np.load(tmp_path / f"{i}.npz")["budget"] for i in range(2)] == [1024, 1024]
+    reasons = ("does not fit in another process's memory", "lower max_num_batched_tokens")
+    for (code, errors), reason in zip(run(tmp_path, options, free=(ROOM, 1)), reasons, strict=True):
+        assert code != 0
+        assert "MemoryError: A batch of 4 x 128 tokens" in errors and reason in errors
 
 
 def check(results: list[tuple[int, str]], folder: Path, minilm, part: float) -> None:
