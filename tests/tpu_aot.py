@@ -14,6 +14,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
@@ -155,6 +156,14 @@ def facts(bucket: Bucket) -> dict:
     return found
 
 
+def attempt(bucket: Bucket) -> dict | str:
+    """The facts of a bucket, or why it does not compile."""
+    try:
+        return facts(bucket)
+    except jax.errors.JaxRuntimeError as error:
+        return str(error).splitlines()[0]
+
+
 def prove_detection(topology: str) -> None:
     """Compile layers that are badly spread over the chips, and see that the check complains."""
     arch, place = MODELS["BERT-base"][0].replace(layers=2, dtype="bfloat16"), mesh(topology, 2)
@@ -225,20 +234,20 @@ def main(
     done: dict[Bucket, dict] = {}
     bad: dict[Bucket, str] = {}
     versions = {"jax": jax.__version__, "libtpu": version("libtpu")}
-    for bucket in wanted:
-        try:
-            done[bucket] = found = facts(bucket)
-        except jax.errors.JaxRuntimeError as error:
-            bad[bucket] = str(error).splitlines()[0]
-            print(bucket, bad[bucket], flush=True)
-            continue
-        if found["gathered"]:
-            bad[bucket] = f"weights are gathered: {found['gathered']}"
-        print(f"{len(done):3}/{len(wanted)} {line(bucket, found)}", flush=True)
-        rows = list(summary(done, wanted))
-        if output:
-            page = {"date": datetime.now(UTC).strftime("%Y-%m-%d"), **versions, "rows": rows}
-            output.write_text(json.dumps(page, indent=1) + "\n")
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for bucket, found in zip(wanted, pool.map(attempt, wanted), strict=True):
+            if isinstance(found, str):
+                bad[bucket] = found
+                print(bucket, found, flush=True)
+                continue
+            done[bucket] = found
+            if found["gathered"]:
+                bad[bucket] = f"weights are gathered: {found['gathered']}"
+            print(f"{len(done):3}/{len(wanted)} {line(bucket, found)}", flush=True)
+            if output:
+                rows = list(summary(done, wanted))
+                page = {"date": datetime.now(UTC).strftime("%Y-%m-%d"), **versions, "rows": rows}
+                output.write_text(json.dumps(page, indent=1) + "\n")
     print("\n".join(json.dumps(row) for row in summary(done, wanted)))
     for bucket, error in bad.items():
         print(f"{bucket}: {error}")
