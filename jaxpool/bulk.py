@@ -129,7 +129,7 @@ def embed_file(
 ) -> int:
     """Embed every text of `source` into `output`; returns how many.
 
-    `embed` maps texts to float32 `[texts, features]`. `job` says what makes two runs the same
+    `embed` maps texts to an array `[texts, features]`. `job` says what makes two runs the same
     (model, options): parts of another job are refused rather than mixed in.
     """
     if output.suffix not in WRITERS:

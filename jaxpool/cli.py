@@ -39,6 +39,9 @@ def embed(
     column: Annotated[str, typer.Option(help="The column (or key) with the text.")] = "text",
     output: Annotated[Path | None, typer.Option(help=".npy, .jsonl or .parquet.")] = None,
     truncate: Annotated[bool, typer.Option(help="Cut texts beyond the model's limit.")] = True,
+    precision: Annotated[
+        str, typer.Option(help="float32, int8, uint8, binary or ubinary.")
+    ] = "float32",
     dtype: Dtype = "auto",
     revision: Revision = None,
     max_model_len: MaxModelLen = None,
@@ -57,20 +60,19 @@ def embed(
     if input and not output:
         raise ValueError("--input wants --output FILE.{npy,jsonl,parquet}")
     llm = _llm(model, dtype, revision, max_model_len, hf_overrides)
-    options = {"truncate_prompt_tokens": -1} if truncate else {}
+    options = {"tokenization_kwargs": {"truncate_prompt_tokens": -1} if truncate else {}}
+    options |= {"pooling_task": "embed", "precision": precision, "use_tqdm": False}
 
     def vectors(chunk: list[str]) -> np.ndarray:
-        outputs = llm.embed(chunk, use_tqdm=False, tokenization_kwargs=options)
-        return np.array([output.outputs.embedding for output in outputs], np.float32)
+        return np.stack([output.outputs.data for output in llm.encode(chunk, **options)])
 
     if texts:
         for text, vector in zip(texts, vectors(texts), strict=True):
-            typer.echo(
-                json.dumps({"text": text, "embedding": [round(float(x), 8) for x in vector]})
-            )
+            numbers = [round(x, 8) for x in vector.tolist()]
+            typer.echo(json.dumps({"text": text, "embedding": numbers}))
         return
     job = {"model": model, "revision": revision, "dtype": dtype, "truncate": truncate}
-    job |= {"max_model_len": max_model_len, "hf_overrides": hf_overrides}
+    job |= {"max_model_len": max_model_len, "hf_overrides": hf_overrides, "precision": precision}
     count = embed_file(vectors, input, column, output, job)
     typer.echo(f"{count:,} texts -> {output}", err=True)
 

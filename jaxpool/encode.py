@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxpool.compute import compute
-from jaxpool.inputs import prepare
+from jaxpool.offline import run
 from jaxpool.requests import PoolingParams
 
 PROMPTS = {"query": ("query",), "document": ("document", "passage", "corpus")}
@@ -20,27 +19,25 @@ def encode(
     input_type: str | None = None,
     dimensions: int | None = None,
     task: str | None = None,
+    precision: str = "float32",
 ) -> np.ndarray:
-    """Vectors `[texts, F]` in float32, or `[F]` of a single text; what is too long is cut.
+    """Vectors `[texts, F]`, or `[F]` of a single text; what is too long is cut.
 
     The checkpoint's default prompt is applied unless `prompt` or `prompt_name` says otherwise;
     input_type "query" or "document" chooses the prompt of that name and the path of a Router, task
-    the adapter of that name (jina-embeddings-v3's "retrieval.query", ...) and its prompt.
+    the adapter of that name (jina-embeddings-v3's "retrieval.query", ...) and its prompt;
+    precision: float32, int8, uint8, binary or ubinary (see `jaxpool.precision`).
     """
     single = isinstance(texts, str)
-    embed = model.task("embed", input_type)
-    requests = prepare(
+    _, vectors = run(
         model,
-        embed,
+        model.task("embed", input_type, precision),
         [texts] if single else list(texts),
         PoolingParams(dimensions=dimensions, task=task),
-        {"truncate_prompt_tokens": -1},
+        tokenization_kwargs={"truncate_prompt_tokens": -1},
         prompt=prompt,
         prompt_name=prompt_name or _prompt_name(model, prompt, input_type, task),
     )
-    vectors: list = [None] * len(requests)
-    for index, vector in compute(model, embed, requests):
-        vectors[index] = vector
     return vectors[0] if single else np.stack(vectors)
 
 

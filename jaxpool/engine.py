@@ -44,8 +44,8 @@ class EngineOptions:
     """How a model is run.
 
     max_num_batched_tokens: tokens of a batch (None: by platform); warmup: compile every shape of
-    these tasks ("embed", "embed&sparse" for both of one forward; True: of all, in any
-    combination) at load;
+    these tasks ("embed", "embed:int8" in that precision, "embed&sparse" for both of one forward;
+    True: of all, in any combination) at load;
     forbid_compiles: afterwards a shape without executable is
     an error; batch_invariant: a text's result is bit-identical whatever is computed beside it, at
     the price of padding; compiled: a folder of `jaxpool compile`; quantization: a key of

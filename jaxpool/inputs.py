@@ -15,6 +15,7 @@ from jaxpool.heads import Activate
 from jaxpool.late_chunking import chunks
 from jaxpool.late_interaction import SIDES
 from jaxpool.outputs import LateChunking
+from jaxpool.precision import unpack
 from jaxpool.prompts import as_prompts
 from jaxpool.requests import PoolingParams
 from jaxpool.rows import Inner, Words
@@ -30,8 +31,8 @@ class Prepared(Request):
 
     keep: the token rows that count; rows: what becomes of them, where a task says so; columns: the
     classes (None returns all); shares: the columns are probabilities, to be renormalized; offsets:
-    characters of each token; chunks: late chunks, whose vectors are the result; others: the same
-    text for the further tasks of a call.
+    characters of each token; chunks: late chunks, whose vectors are the result; precision: what
+    its vectors are quantized to; others: the same text for the further tasks of a call.
     """
 
     keep: np.ndarray | None = None
@@ -40,6 +41,7 @@ class Prepared(Request):
     shares: bool = False
     offsets: np.ndarray | None = None
     chunks: LateChunking | None = None
+    precision: str = "float32"
     others: tuple["Prepared", ...] = ()
 
     def finish(self, result: Any) -> Any:
@@ -47,8 +49,7 @@ class Prepared(Request):
         if isinstance(result, tuple):
             parts = zip((self, *self.others), result, strict=True)
             return tuple(request.finish(part) for request, part in parts)
-        if self.dimensions != NO_CUT:
-            result = result[..., : self.dimensions]
+        result = unpack(result, self.precision, self.dimensions)
         if self.keep is not None:
             result = result[self.keep]
         if self.rows is not None:
@@ -201,4 +202,5 @@ def request(task: Task, tokens: Tokens, params: PoolingParams, skip: int = 0) ->
         shares=params.use_activation and task.steps[-1] == Activate("softmax"),
         offsets=tokens.offsets,
         chunks=None if late is None else chunks(tokens, late),
+        precision=task.precision,
     )

@@ -1,18 +1,13 @@
 """`LLM`: vLLM's offline API over `Model`."""
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
-from functools import partial
+from contextlib import closing
 from typing import Any
 
-from tqdm import tqdm
-
-from jaxpool import outputs
-from jaxpool.compute import compute
-from jaxpool.engine import EngineOptions
+from jaxpool import offline, outputs
+from jaxpool.compute import collect
 from jaxpool.entities import Entity, entities
-from jaxpool.inputs import Prepared, prepare
+from jaxpool.inputs import Prepared
 from jaxpool.loading import load
 from jaxpool.model_config import ModelConfig
 from jaxpool.outputs import (
@@ -24,26 +19,9 @@ from jaxpool.outputs import (
 )
 from jaxpool.requests import PoolerConfig, PoolingParams, with_task
 from jaxpool.scoring import Scoring, prepare_hybrid, prepare_scores
-from jaxpool.task import REQUIRED, Task
+from jaxpool.task import REQUIRED, Task, several
+from jaxpool.vllm_options import engine_options
 
-log = logging.getLogger("jaxpool")
-
-# Options of vLLM's engine without a meaning here: accepted, so that its scripts run, and logged.
-INERT = {
-    "allowed_local_media_path",
-    "allowed_media_domains",
-    "disable_log_stats",
-    "enable_chunked_prefill",
-    "enable_prefix_caching",
-    "enforce_eager",
-    "gpu_memory_utilization",
-    "max_num_seqs",
-    "mm_processor_kwargs",
-    "model_impl",
-    "seed",
-    "swap_space",
-    "tokenizer_mode",
-}
 GENERATIVE = (
     "LLM.{}() is only supported for generative models. Try passing `--runner generate` to use the "
     "model as a generative model."
@@ -76,11 +54,6 @@ class LLM:
         distributed: bool | Mapping[str, Any] = False,
         **engine: Any,
     ):
-        known = {field.name for field in fields(EngineOptions)}
-        if unknown := sorted(set(engine) - INERT - known):
-            raise TypeError(f"LLM has no option {', '.join(unknown)}")
-        if inert := sorted(set(engine) & INERT):
-            log.info("options without effect here: %s", ", ".join(inert))
         self.model = load(
             model,
             runner=runner,
@@ -95,7 +68,7 @@ class LLM:
             tensor_parallel_size=tensor_parallel_size,
             data_parallel_size=data_parallel_size,
             distributed=distributed,
-            **{name: engine[name] for name in known & set(engine)},
+            **engine_options(engine),
         )
 
     @property
@@ -129,11 +102,12 @@ class LLM:
         """Run a task by name on prompts: a text, token ids, a prompt dict, or a list of them.
 
         Several tasks, `["embed", "sparse"]` or "embed&sparse", share one forward; `outputs.data` is
-        then a dict by their names.
+        then a dict by their names. A name may end in a precision: "embed:int8".
 
         options: tokenization_kwargs; prompt, prompt_name (an instruction before each text);
         input_type ("query" or "document", for models with a path of each); task (an adapter of the
-        model's own, such as jina-embeddings-v3's "retrieval.query").
+        model's own, such as jina-embeddings-v3's "retrieval.query"); precision ("int8", "uint8",
+        "binary" or "ubinary": what vectors are quantized to, see `jaxpool.precision`).
         """
         if pooling_task is None:
             raise ValueError(REQUIRED)
@@ -244,8 +218,8 @@ class LLM:
         if not all(isinstance(text, str) for text in texts):
             raise TypeError("entities are spans of characters: every prompt must be a text")
         task, labels = self.model.task("token_classify"), self.model_config.id2label
-        requests = prepare(self.model, task, texts, None, tokenization_kwargs, offsets=True)
-        results = self._run(task, requests, use_tqdm)
+        options = {"tokenization_kwargs": tokenization_kwargs, "offsets": True}
+        requests, results = offline.run(self.model, task, texts, None, use_tqdm, **options)
         tokenizer = self.model.tokenizer
         return [
             entities(text, r.ids, r.offsets, probs, tokenizer, labels, aggregation, ignore)
@@ -261,14 +235,14 @@ class LLM:
         raise ValueError(GENERATIVE.format("chat"))
 
     def _call(self, kind: outputs.Kind, name: str, prompts, params, use_tqdm, options) -> list:
-        task = self.model.select(name, options.get("input_type"))
+        precision = options.pop("precision", "float32")
+        task = self.model.select(name, options.get("input_type"), precision)
         if options.pop("lora_request", None) is not None:
             raise ValueError("lora_request: adapters are merged at load, by `lora_path`")
         params = with_task(params, options.pop("task", None))
-        requests = prepare(self.model, task, prompts, params, **options)
-        results = self._run(task, requests, use_tqdm)
+        requests, results = offline.run(self.model, task, prompts, params, use_tqdm, **options)
         if isinstance(task, tuple):
-            names = [one.name for one in task]
+            names = several(name)
             results = [dict(zip(names, parts, strict=True)) for parts in results]
         return [
             kind.request(
@@ -284,16 +258,5 @@ class LLM:
         return scoring.combine(results)
 
     def _run(self, task: Task | tuple, requests: list[Prepared], use_tqdm) -> list:
-        results: list = [None] * len(requests)
-        bar = _bar(use_tqdm, len(requests))
-        for index, result in compute(self.model, task, requests):
-            results[index] = result
-            bar.update()
-        bar.close()
-        return results
-
-
-def _bar(use_tqdm: bool | Callable, total: int):
-    """The progress bar of a call: tqdm's, shown or not, or the one a callable builds."""
-    make = use_tqdm if callable(use_tqdm) else partial(tqdm, disable=not use_tqdm)
-    return make(total=total, desc="Processed prompts", dynamic_ncols=True)
+        with closing(offline.bar(use_tqdm, len(requests))) as bar:
+            return collect(self.model, task, requests, bar.update)

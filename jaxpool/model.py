@@ -116,21 +116,28 @@ class Model:
         """The facts of this model under vLLM's names."""
         return model_config(self)
 
-    def task(self, name: str | None = None, input_type: str | None = None) -> Task:
+    def task(
+        self, name: str | None = None, input_type: str | None = None, precision: str = "float32"
+    ) -> Task:
         """A task by name (the default one if not given), on the route of an input type.
 
-        A PoolerConfig that names a task allows no other.
+        Names may end in a precision, as in "embed:int8". A PoolerConfig that names a task allows no
+        other.
         """
         only = self.pooling_task if self.pooler_config.task else None
-        return choose(self.tasks, name or self.pooling_task, only).route(input_type)
+        name, _, own = (name or self.pooling_task).partition(":")
+        return choose(self.tasks, name, only).route(input_type).at(own or precision)
 
     def select(
-        self, name: str | Sequence[str], input_type: str | None = None
+        self,
+        name: str | Sequence[str],
+        input_type: str | None = None,
+        precision: str = "float32",
     ) -> Task | tuple[Task, ...]:
         """A task by name, or the tuple of them that "embed&sparse" or a sequence asks for."""
         if (names := several(name)) is None:
-            return self.task(name, input_type)
-        return tuple(self.task(one, input_type) for one in names)
+            return self.task(name, input_type, precision)
+        return tuple(self.task(one, input_type, precision) for one in names)
 
     def encode(self, texts, **options) -> np.ndarray:
         """Vectors as sentence-transformers' `encode` gives them (see `jaxpool.encode`)."""

@@ -21,7 +21,7 @@ class PoolingOutput:
 class EmbeddingOutput:
     """An embedding."""
 
-    embedding: list[float]
+    embedding: list[float] | list[int]
 
     @property
     def hidden_size(self) -> int:

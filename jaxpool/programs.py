@@ -12,7 +12,8 @@ class Programs:
     A pooled task has a program of its own. One more does everything that the model can do:
     combinations pick what they ask for, the rest is not fetched, and heads cost little beside the
     forward. In a model of one pooled task it serves the token vectors as well, since pooling them
-    too costs next to nothing; any two tasks then take no program beyond the two.
+    too costs next to nothing; any two tasks then take no program beyond the two. Quantized vectors
+    come from it too.
 
     comparing: what scores documents, by the task (or several) that makes the token vectors of
     queries; a program each, whose outputs are small.
@@ -21,7 +22,8 @@ class Programs:
     def __init__(self, tasks: Sequence[Task], comparing: Mapping | None = None):
         paths = [path for task in tasks for path in task.paths]
         late = [HIDDEN for task in tasks if task.name == "token_embed"]  # for chunks of texts
-        self.everything = tuple(dict.fromkeys(path.steps for path in (*paths, *late)))
+        everything = [variant for path in paths for variant in path.variants] + late
+        self.everything = tuple(dict.fromkeys(task.program for task in everything))
         self.alone = {path.steps for path in paths if path.pooled or len(tasks) > 2}
         self.tasks, self.comparing = tasks, comparing or {}
 
@@ -41,4 +43,4 @@ class Programs:
 
 def chains_of(task: Task | tuple[Task, ...]) -> Chains:
     """The chains of steps that serve a task, or several in one forward."""
-    return tuple(t.steps for t in (task if isinstance(task, tuple) else (task,)))
+    return tuple(t.program for t in (task if isinstance(task, tuple) else (task,)))

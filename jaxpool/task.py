@@ -5,8 +5,10 @@ from dataclasses import dataclass, replace
 
 from jaxpool.errors import RequestError
 from jaxpool.heads import MaxSim, Pool, is_pooled, width
+from jaxpool.precision import PRECISIONS, Quantize
 from jaxpool.rows import Inner, Words
 
+VECTORS = ("embed", "token_embed")  # the tasks whose results may be quantized
 PRIORITY = ("embed", "classify", "token_embed", "token_classify", "sparse")
 REQUIRED = """pooling_task required for `LLM.encode`. Use a more specific method, or set it:
   - embeddings: `LLM.embed(...)` or `pooling_task="embed"`
@@ -23,7 +25,7 @@ class Task:
 
     routes: the steps of each `input_type` of a sentence-transformers Router, where there is one;
     `steps` is then its default route, empty if it has none; rows: which token rows count, all if
-    None.
+    None; precision: what the vectors are quantized to (see `jaxpool.precision`).
     """
 
     name: str
@@ -31,6 +33,14 @@ class Task:
     activate: bool = True
     routes: tuple[tuple[str, tuple], ...] = ()
     rows: Inner | Words | None = None
+    precision: str = "float32"
+
+    @property
+    def program(self) -> tuple:
+        """The steps as they are compiled, the quantization of vectors last."""
+        if self.precision == "float32" or not self.steps:
+            return self.steps
+        return (*self.steps, Quantize(self.precision))
 
     @property
     def pooled(self) -> bool:
@@ -65,6 +75,19 @@ class Task:
     def compared(self) -> "Task":
         """The same chain of token vectors up to their MaxSim with the query of each request."""
         return Task(f"{self.name}_maxsim", (*self.steps, MaxSim()), self.activate)
+
+    def at(self, precision: str) -> "Task":
+        """The same task with its vectors in another precision."""
+        if precision not in PRECISIONS:
+            raise RequestError(f"precision must be one of {PRECISIONS}, got {precision!r}")
+        if precision != "float32" and self.name not in VECTORS:
+            raise RequestError(f"precision {precision!r} is for {VECTORS}, not for {self.name!r}")
+        return replace(self, precision=precision)
+
+    @property
+    def variants(self) -> "tuple[Task, ...]":
+        """The same task in every precision that it has."""
+        return tuple(map(self.at, PRECISIONS)) if self.name in VECTORS else (self,)
 
     def tokenwise(self, name: str) -> "Task":
         """The same chain on every token: without its pooling."""

@@ -53,14 +53,21 @@ def check_late_chunking(model, prompts, options) -> None:
         )
 
 
-def resolve_params(model, task: Task, given, count: int) -> list[PoolingParams]:
-    """Checked copies of a call's parameters, one a prompt, with the model's defaults filled in."""
+def check_count(count: int, given) -> None:
+    """Refuse parameters that are not one for all prompts, nor one for each."""
     if given is None or isinstance(given, PoolingParams):
-        return [_resolve(model, task, given or PoolingParams())] * count
+        return
     if len(given) != count:
         raise ValueError(
             f"The lengths of prompts ({count}) and params ({len(given)}) must be the same."
         )
+
+
+def resolve_params(model, task: Task, given, count: int) -> list[PoolingParams]:
+    """Checked copies of a call's parameters, one a prompt, with the model's defaults filled in."""
+    if given is None or isinstance(given, PoolingParams):
+        return [_resolve(model, task, given or PoolingParams())] * count
+    check_count(count, given)
     return [_resolve(model, task, params) for params in given]
 
 
@@ -85,6 +92,10 @@ def _resolve(model, task: Task, params: PoolingParams) -> PoolingParams:
         )
     if params.use_activation is None:
         params.use_activation = task.activate
+    if task.precision.endswith("int8") and not params.use_activation:
+        raise RequestError(
+            f"precision {task.precision!r} is of normalized vectors, and use_activation is off"
+        )
     if params.dimensions is None and "dimensions" in valid:
         params.dimensions = config.dimensions
     if params.dimensions is not None:

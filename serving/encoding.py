@@ -75,20 +75,3 @@ def _place(index: int, request, start: int, end: int, shape: tuple[int, ...]) ->
         "end": end,
         "shape": shape,
     }
-
-
-def cohere(vector: np.ndarray, kind: str) -> np.ndarray | str | list[int]:
-    """A vector as one of Cohere's embedding types.
-
-    float; int8 and uint8: scaled by 127 (unit vectors lie in [-1, 1]); binary and ubinary: the
-    signs, eight a byte; base64: little-endian float32.
-    """
-    if kind == "float":
-        return np.ascontiguousarray(vector, np.float32)
-    if kind == "base64":
-        return to_base64(vector, "float32", "little")
-    if kind in ("int8", "uint8"):
-        scaled = np.clip(np.round(vector * 127), -128, 127).astype(np.int16)
-        return (scaled + (128 if kind == "uint8" else 0)).tolist()
-    bits = np.packbits(vector >= 0).astype(np.int16)
-    return (bits - (128 if kind == "binary" else 0)).tolist()

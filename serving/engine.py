@@ -9,7 +9,7 @@ import jax
 import jaxpool
 from jaxpool import late_chunking
 from jaxpool.compile import Chains
-from jaxpool.compute import compute
+from jaxpool.compute import collect, exact
 from jaxpool.task import HIDDEN, Task
 from serving.warmup import Warmup
 
@@ -53,10 +53,8 @@ class ModelEngine:
 
     def start(self, task: Any, requests: list) -> tuple:
         """Dispatch what is one forward; texts in chunks wait for `finish`."""
-        limit = self.model.max_length
-        whole = all(request.chunks is None and len(request.ids) <= limit for request in requests)
         flight = None
-        if whole or isinstance(task, tuple):
+        if not any(request.chunks or self._is_long(request) for request in requests):
             self._keep_to_ready(task, requests)
             flight = self.engine.start(task, requests)
         return task, requests, flight
@@ -67,9 +65,7 @@ class ModelEngine:
         before = self.engine.computed_tokens
         if flight is None:
             self._keep_to_ready(task, requests)
-            results: list = [None] * len(requests)
-            for index, result in compute(self.model, task, requests):
-                results[index] = result
+            results = collect(self.model, task, requests)
             self.computed = self.engine.computed_tokens - before
             return results
         self.computed = sum(plan.rows * plan.length for plan, _ in flight.batches)
@@ -84,8 +80,14 @@ class ModelEngine:
 
     def _needs(self, task: Any, requests: Sequence) -> list[Chains]:
         """The programs that some requests of a task, or of several at once, run through."""
-        late = any(request.chunks is not None for request in requests)
-        return [self.engine.programs.of(each) for each in ((HIDDEN, task) if late else (task,))]
+        if any(request.chunks is not None for request in requests):
+            tasks = (HIDDEN, task)
+        else:
+            tasks = (exact(task) if any(map(self._is_long, requests)) else task,)
+        return [self.engine.programs.of(each) for each in tasks]
+
+    def _is_long(self, request: Any) -> bool:
+        return len(request.ids) > self.model.max_length
 
     def ping(self) -> None:
         """A scalar there and back; the other processes of a distributed server are alive."""

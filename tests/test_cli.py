@@ -68,6 +68,12 @@ def test_texts_print_as_json_lines(vectors):
     np.testing.assert_allclose([row["embedding"] for row in rows], vectors[:2], atol=1e-5)
 
 
+def test_a_file_of_bits(tmp_path, vectors):
+    source, output = write(tmp_path / "texts.jsonl", TEXTS), tmp_path / "bits.parquet"
+    jaxpool("embed", MINILM, "--input", source, "--output", output, "--precision", "ubinary")
+    np.testing.assert_array_equal(read(output), np.packbits(vectors > 0, axis=1))
+
+
 @pytest.mark.parametrize(
     "source,output", [(".txt", ".npy"), (".jsonl", ".jsonl"), (".csv", ".parquet")]
 )

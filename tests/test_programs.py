@@ -10,15 +10,23 @@ EMBED = Task("embed", (Pool(("mean",)), Normalize()))
 TOKENS = EMBED.tokenwise("token_embed")
 WEIGHTS = Dense("sparse", 8, 1)
 SPARSE = Task("sparse", (WEIGHTS, Pool(("max",))))
-PAIR = (EMBED.steps, TOKENS.steps, HIDDEN.steps)
-THREE = (EMBED.steps, TOKENS.steps, SPARSE.steps, HIDDEN.steps)
+
+
+def everything(*tasks):
+    """The chains of tasks in every precision, and those of late chunks."""
+    return tuple(one.program for task in tasks for one in task.variants) + (HIDDEN.steps,)
+
+
+PAIR = everything(EMBED, TOKENS)
+THREE = everything(EMBED, TOKENS, SPARSE)
 
 
 def test_a_plain_model_has_two_programs_whatever_is_asked():
     programs = Programs([EMBED, TOKENS])
     assert programs.serving() == [(EMBED.steps,), PAIR]
     assert programs.of(EMBED) == (EMBED.steps,)
-    for asked in (TOKENS, HIDDEN, (EMBED, TOKENS), (TOKENS, EMBED)):
+    small = EMBED.at("ubinary")
+    for asked in (TOKENS, HIDDEN, (EMBED, TOKENS), (TOKENS, EMBED), small, (small, EMBED)):
         assert programs.of(asked) == PAIR
 
 
@@ -45,7 +53,7 @@ def test_documents_are_scored_by_a_program_of_their_own():
 def test_a_task_alone_is_all_there_is():
     assert Programs([SPARSE]).serving() == [(SPARSE.steps,)]
     tokens = Programs([TOKENS])
-    assert tokens.serving() == [tokens.of(HIDDEN)] == [(TOKENS.steps, HIDDEN.steps)]
+    assert tokens.serving() == [tokens.of(HIDDEN)] == [everything(TOKENS)]
 
 
 def test_each_route_has_a_program_and_a_place_in_that_of_all():

@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 from fastapi import APIRouter, Request, Response
 
 from serving import chat, encoding
@@ -33,14 +34,25 @@ async def embed(body: CohereEmbedRequest, request: Request) -> Response:
         from jaxpool.inputs import prepare
         from jaxpool.requests import PoolingParams
 
-        task = served.model.task("embed")
+        task = served.model.select(_tasks(body))
         params = PoolingParams(dimensions=body.output_dimension)
         return task, prepare(served.model, task, prompts, params, options)
 
     task, requests = await shared.prepare(served, size_of(prompts), prepare)
     _check_length(body, requests)
+    _check_bits(body, served, requests[0].dimensions)
     job = await shared.compute(served, task, requests, body.priority, request)
     return encoding.json_response(_answer(body, request, job), 200, timings(job))
+
+
+PRECISIONS = {"float": "float32", "base64": "float32"}  # the other types bear the name of theirs
+
+
+def _tasks(body: CohereEmbedRequest) -> str | list[str]:
+    """The name of the task, or of one for each precision: all of them come from one forward."""
+    kinds = body.embedding_types or ["float"]
+    names = sorted({f"embed:{PRECISIONS.get(kind, kind)}" for kind in kinds})
+    return names if len(names) > 1 else names[0]
 
 
 def _prompts(body: CohereEmbedRequest, served: Served) -> tuple[list[str], bool]:
@@ -107,14 +119,16 @@ def _check_length(body: CohereEmbedRequest, requests: list) -> None:
         )
 
 
-def _answer(body: CohereEmbedRequest, request: Request, job: Job) -> dict:
-    kinds = body.embedding_types or ["float"]
-    width = len(job.results[0])
-    if width % 8 and {"binary", "ubinary"} & set(kinds):
+def _check_bits(body: CohereEmbedRequest, served: Served, dimensions: int) -> None:
+    width = min(dimensions, served.model.model_config.embedding_size)
+    if width % 8 and {"binary", "ubinary"} & set(body.embedding_types or ()):
         raise APIError(400, f"binary embeddings need a multiple of 8 dimensions, not {width}")
+
+
+def _answer(body: CohereEmbedRequest, request: Request, job: Job) -> dict:
     answer = {
         "id": f"embd-{request.headers.get('x-request-id') or request.state.id}",
-        "embeddings": {k: [encoding.cohere(v, k) for v in job.results] for k in kinds},
+        "embeddings": {kind: _vectors(kind, job) for kind in body.embedding_types or ["float"]},
         "meta": {
             "api_version": {"version": "2"},
             "billed_units": {"input_tokens": job.tokens, "image_tokens": 0},
@@ -122,3 +136,16 @@ def _answer(body: CohereEmbedRequest, request: Request, job: Job) -> dict:
         "response_type": "embeddings_by_type",
     }
     return answer | ({"texts": body.texts} if body.texts else {})
+
+
+def _vectors(kind: str, job: Job) -> list[np.ndarray | str]:
+    """The vectors of a job as one of the types it was asked for."""
+    if isinstance(job.task, tuple):
+        precisions = [task.precision for task in job.task]
+        place = precisions.index(PRECISIONS.get(kind, kind))
+        found = [parts[place] for parts in job.results]
+    else:
+        found = job.results
+    if kind == "base64":
+        return [encoding.to_base64(vector, "float32", "little") for vector in found]
+    return [np.ascontiguousarray(vector) for vector in found]

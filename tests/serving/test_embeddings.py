@@ -1,4 +1,4 @@
-"""/v1/embeddings and /v2/embed, behaviour by behaviour."""
+"""/v1/embeddings, behaviour by behaviour."""
 
 import base64
 import json
@@ -6,9 +6,8 @@ import json
 import ml_dtypes
 import numpy as np
 import pytest
+from posts import LONG, TEXT, cosine, embed, message, tokens, vectors
 
-TEXT = "The capital of France is Paris."
-LONG = "word " * 300
 DTYPES = {
     "float32": np.float32,
     "float16": np.float16,
@@ -16,31 +15,6 @@ DTYPES = {
     "fp8_e4m3": ml_dtypes.float8_e4m3fn,
     "fp8_e5m2": ml_dtypes.float8_e5m2,
 }
-
-
-def embed(server, input, status=200, **body):
-    response = server.post("/v1/embeddings", {"input": input, **body})
-    assert response.status_code == status, response.text
-    return response
-
-
-def vectors(server, input, **body):
-    data = embed(server, input, **body).json()["data"]
-    return np.array([one["embedding"] for one in data])
-
-
-def tokens(server, input, **body):
-    return embed(server, input, **body).json()["usage"]["prompt_tokens"]
-
-
-def message(server, input, **body):
-    error = embed(server, input, 400, **body).json()["error"]
-    return error["message"]
-
-
-def cosine(a, b):
-    a, b = np.ravel(a).astype(float), np.ravel(b).astype(float)
-    return a @ b / np.linalg.norm(a) / np.linalg.norm(b)
 
 
 @pytest.fixture(scope="module")
@@ -275,135 +249,3 @@ def test_a_text_beyond_the_model_is_cut_into_chunks(servers, server):
     assert abs(np.linalg.norm(vector) - 1) < 1e-5
     np.testing.assert_allclose(vectors(chunk, TEXT), vectors(server, TEXT), atol=1e-5)
     assert "Please reduce the length" in message(chunk, long * 2)
-
-
-class TestChat:
-    """Conversations, on a server with a template and a key."""
-
-    messages = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "cat"}]
-    rendered = "user: hello\nassistant: cat\n"
-
-    def vectors(self, servers, status=200, **body):
-        headers = {"Authorization": "Bearer sekret"}
-        response = servers("auth").post("/v1/embeddings", body, headers=headers)
-        assert response.status_code == status, response.text
-        if status != 200:
-            return response.json()["error"]["message"]
-        return np.array([one["embedding"] for one in response.json()["data"]])
-
-    def test_messages_are_the_rendered_text_without_special_tokens(self, servers):
-        chat = self.vectors(servers, messages=self.messages)
-        text = self.vectors(servers, input=self.rendered, add_special_tokens=False)
-        np.testing.assert_allclose(chat, text, atol=1e-6)
-        np.testing.assert_allclose(self.vectors(servers, input=self.messages), text, atol=1e-6)
-
-    def test_flags(self, servers):
-        prompt = self.vectors(servers, messages=self.messages, add_generation_prompt=True)
-        wanted = self.vectors(servers, input=self.rendered + "assistant:", add_special_tokens=False)
-        np.testing.assert_allclose(prompt, wanted, atol=1e-6)
-        going_on = self.vectors(servers, messages=self.messages, continue_final_message=True)
-        wanted = self.vectors(
-            servers, input="user: hello\nassistant: cat", add_special_tokens=False
-        )
-        np.testing.assert_allclose(going_on, wanted, atol=1e-6)
-        special = self.vectors(servers, messages=self.messages, add_special_tokens=True)
-        np.testing.assert_allclose(special, self.vectors(servers, input=self.rendered), atol=1e-6)
-        both = {"add_generation_prompt": True, "continue_final_message": True}
-        assert "Cannot set both" in self.vectors(servers, 400, messages=self.messages, **both)
-
-    def test_several_conversations(self, servers):
-        one, two = self.messages, [{"role": "user", "content": "dog"}]
-        batch = self.vectors(servers, messages=[one, two])
-        alone = [self.vectors(servers, messages=m)[0] for m in (one, two)]
-        np.testing.assert_allclose(batch, alone, atol=1e-5)
-
-    def test_parts_of_text(self, servers):
-        parts = [{"type": "text", "text": "hello"}, {"type": "text", "text": "world"}]
-        chat = self.vectors(servers, messages=[{"role": "user", "content": parts}])
-        text = self.vectors(servers, input="user: hello\nworld\n", add_special_tokens=False)
-        np.testing.assert_allclose(chat, text, atol=1e-6)
-        image = [{"type": "image_url", "image_url": {"url": "data:,"}}]
-        refusal = self.vectors(servers, 400, messages=[{"role": "user", "content": image}])
-        assert refusal == "first is not a multimodal model"
-
-    def test_templates_of_requests_are_not_trusted(self, servers):
-        own = {"messages": self.messages, "chat_template": "{{ messages[0].content }}"}
-        assert "untrusted chat template" in self.vectors(servers, 400, **own)
-
-    @pytest.mark.parametrize(
-        "messages, text",
-        [([], "You must pass at least one prompt"), ([[]], "cannot be empty")],
-    )
-    def test_nobody_says_anything(self, servers, messages, text):
-        assert text in self.vectors(servers, 400, messages=messages)
-
-    def test_without_a_template(self, server):
-        response = server.post("/v1/embeddings", {"messages": self.messages})
-        assert response.status_code == 400
-        assert "default chat template is no longer allowed" in response.json()["error"]["message"]
-
-
-class TestCohere:
-    """/v2/embed."""
-
-    def answer(self, server, status=200, **body):
-        response = server.post("/v2/embed", {"texts": ["cat", TEXT], **body})
-        assert response.status_code == status, response.text
-        return response.json()
-
-    def test_floats(self, server):
-        answer = self.answer(server)
-        wanted = vectors(server, ["cat", TEXT])
-        np.testing.assert_allclose(answer["embeddings"]["float"], wanted, atol=1e-5)
-        assert answer["texts"] == ["cat", TEXT]
-        assert answer["meta"]["api_version"]["version"] == "2"
-        assert answer["meta"]["billed_units"] == {"input_tokens": 12, "image_tokens": 0}
-
-    def test_every_type(self, server):
-        kinds = ["float", "int8", "uint8", "binary", "ubinary", "base64"]
-        found = self.answer(server, embedding_types=kinds)["embeddings"]
-        exact = np.array(found["float"])
-        assert np.abs(np.array(found["int8"]) / 127 - exact).max() <= 0.5 / 127 + 1e-6
-        np.testing.assert_array_equal(np.array(found["uint8"]), np.array(found["int8"]) + 128)
-        np.testing.assert_array_equal(found["ubinary"], np.packbits(exact >= 0, axis=1))
-        np.testing.assert_array_equal(np.array(found["binary"]), np.array(found["ubinary"]) - 128.0)
-        decoded = [np.frombuffer(base64.b64decode(t), "<f4") for t in found["base64"]]
-        np.testing.assert_allclose(decoded, exact, atol=1e-7)
-
-    def test_input_types_are_prompts(self, servers):
-        mat = servers("mat")
-        typed = self.answer(mat, input_type="query")["embeddings"]["float"]
-        wanted = vectors(mat, ["search for: cat", "search for: " + TEXT])
-        np.testing.assert_allclose(typed, wanted, atol=1e-6)
-        message = self.answer(mat, 400, input_type="other")["error"]["message"]
-        assert message == (
-            "Unsupported input_type 'other'. Supported values: document, empty, query"
-        )
-
-    def test_input_type_of_a_model_without_prompts(self, server):
-        message = self.answer(server, 400, input_type="query")["error"]["message"]
-        assert "does not define any input_type task instructions" in message
-
-    def test_truncation(self, server):
-        end, start = (
-            self.answer(server, texts=[LONG + TEXT], truncate=side)["embeddings"]["float"]
-            for side in ("END", "START")
-        )
-        assert 1 - cosine(end, start) > 1e-3
-        self.answer(server, 400, texts=[LONG], truncate="NONE")
-        answer = self.answer(server, texts=[LONG], max_tokens=7)
-        assert answer["meta"]["billed_units"]["input_tokens"] == 7
-        refusal = self.answer(server, 400, texts=[TEXT], max_tokens=4, truncate="NONE")
-        assert "Input of 9 tokens exceeds max_tokens=4" in refusal["error"]["message"]
-
-    def test_output_dimension(self, servers, server):
-        answer = self.answer(servers("mat"), output_dimension=8)
-        assert np.array(answer["embeddings"]["float"]).shape == (2, 8)
-        self.answer(servers("mat"), 400, output_dimension=9)
-        self.answer(server, 400, output_dimension=64)
-
-    @pytest.mark.parametrize("body", [{}, {"texts": []}, {"texts": ["a"], "images": ["b"]}])
-    def test_exactly_one_input(self, server, body):
-        response = server.post("/v2/embed", body)
-        assert response.status_code == 400
-        assert "Exactly one of texts, images, or inputs" in response.json()["error"]["message"]

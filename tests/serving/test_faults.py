@@ -87,6 +87,8 @@ def test_nan_weights_fail_requests_and_not_the_server(start, folders):
     executor.params = jax.tree.map(lambda leaf: leaf * np.float32("nan"), good)
     response = server.post("/v1/embeddings", {"input": [TEXT, "cat"]})
     assert response.status_code == 500 and "not finite" in response.json()["message"]
+    response = server.post("/v2/embed", {"texts": [TEXT, "cat"], "embedding_types": ["ubinary"]})
+    assert response.status_code == 500 and "not finite" in response.json()["message"]
     executor.params = good
     assert status(server, json={"input": TEXT}) == 200
     assert server.client.get("/health").status_code == 200

@@ -118,3 +118,14 @@ def test_nothing_compiles_once_all_is_warm(start, folders):
     text = server.client.get("/metrics").text
     (line,) = [line for line in text.splitlines() if line.startswith("jaxpool:compilations{")]
     assert before == engine.compilations == float(line.rpartition(" ")[2])
+
+
+def test_quantized_long_texts_need_no_program_of_their_own(start, folders):
+    chunks = {"enable_chunked_processing": True}
+    server = start([folders("mat")], warmup="some", pooler_config=chunks, **SHORT)
+    engine = server.service.models.served[0].queue.engine
+    wait(lambda: [len(ready) for ready in engine._warmup._ready.values()] == [3])
+    before = engine.compilations
+    body = {"texts": ["word " * 100], "truncate": "NONE", "embedding_types": ["ubinary", "int8"]}
+    assert server.post("/v2/embed", body).status_code == 200
+    assert engine.compilations == before

@@ -38,6 +38,7 @@ def models(tmp_path_factory):
         "sentence-transformers/all-MiniLM-L6-v2": MINILM,
         "intfloat/multilingual-e5-large-instruct": str(folder),
         "BAAI/bge-small-en-v1.5": MINILM,
+        "mixedbread-ai/mxbai-embed-large-v1": MINILM,
         "nomic-ai/nomic-embed-text-v1.5": MINILM,
         "jinaai/jina-embeddings-v2-small-en": MINILM,
         "cardiffnlp/twitter-roberta-base-sentiment-latest": bert(

@@ -1,0 +1,37 @@
+"""Options of vLLM's engine, as scripts written for it pass them."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from jaxpool.engine import EngineOptions
+
+log = logging.getLogger("jaxpool")
+
+# Without a meaning here: accepted, so that its scripts run, and logged.
+INERT = {
+    "allowed_local_media_path",
+    "allowed_media_domains",
+    "disable_log_stats",
+    "enable_chunked_prefill",
+    "enable_prefix_caching",
+    "enforce_eager",
+    "gpu_memory_utilization",
+    "max_num_seqs",
+    "mm_processor_kwargs",
+    "model_impl",
+    "seed",
+    "swap_space",
+    "tokenizer_mode",
+}
+
+
+def engine_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of some options that `EngineOptions` has; TypeError where one is not known."""
+    known = {field.name for field in fields(EngineOptions)}
+    if unknown := sorted(set(given) - INERT - known):
+        raise TypeError(f"LLM has no option {', '.join(unknown)}")
+    if inert := sorted(set(given) & INERT):
+        log.info("options without effect here: %s", ", ".join(inert))
+    return {name: value for name, value in given.items() if name in known}
