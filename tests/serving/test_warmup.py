@@ -1,5 +1,6 @@
 """Compiling beside serving: the device never waits for a compiler."""
 
+import itertools
 import threading
 import time
 
@@ -10,7 +11,6 @@ import pytest
 from serving.warmup import Warmup
 
 SHORT = {"max_model_len": 32, "max_num_batched_tokens": 64}  # few shapes
-TASKS = ("embed", "token_embed", "embed&token_embed", "token_embed&embed")
 
 
 class FakeExecutor:
@@ -102,19 +102,26 @@ def test_health_answers_while_another_task_compiles(start, folders, monkeypatch)
     assert answers[0].status_code == 200
 
 
-def test_nothing_compiles_once_all_is_warm(start, folders):
-    server = start([folders("mat")], warmup="all", **SHORT)
+@pytest.mark.parametrize("name, programs", [("mat", 2), ("hybrid", 4)])
+def test_nothing_compiles_once_all_is_warm(start, folders, name, programs):
+    """Any task, any combination in any order, late chunks, hybrid scores."""
+    server = start([folders(name)], warmup="all", **SHORT)
     engine = server.service.models.served[0].queue.engine
     ready = engine._warmup._ready
-    wait(lambda: [len(lengths) for lengths in ready.values()] == [3, 3])
+    wait(lambda: [len(lengths) for lengths in ready.values()] == [3] * programs)
     before = engine.compilations
     rng = np.random.default_rng(0)
-    for count in (1, 2, 5, 17, 60):
-        texts = [" ".join(["word"] * int(n)) for n in rng.integers(1, 30, count)]
-        for task in TASKS:
-            assert server.post("/pooling", {"input": texts, "task": task}).status_code == 200
+    names = [n for n in ("embed", "sparse", "token_embed") if n in engine.model.tasks]
+    tasks = [t for count in (1, 2, 3) for t in itertools.permutations(names, count)]
+    for task, count in itertools.product(tasks, (1, 2, 17, 60)):
+        texts = [" ".join(["a"] * int(n)) for n in rng.integers(1, 15, count)]
+        body = {"input": texts, "task": "&".join(task)}
+        assert server.post("/pooling", body).status_code == 200
     late = {"task": "token_embed", "late_chunking_params": {"chunk_size": 3}}
     assert server.post("/pooling", {"input": "a few words more"} | late).status_code == 200
+    if "sparse" in names:
+        body = {"text_1": "a", "text_2": ["b", "c d"], "weights": [0.4, 0.2, 0.4]}
+        assert server.post("/score", body).status_code == 200
     text = server.client.get("/metrics").text
     (line,) = [line for line in text.splitlines() if line.startswith("jaxpool:compilations{")]
     assert before == engine.compilations == float(line.rpartition(" ")[2])
