@@ -56,7 +56,7 @@ def free() -> int:
 
 
 @contextmanager
-def serve(folder: Path, *options: str):
+def serve(folder: Path, model: str, *options: str):
     """Both processes, healthy; killed at the end if they still run."""
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
     address, port = f"127.0.0.1:{free()}", free()
@@ -64,7 +64,7 @@ def serve(folder: Path, *options: str):
     processes = []
     for i, log in enumerate(logs):
         cluster = {"coordinator_address": address, "num_processes": 2, "process_id": i}
-        command = [sys.executable, "-m", "serving", MINILM, "--distributed", json.dumps(cluster)]
+        command = [sys.executable, "-m", "serving", model, "--distributed", json.dumps(cluster)]
         command += ["--host", "127.0.0.1", "--port", str(port), *LIMITS, *options]
         with log.open("w") as file:
             streams = {"stdout": file, "stderr": file}
@@ -87,7 +87,7 @@ def test_two_processes_answer_as_one(tmp_path, options):
     wanted = [r.outputs.embedding for r in alone.embed(TEXTS, use_tqdm=False)]
     asked = {"pooling_task": "token_embed", "use_tqdm": False}
     tokens = [r.outputs.data for r in alone.encode(TEXTS, **asked)]
-    with serve(tmp_path, *options) as server:
+    with serve(tmp_path, MINILM, *options) as server:
         found = server.post("/v1/embeddings", {"input": TEXTS})["data"]
         np.testing.assert_allclose([one["embedding"] for one in found], wanted, atol=1e-5)
         both = {"input": TEXTS, "task": "token_embed&embed"}
@@ -106,8 +106,18 @@ def test_two_processes_answer_as_one(tmp_path, options):
 
 
 @pytest.mark.slow
+def test_two_processes_score_late_interaction(tmp_path, folders):
+    model, query, documents = str(folders("colbert")), TEXTS[0], TEXTS[1:]
+    scores = LLM(model, max_model_len=64).score(query, documents, use_tqdm=False)
+    with serve(tmp_path, model) as server:
+        found = server.post("/score", {"text_1": query, "text_2": documents})["data"]
+        wanted = [one.outputs.score for one in scores]
+        np.testing.assert_allclose([one["score"] for one in found], wanted, atol=1e-4)
+
+
+@pytest.mark.slow
 def test_health_fails_when_a_follower_has_died(tmp_path):
-    with serve(tmp_path, "--warmup", "none") as server:
+    with serve(tmp_path, MINILM, "--warmup", "none") as server:
         server.processes[1].kill()
         begun = time.monotonic()
         server.wait(lambda: server.health() == 503, 5)
