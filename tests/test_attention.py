@@ -101,6 +101,33 @@ def agrees_with_xla(arch, batch, operands, tolerance: float) -> None:
     np.testing.assert_allclose(got[real], wanted[real], atol=tolerance, rtol=0)
 
 
+@pytest.mark.parametrize("windows", [(), (20,)], ids=["past", "window"])
+def test_extents_of_a_long_causal_row(windows, monkeypatch):
+    """Texts of 150 and 90 after the prefix that both see: numbers and gradients of all keys."""
+    causal = arch(causal=True, windows=windows)
+    plan = place([[2, 0, 1]], 1, 700, LENGTHS)
+    after = (
+        Request(np.ones(150, np.int32), position=300),
+        Request(np.ones(90, np.int32), position=300),
+    )
+    batch = fill(plan, [*after, Request(np.ones(300, np.int32))], context=True)[0]
+    weights = (
+        np.random.default_rng(1).normal(size=(700, 4, 8)) * (batch.segments[0] > 0)[:, None, None]
+    )
+
+    def loss(operands):
+        out = attention.attention({}, batch, causal)(*operands, None)
+        return (out[0] * weights.astype(np.float32)).sum(), out
+
+    found = {}
+    for kernel in ("dense", "blocked"):
+        monkeypatch.setattr(attention, "xla", lambda _, kernel=kernel: kernel)
+        (_, out), slopes = jax.value_and_grad(loss, has_aux=True)(operands(plan, causal))
+        found[kernel] = [np.asarray(out)[0, :540], *slopes]
+    for dense, blocked in zip(*found.values(), strict=True):
+        np.testing.assert_allclose(blocked, dense, atol=5e-6, rtol=0)
+
+
 def test_kernels_by_platform_and_capability():
     half = arch(dtype="bfloat16")
     assert attention.choose("cpu", half) == "xla"

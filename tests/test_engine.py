@@ -86,6 +86,13 @@ def test_batch_invariant_is_bit_identical():
     assert made.executor.compilations == len(made.rungs)
 
 
+def test_row_lengths_are_coarser_on_accelerators(monkeypatch):
+    assert engine().rungs == (16, 24, 32, 48)
+    monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
+    assert engine().rungs == (16, 32, 48)
+    assert engine(batch_invariant=True).rungs == (16, 24, 32, 48)
+
+
 def test_what_does_not_fit_in_memory_lowers_the_budget(monkeypatch):
     made = engine(max_num_batched_tokens=LIMIT * 4)
     need = compiling.memory(made.executor.compiled(((EMBED.steps,), 2, LIMIT)))
