@@ -28,6 +28,7 @@ FLAGS = {
     "chat-template": ("{{ a }}", "{{ a }}"),
     "tensor-parallel-size": ("2", 2),
     "data-parallel-size": ("4", 4),
+    "distributed": ('{"process_id": 1}', {"process_id": 1}),
     "max-num-batched-tokens": ("8k", 8000),
     "max-queued-tokens": ("100", 100),
     "max-body-bytes": ("1000", 1000),
