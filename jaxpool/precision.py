@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 PRECISIONS = ("float32", "int8", "uint8", "binary", "ubinary")
+SHIFTED = {"uint8": "int8", "binary": "ubinary"}  # by 128, on the host: it spares two programs
 SCALE = 127
 
 
@@ -21,21 +22,21 @@ def quantize(x, precision: str):
     """
     xp = x.__array_namespace__()
     if precision.endswith("int8"):
-        scaled = xp.clip(xp.round(x * SCALE), -SCALE, SCALE).astype(xp.int8)
-        return scaled if precision == "int8" else scaled.view(xp.uint8) ^ 128
-    bits = xp.packbits(x > 0, axis=-1)
-    return bits if precision == "ubinary" else (bits ^ 128).view(xp.int8)
+        vectors = xp.clip(xp.round(x * SCALE), -SCALE, SCALE).astype(xp.int8)
+    else:
+        vectors = xp.packbits(x > 0, axis=-1)
+    return _shifted(vectors, precision) if precision in SHIFTED else vectors
 
 
 def pack(x, precision: str):
-    """What leaves the device: quantized vectors, each with one more byte, 1 if it was finite.
+    """What leaves the device: int8 or ubinary vectors, each with one more byte, 1 if it was finite.
 
     Bytes cannot say that a vector is not a number. Vectors of float32 stay as they are.
     """
     if precision == "float32":
         return x
     xp = x.__array_namespace__()
-    vectors = quantize(x, precision)
+    vectors = quantize(x, SHIFTED.get(precision, precision))
     finite = xp.isfinite(x).all(axis=-1, keepdims=True)
     return xp.concatenate([vectors, finite.astype(vectors.dtype)], axis=-1)
 
@@ -50,7 +51,14 @@ def unpack(packed: np.ndarray, precision: str, dimensions: int) -> np.ndarray:
     if not packed[..., -1].all():
         raise ArithmeticError("the result is not finite")
     size = -(-dimensions // 8) if precision.endswith("binary") else dimensions
-    return packed[..., : min(size, packed.shape[-1] - 1)]
+    vectors = packed[..., : min(size, packed.shape[-1] - 1)]
+    return _shifted(vectors, precision) if precision in SHIFTED else vectors
+
+
+def _shifted(x, precision: str):
+    """int8 as uint8, 128 more; ubinary as binary, 128 less."""
+    xp = x.__array_namespace__()
+    return (x.view(xp.uint8) ^ 128).view(xp.uint8 if precision == "uint8" else xp.int8)
 
 
 @dataclass(frozen=True)
@@ -60,5 +68,5 @@ class Quantize:
     precision: str
 
     def __call__(self, params, x, context):
-        """`[..., F]` float32 to int8 or uint8, `[..., F + 1]` or `[..., ceil(F / 8) + 1]`."""
+        """`[..., F]` float32 to bytes, `[..., F + 1]` or `[..., ceil(F / 8) + 1]`."""
         return pack(x, self.precision)

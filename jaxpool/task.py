@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from jaxpool.errors import RequestError
 from jaxpool.heads import MaxSim, Pool, is_pooled, width
-from jaxpool.precision import PRECISIONS, Quantize
+from jaxpool.precision import PRECISIONS, SHIFTED, Quantize
 from jaxpool.rows import Inner, Words
 
 VECTORS = ("embed", "token_embed")  # the tasks whose results may be quantized
@@ -40,7 +40,7 @@ class Task:
         """The steps as they are compiled, the quantization of vectors last."""
         if self.precision == "float32" or not self.steps:
             return self.steps
-        return (*self.steps, Quantize(self.precision))
+        return (*self.steps, Quantize(SHIFTED.get(self.precision, self.precision)))
 
     @property
     def pooled(self) -> bool:

@@ -14,7 +14,8 @@ SPARSE = Task("sparse", (WEIGHTS, Pool(("max",))))
 
 def everything(*tasks):
     """The chains of tasks in every precision, and those of late chunks."""
-    return tuple(one.program for task in tasks for one in task.variants) + (HIDDEN.steps,)
+    chains = dict.fromkeys(one.program for task in tasks for one in task.variants)
+    return (*chains, HIDDEN.steps)
 
 
 PAIR = everything(EMBED, TOKENS)

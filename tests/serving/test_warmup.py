@@ -104,7 +104,7 @@ def test_health_answers_while_another_task_compiles(start, folders, monkeypatch)
 
 @pytest.mark.parametrize("name, programs", [("mat", 2), ("hybrid", 5)])
 def test_nothing_compiles_once_all_is_warm(start, folders, name, programs):
-    """Any task, any combination in any order, late chunks, hybrid scores."""
+    """Any task, any combination in any order, late chunks, every precision, hybrid scores."""
     server = start([folders(name)], warmup="all", **SHORT)
     engine = server.service.models.served[0].queue.engine
     ready = engine._warmup._ready
@@ -119,6 +119,10 @@ def test_nothing_compiles_once_all_is_warm(start, folders, name, programs):
         assert server.post("/pooling", body).status_code == 200
     late = {"task": "token_embed", "late_chunking_params": {"chunk_size": 3}}
     assert server.post("/pooling", {"input": "a few words more"} | late).status_code == 200
+    kinds = ["float", "int8", "uint8", "binary", "ubinary"]
+    for asked in (*([kind] for kind in kinds), kinds):
+        body = {"texts": ["a", "b c"], "embedding_types": asked}
+        assert server.post("/v2/embed", body).status_code == 200
     if "sparse" in names:
         body = {"text_1": "a", "text_2": ["b", "c d"], "weights": [0.4, 0.2, 0.4]}
         assert server.post("/score", body).status_code == 200
