@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from concurrent.futures import Future
 from typing import Any
 
 import jax
@@ -33,8 +34,9 @@ class ModelEngine:
         return self.model.executor.compilations
 
     def warm(self, first: Task, everything: bool) -> None:
-        """Compile the longest rows of a task; in a thread then the rest, and all other programs."""
-        self._warmup = Warmup(self.model.executor, self.engine.shapes)
+        """Compile first rows of a task; in a thread then the rest, and all other programs."""
+        exact = self.engine.options.batch_invariant
+        self._warmup = Warmup(self.model.executor, self.engine.shapes, exact)
         self._warmup.start()
         programs = self.engine.programs
         for usable in [self._warmup.want(programs.of(path)) for path in first.paths]:
@@ -45,11 +47,15 @@ class ModelEngine:
 
     async def available(self, task: Any, requests: Sequence) -> None:
         """Wait until the device can compute these requests without compiling."""
-        if self._warmup:
-            for chains in self._needs(task, requests):
-                if not self._warmup.lengths(chains):
-                    usable = asyncio.wrap_future(self._warmup.demand(chains))
-                    await asyncio.shield(usable)  # others wait for it too
+        for made in self._waits(task, requests):
+            await asyncio.shield(asyncio.wrap_future(made))  # others wait for it too
+
+    def _waits(self, task: Any, requests: Sequence) -> list[Future]:
+        """What has to be compiled before some requests are computed."""
+        if not self._warmup:
+            return []
+        longest = max(len(request.ids) for request in requests)
+        return self._warmup.demand(self._needs(task, requests), longest)
 
     def start(self, task: Any, requests: list) -> tuple:
         """Dispatch what is one forward; texts in chunks wait for `finish`."""
@@ -74,9 +80,10 @@ class ModelEngine:
 
     def _keep_to_ready(self, task: Any, requests: Sequence) -> None:
         """Let the engine plan with the row lengths that are compiled for these requests."""
+        for made in self._waits(task, requests):
+            made.result()  # together they may need what none does alone
         if self._warmup:
-            ready = [set(self._warmup.lengths(each)) for each in self._needs(task, requests)]
-            self.engine.rungs = tuple(sorted(set.intersection(*ready)))
+            self.engine.rungs = self._warmup.lengths(self._needs(task, requests))
 
     def _needs(self, task: Any, requests: Sequence) -> list[Chains]:
         """The programs that some requests of a task, or of several at once, run through."""

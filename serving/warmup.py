@@ -1,54 +1,79 @@
-"""Programs compiled in a thread of their own, the longest rows of a task first."""
+"""Programs compiled beside serving, row length by row length, first what requests wait for."""
 
 import logging
+import os
 import threading
 from collections import deque
-from concurrent.futures import Future
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
+
+from jaxpool.planner import PACKED
 
 log = logging.getLogger("jaxpool.serving")
 
 
 class Warmup(threading.Thread):
-    """Compiles every row length of each chain of steps that is wanted.
+    """Compiles every row length of each program (chains of steps) that is wanted.
 
-    Plans use only the lengths that `lengths` says are ready, so the device never waits for a
-    compiler: a task takes requests as soon as its longest rows, which hold any text, are there.
+    Plans use only the lengths that are ready, so the device never waits for a compiler. Rows of
+    `PACKED` tokens come first, then the others, ascending. exact: each text is computed in the
+    shortest row that holds it, be it compiled yet or not.
     """
 
-    def __init__(self, executor: Any, shapes: list[tuple[int, int]]):
+    def __init__(self, executor: Any, shapes: list[tuple[int, int]], exact: bool = False):
         super().__init__(name="warm-up", daemon=True)
-        self.executor = executor
+        self.executor, self.exact = executor, exact
         self.rows: dict[int, list[int]] = {}
-        for rows, length in shapes:
+        for rows, length in sorted(shapes, key=lambda shape: shape[1]):
             self.rows.setdefault(length, []).append(rows)
-        self._ready: dict[Any, tuple[int, ...]] = {}
-        self._usable: dict[Any, Future] = {}
+        self._first = self._fitting(PACKED)
+        self._made: dict[tuple[Any, int], Future] = {}
         self._work: deque[tuple[Any, int]] = deque()
         self._wake = threading.Condition()
         self._stopping = False
+        # Half of the cores are left to what is being served.
+        cores = max(1, (os.cpu_count() or 1) // 2)
+        self._compilers = ThreadPoolExecutor(cores, thread_name_prefix="warm-up")
+
+    def _fitting(self, tokens: int) -> int:
+        """The shortest row that holds some tokens; the longest of all where none does."""
+        return next((n for n in self.rows if n >= tokens), max(self.rows))
 
     def want(self, chains: Any) -> Future:
-        """Queue all lengths of some chains; the future is done when a first one is ready."""
+        """Queue all lengths of a program; the future is done when the first is ready."""
         with self._wake:
-            if chains not in self._usable:
-                self._usable[chains] = Future()
-                self._work.extend((chains, n) for n in (max(self.rows), *sorted(self.rows)[:-1]))
+            if (chains, self._first) not in self._made:
+                order = [self._first, *(n for n in self.rows if n != self._first)]
+                self._made |= {(chains, n): Future() for n in order}
+                self._work.extend((chains, n) for n in order)
                 self._wake.notify()
-            return self._usable[chains]
+            return self._made[chains, self._first]
 
-    def demand(self, chains: Any) -> Future:
-        """The same for a request that waits: ahead of all others."""
-        usable, first = self.want(chains), (chains, max(self.rows))
+    def demand(self, programs: Sequence, tokens: int) -> list[Future]:
+        """What a request of some tokens has to wait for, put ahead of all else.
+
+        Longer rows than it needs do, up to `PACKED` or twice as long, if all programs have them.
+        """
+        for chains in programs:
+            self.want(chains)
+        fitting = self._fitting(tokens)
+        most = fitting if self.exact else max(2 * fitting, self._first)
+        if any(fitting <= n <= most for n in self.lengths(programs)):
+            return []
+        wanted = [(chains, fitting) for chains in programs]
         with self._wake:
-            if first in self._work:
-                self._work.remove(first)
-                self._work.appendleft(first)
-        return usable
+            ahead = [work for work in self._work if work in wanted]
+            self._work = deque((*ahead, *(work for work in self._work if work not in wanted)))
+        return [self._made[work] for work in wanted]
 
-    def lengths(self, chains: Any) -> tuple[int, ...]:
-        """The row lengths of some chains that are compiled, ascending."""
-        return self._ready.get(chains, ())
+    def lengths(self, programs: Sequence) -> tuple[int, ...]:
+        """The row lengths that are compiled in all of some programs, ascending."""
+        return tuple(n for n in self.rows if all(self._ready(chains, n) for chains in programs))
+
+    def _ready(self, chains: Any, length: int) -> bool:
+        made = self._made.get((chains, length))
+        return made is not None and made.done() and not made.exception()
 
     def run(self) -> None:
         """The thread: until it is stopped."""
@@ -58,29 +83,26 @@ class Warmup(threading.Thread):
                     self._wake.wait()
                 if self._stopping:
                     return
-                chains, length = self._work.popleft()
-            self._compile(chains, length)
+                work = self._work.popleft()
+            self._compile(*work)
 
     def _compile(self, chains: Any, length: int) -> None:
+        keys = [(chains, rows, length) for rows in self.rows[length]]
         try:
-            for rows in self.rows[length]:
-                if not self._stopping:
-                    self.executor.compiled((chains, rows, length))
+            list(self._compilers.map(self.executor.compiled, keys))
         except Exception as error:  # most often memory: shorter rows may still do
             log.exception("rows of %d tokens cannot be compiled", length)
-            if not self._usable[chains].done():
-                self._usable[chains].set_exception(error)
+            self._made[chains, length].set_exception(error)
             return
-        self._ready[chains] = tuple(sorted({*self._ready.get(chains, ()), length}))
-        if not self._usable[chains].done():
-            self._usable[chains].set_result(None)
+        self._made[chains, length].set_result(None)
         if not self._work:
             log.info("%d programs ready", self.executor.compilations)
 
     def stop(self) -> None:
-        """End the thread after the program it is compiling."""
+        """End the thread after the programs it is compiling."""
         with self._wake:
             self._stopping = True
             self._wake.notify()
+        self._compilers.shutdown(cancel_futures=True)
         if self.is_alive():
             self.join()

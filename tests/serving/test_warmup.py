@@ -28,9 +28,12 @@ class FakeExecutor:
         self.compilations += 1
 
 
+SHAPES = [(1, 16), (1, 64), (1, 128), (2, 128), (1, 256), (1, 512)]
+
+
 @pytest.fixture
-def warmup():
-    thread = Warmup(FakeExecutor(), [(1, 16), (1, 32), (1, 64), (2, 64)])
+def warmup(request):
+    thread = Warmup(FakeExecutor(), SHAPES, exact=getattr(request, "param", False))
     yield thread
     thread.executor.gate.set()
     thread.stop()
@@ -44,36 +47,73 @@ def wait(condition):
     raise AssertionError("it does not happen")
 
 
-def test_the_longest_rows_come_first_and_a_waiting_request_before_all(warmup):
-    for name in "abc":
+def lengths(warmup):
+    """What was compiled, in order: each program's row lengths, once for all row counts."""
+    return list(dict.fromkeys((name, length) for name, _, length in warmup.executor.order))
+
+
+def test_rows_for_many_texts_come_first_and_what_a_request_waits_for_before_all(warmup):
+    for name in "ab":
         warmup.want(name)
-    demanded = warmup.demand("c")
+    waits = warmup.demand(["b"], 300)
     warmup.start()
     warmup.executor.gate.set()
-    demanded.result(10)
-    assert warmup.executor.order[:2] == [("c", 1, 64), ("c", 2, 64)]
-    wait(lambda: warmup.lengths("c") == (16, 32, 64))
-    names = [name for name, _, _ in warmup.executor.order]
-    assert names == ["c"] * 2 + ["a"] * 4 + ["b"] * 4 + ["c"] * 2
+    assert [each.result(10) for each in waits] == [None]
+    wait(lambda: warmup.lengths(["a", "b"]) == (16, 64, 128, 256, 512))
+    ascending = [("a", 128), ("a", 16), ("a", 64), ("a", 256), ("a", 512)]
+    assert lengths(warmup) == [("b", 512), *ascending, ("b", 128), ("b", 16), ("b", 64), ("b", 256)]
+    assert sorted(warmup.executor.order) == sorted((n, *shape) for n in "ab" for shape in SHAPES)
 
 
-def test_only_compiled_lengths_are_ready(warmup):
-    warmup.start()
-    usable = warmup.want("a")
-    assert warmup.lengths("a") == () and not usable.done()
+@pytest.mark.parametrize(
+    ("warmup", "tokens", "waits"),
+    [
+        (False, 3, []),
+        (False, 100, []),
+        (False, 129, [256]),
+        (False, 400, [512]),
+        (False, 9999, [512]),
+        (True, 3, [16]),
+        (True, 100, []),
+    ],
+    indirect=["warmup"],
+)
+def test_a_request_waits_for_rows_not_much_longer_than_it_is(warmup, tokens, waits):
+    """Only 128 is ready; what each text is computed in must not depend on that where exact."""
     warmup.executor.gate.set()
-    usable.result(10)
-    assert 64 in warmup.lengths("a")
+    first = warmup.want("a")
+    warmup._compile(*warmup._work.popleft())
+    first.result(0)
+    assert warmup.lengths(["a"]) == (128,)
+    found = warmup.demand(["a"], tokens)
+    assert found == [warmup._made["a", length] for length in waits]
+    assert [length for _, length in list(warmup._work)[: len(waits)]] == waits
+
+
+def test_rows_must_be_ready_in_all_programs_of_a_request(warmup):
+    for name in "ab":
+        warmup.want(name)
+    warmup.executor.gate.set()
+    warmup._compile("a", 256)
+    assert warmup.lengths(["a"]) == (256,) and warmup.lengths(["a", "b"]) == ()
+    assert warmup.demand(["a"], 200) == []
+    assert [each.done() for each in warmup.demand(["a", "b"], 200)] == [True, False]
 
 
 def test_a_length_that_does_not_fit_leaves_the_others(warmup):
-    warmup.executor.broken = 64
+    warmup.executor.broken = 512
     warmup.executor.gate.set()
-    usable = warmup.want("a")
+    (waits,) = warmup.demand(["a"], 300)
     warmup.start()
     with pytest.raises(MemoryError):
-        usable.result(10)
-    wait(lambda: warmup.lengths("a") == (16, 32))
+        waits.result(10)
+    wait(lambda: warmup.lengths(["a"]) == (16, 64, 128, 256))
+
+
+def ready(engine) -> list[int]:
+    """How many row lengths of each program are ready."""
+    warmup = engine._warmup
+    return [len(warmup.lengths([chains])) for chains in dict.fromkeys(c for c, _ in warmup._made)]
 
 
 def test_health_answers_while_another_task_compiles(start, folders, monkeypatch):
@@ -83,11 +123,11 @@ def test_health_answers_while_another_task_compiles(start, folders, monkeypatch)
     gate, compiled = threading.Event(), engine.model.executor.compiled
 
     def held(key):
-        if threading.current_thread().name == "warm-up":
+        if threading.current_thread().name.startswith("warm-up"):
             gate.wait(20)
         return compiled(key)
 
-    wait(lambda: [len(ready) for ready in engine._warmup._ready.values()] == [3])
+    wait(lambda: ready(engine) == [3])
     monkeypatch.setattr(engine.model.executor, "compiled", held)
     answers = []
     body = {"url": server.url + "/pooling", "json": {"input": "a", "task": "token_embed"}}
@@ -107,8 +147,7 @@ def test_nothing_compiles_once_all_is_warm(start, folders, name, programs):
     """Any task, any combination in any order, late chunks, every precision, hybrid scores."""
     server = start([folders(name)], warmup="all", **SHORT)
     engine = server.service.models.served[0].queue.engine
-    ready = engine._warmup._ready
-    wait(lambda: [len(lengths) for lengths in ready.values()] == [3] * programs)
+    wait(lambda: ready(engine) == [3] * programs)
     before = engine.compilations
     rng = np.random.default_rng(0)
     names = [n for n in ("embed", "sparse", "token_embed") if n in engine.model.tasks]
@@ -135,7 +174,7 @@ def test_quantized_long_texts_need_no_program_of_their_own(start, folders):
     chunks = {"enable_chunked_processing": True}
     server = start([folders("mat")], warmup="some", pooler_config=chunks, **SHORT)
     engine = server.service.models.served[0].queue.engine
-    wait(lambda: [len(ready) for ready in engine._warmup._ready.values()] == [3])
+    wait(lambda: ready(engine) == [3])
     before = engine.compilations
     body = {"texts": ["word " * 100], "truncate": "NONE", "embedding_types": ["ubinary", "int8"]}
     assert server.post("/v2/embed", body).status_code == 200
