@@ -117,6 +117,10 @@ def _location(loc: Iterable) -> str:
     return ".".join(part for part in parts if not re.search(r"[\[(]|^(str|int|list|dict)$", part))
 
 
+class Gone(Exception):
+    """The client has closed the connection."""
+
+
 def install(app: FastAPI) -> None:
     """Answer every exception of a handler."""
 
@@ -136,6 +140,10 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(NotServed)
     async def not_served(request: Request, error: NotServed):
         return json_response({"detail": "Not Found"}, 404)
+
+    @app.exception_handler(Gone)
+    async def gone(request: Request, error: Gone):
+        return Response(status_code=499)  # nobody reads it; metrics and logs name it so
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception):

@@ -11,7 +11,7 @@ from fastapi import Request
 
 from serving.config import Options
 from serving.device import Failed, Owner
-from serving.errors import APIError, refusing
+from serving.errors import APIError, Gone, refusing
 from serving.metrics import Metrics
 from serving.models import Registry, Served
 from serving.queue import Job, Queue
@@ -19,10 +19,6 @@ from serving.queue import Job, Queue
 INLINE = 4096  # characters that are tokenized at once, without a thread in between
 TOKENIZERS = 2
 DEPTH = 2  # batches on the device: one is answered while the other computes, on CPU side by side
-
-
-class Gone(Exception):
-    """The client has closed the connection."""
 
 
 class Service:

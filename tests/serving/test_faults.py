@@ -94,7 +94,8 @@ def test_nan_weights_fail_requests_and_not_the_server(start, folders):
     assert server.client.get("/health").status_code == 200
 
 
-def test_a_client_that_leaves_takes_its_work_with_it(start, folders, hold):
+def test_a_client_that_leaves_takes_its_work_with_it(start, folders, hold, caplog):
+    """And no error is logged: clients do that."""
     server = start([folders("mat")])
     queue = server.service.models.served[0].queue
     gate, inside = hold(server)
@@ -112,6 +113,7 @@ def test_a_client_that_leaves_takes_its_work_with_it(start, folders, hold):
 
     asyncio.run(go())
     assert queue.tokens == 0
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 async def until(condition):
