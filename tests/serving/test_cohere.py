@@ -57,7 +57,6 @@ def test_bytes_alone_are_what_leaves_the_device(kinds, server, minilm, monkeypat
     for kind in kinds:
         ours = minilm.model.encode(["cat", TEXT], precision=kind)
         np.testing.assert_array_equal(found[kind], ours)
-        assert ours.dtype in fetched
     assert len(fetched) == len(kinds) and {dtype.itemsize for dtype in fetched} == {1}
 
 
