@@ -2,16 +2,18 @@
 
 import ctypes
 
-M_MMAP_THRESHOLD = -3  # of malloc.h
-LARGE = 1 << 20  # bytes
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+LARGEST = 32 << 20  # bytes, the most that glibc takes
 
 
-def give_back_large_buffers() -> None:
-    """Let glibc return buffers of a megabyte or more to the system whenever they are freed.
+def keep_large_buffers() -> None:
+    """Let glibc keep freed buffers of up to 32 MB, and use them again.
 
-    By itself it keeps up to 64 MB in each thread's heap, and XLA's scratch space of 7 to 17 MB a
-    batch, of every size, spreads over all of that. Other C libraries have no such setting.
+    By itself it decides anew with what is freed: scratch space of 7 to 17 MB a batch sometimes goes
+    back to the system, which must clear its pages before the next batch has them, and sometimes
+    stays; memory then grows for minutes. Other C libraries have no such setting.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        mallopt(M_MMAP_THRESHOLD, LARGE)
+        mallopt(M_MMAP_THRESHOLD, LARGEST)
+        mallopt(M_TRIM_THRESHOLD, 32 * LARGEST)

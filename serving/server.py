@@ -13,7 +13,7 @@ import uvicorn
 from serving import followers
 from serving.app import create_app
 from serving.config import Options, parse
-from serving.memory import give_back_large_buffers
+from serving.memory import keep_large_buffers
 from serving.middleware import request_id
 from serving.protocol import Protocol
 from serving.service import Service
@@ -61,7 +61,7 @@ def configure_logs(options: Options) -> None:
 def run(options: Options) -> int:
     """Serve until a signal; 0 after a clean drain, 1 if the models could not be loaded."""
     configure_logs(options)
-    give_back_large_buffers()
+    keep_large_buffers()
     if options.distributed and followers.join(options):
         return followers.follow(options)
     service = Service(options)
