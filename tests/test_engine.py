@@ -63,6 +63,7 @@ def test_threads_get_their_own_results(warm):
 def test_several_tasks_from_one_forward():
     made, requests = engine(), texts([5, 9])
     both = made.finish(made.start((EMBED, TOKENS), requests))
+    assert made.executor.compilations == 1
     for (vector, tokens), alone, every in zip(
         both,
         made.finish(made.start(EMBED, requests)),
