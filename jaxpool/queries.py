@@ -35,6 +35,10 @@ def cut(query: np.ndarray, features: int) -> list[np.ndarray]:
     return [wide[start : start + MOST] for start in range(0, max(1, len(wide)), MOST)]
 
 
+def _slots(query: np.ndarray) -> int:
+    return -(-len(query) // TOKENS)
+
+
 def groups(requests: Sequence) -> list[np.ndarray]:
     """The indices of requests in runs, in each of which all queries fit into one batch."""
     found: list[list[int]] = [[]]
@@ -42,7 +46,7 @@ def groups(requests: Sequence) -> list[np.ndarray]:
     for index, request in enumerate(requests):
         query = request.query
         if query is not None and id(query) not in sizes:
-            size = -(-len(query) // TOKENS)
+            size = _slots(query)
             if sum(sizes.values()) + size > SLOTS:
                 found.append([])
                 sizes = {}
@@ -72,11 +76,10 @@ def fill(plan, requests: Sequence, segments: int) -> Queries:
     ):
         query = request.query
         if id(query) not in places:
-            size = -(-len(query) // TOKENS)
-            mine = places[id(query)] = slice(used, used + size)
+            mine = places[id(query)] = slice(used, used + _slots(query))
             made.vectors[mine].reshape(-1, query.shape[1])[: len(query)] = query
             made.real[mine].reshape(-1)[: len(query)] = True
-            used += size
+            used = mine.stop
         made.asked[row, segment - 1, places[id(query)]] = True
         counted = made.counted[row, start : start + len(request.ids)]
         counted[slice(None) if request.counted is None else request.counted] = True
