@@ -91,6 +91,8 @@ class Warmup(threading.Thread):
         try:
             list(self._compilers.map(self.executor.compiled, keys))
         except Exception as error:  # most often memory: shorter rows may still do
+            if self._stopping:  # what was queued is cancelled
+                return
             log.exception("rows of %d tokens cannot be compiled", length)
             self._made[chains, length].set_exception(error)
             return
