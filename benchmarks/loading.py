@@ -20,6 +20,7 @@ import transformers
 import typer
 from safetensors.numpy import save_file
 
+from benchmarks import measure
 from converters import rows
 from converters.bert import BERT
 from converters.checkpoint import open_checkpoint
@@ -79,25 +80,16 @@ def seconds(function, *args) -> float:
     return time.perf_counter() - start
 
 
-def resident(name: str) -> int:
-    """Bytes of this process's memory: VmRSS now, VmHWM at its peak (Linux).
-
-    The peak of `getrusage` is no help: a process starts with that of the one that started it.
-    """
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(name))
-
-
 def memory(folder: str) -> dict[str, int]:
     """Bytes of a checkpoint's tree, of its largest leaf, and of what loading adds at its peak.
 
     The peak is that of the process (Linux): call this in a fresh one.
     """
     jax.block_until_ready(jax.device_put(np.zeros(1)))
-    before = resident("VmRSS")
+    before = measure.resident("VmRSS")
     tree = load(Path(folder), "float32")
     sizes = [4 * params.count({"leaf": leaf}) for leaf in jax.tree.leaves(tree)]
-    return {"tree": sum(sizes), "leaf": max(sizes), "added": resident("VmHWM") - before}
+    return {"tree": sum(sizes), "leaf": max(sizes), "added": measure.resident("VmHWM") - before}
 
 
 def main(

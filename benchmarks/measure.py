@@ -98,6 +98,15 @@ def report(facts: dict, rows: list[dict], output: Path | None) -> None:
         output.write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n")
 
 
+def resident(name: str) -> int:
+    """Bytes of this process's memory: VmRSS now, VmHWM at its peak (Linux).
+
+    The peak of `getrusage` is no help: a process starts with that of the one that started it.
+    """
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(name))
+
+
 def machine() -> dict[str, str]:
     """Where and when a result was measured."""
     info = Path("/proc/cpuinfo")
