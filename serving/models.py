@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -86,7 +86,7 @@ class Registry:
         from serving.engine import ModelEngine, load_model
 
         begun = time.monotonic()
-        model = replace(load_model(path, self.options), name=names[0])
+        model = load_model(path, self.options)
         if self.leader:
             model.executor.tell = partial(self.leader.order, len(self.served))
         engine = ModelEngine(model, self.leader)

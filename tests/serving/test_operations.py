@@ -7,6 +7,8 @@ import time
 
 import httpx
 
+from jaxpool.compile import Executor
+
 TEXT = "The capital of France is Paris."
 
 
@@ -174,13 +176,21 @@ def test_cors_where_it_is_allowed(start, folders):
     assert answer.headers["access-control-allow-origin"] == "https://a.example"
 
 
-def test_several_models_in_one_process(start, folders):
+def test_several_models_in_one_process(start, folders, monkeypatch):
+    made, init = [], Executor.__init__
+
+    def spy(executor, *options):
+        made.append(executor)
+        init(executor, *options)
+
+    monkeypatch.setattr(Executor, "__init__", spy)
     server = start([folders("mat"), folders("cls")], served_model_name=["mat", "cls"])
     assert server.client.get("/health").status_code == 200
     assert server.post("/v1/embeddings", {"input": "a", "model": "mat"}).status_code == 200
     assert server.post("/classify", {"input": "a", "model": "cls"}).status_code == 200
     assert server.post("/classify", {"input": "a"}).json()["model"] == "cls"
     assert server.post("/classify", {"input": "a", "model": "mat"}).status_code == 404
+    assert made == [served.model.executor for served in server.service.models.served]
 
 
 def test_deadlines(servers):
