@@ -21,6 +21,8 @@ from jaxpool.transformer import forward
 Chains = tuple[tuple, ...]  # the steps of each task that one program serves
 Key = tuple[Chains, int, int]  # chains, rows, length
 
+IN_FLIGHT = 2  # batches started ahead of the one whose results are waited for
+
 
 def enable_cache(folder: str | None = None) -> None:
     """Turn on JAX's persistent compilation cache, unless the user has set one.

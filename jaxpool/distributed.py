@@ -16,10 +16,9 @@ import jax
 import numpy as np
 from jax.experimental.multihost_utils import broadcast_one_to_all, process_allgather
 
-from jaxpool.compile import Executor
+from jaxpool.compile import IN_FLIGHT, Executor
 
 MANUAL = '{"coordinator_address": "10.0.0.1:1234", "num_processes": 2, "process_id": 0}'
-IN_FLIGHT = 2  # batches a follower starts ahead of the one that its devices compute
 
 
 def start(distributed: bool | Mapping[str, Any]) -> None:

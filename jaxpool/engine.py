@@ -16,7 +16,7 @@ import numpy as np
 from jaxpool import batch as batching
 from jaxpool import distributed, planner, quantize, queries
 from jaxpool.batch import Plan, Request
-from jaxpool.compile import Chains, Executor, Key
+from jaxpool.compile import IN_FLIGHT, Chains, Executor, Key
 from jaxpool.prefix import plan_shared
 from jaxpool.programs import Programs, chains_of
 from jaxpool.task import Task
@@ -35,7 +35,6 @@ FINE = 2  # rungs to a doubling: 16, 24, 32, 48, ...
 # A program is dear to compile for an accelerator, and small batches leave it idle: fewer rungs are
 # fewer programs, and rows of one length go together. A CPU gains what finer rungs spare of padding.
 GRAINS = {"cpu": Grain(1024, FINE), "gpu": Grain(32768, 1), "tpu": Grain(16384, 1)}
-IN_FLIGHT = 2  # batches dispatched ahead of the one being fetched
 DISPATCHERS = 2  # on CPU a dispatch computes in its thread: two fill each other's idle cores
 
 
