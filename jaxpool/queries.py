@@ -29,10 +29,15 @@ class Queries(NamedTuple):
     counted: Any
 
 
+def pieces(query: np.ndarray) -> int:
+    """How many pieces of a query `[T, F]` fit into a batch each."""
+    return max(1, -(-len(query) // MOST))
+
+
 def cut(query: np.ndarray, features: int) -> list[np.ndarray]:
-    """A query `[T, F]` in pieces that fit into a batch each, with zeros up to all `features`."""
+    """A query `[T, F]` in its pieces, with zeros up to all `features`."""
     wide = np.pad(query, ((0, 0), (0, features - query.shape[1])))
-    return [wide[start : start + MOST] for start in range(0, max(1, len(wide)), MOST)]
+    return [wide[i * MOST : (i + 1) * MOST] for i in range(pieces(query))]
 
 
 def _slots(query: np.ndarray) -> int:

@@ -9,6 +9,7 @@ token vectors by MaxSim.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -226,19 +227,20 @@ def _compared(model, task: Task | tuple[Task, ...], call: Call, score: Callable)
     count, several = len(asked.requests), isinstance(task, tuple)
     features = (task[-1] if several else task).width(model.arch.dim)
 
-    def pieces(results: Sequence) -> Sequence[list[np.ndarray]]:
-        vectors = [result[-1] if several else result for result in results]
-        cuts = [queries.cut(each, features) for each in vectors]
-        return compare.repeated(cuts, answers.requests)
+    def each(function: Callable, results: Sequence) -> Sequence:
+        """A function of the token vectors of each document's query."""
+        of_query = [function(result[-1] if several else result) for result in results]
+        return compare.repeated(of_query, answers.requests)
 
     def complete(requests: list[Prepared], results: Sequence) -> list[Prepared]:
-        each = zip(requests, pieces(results), strict=True)
-        return [request.against(piece) for request, parts in each for piece in parts]
+        cuts = each(partial(queries.cut, features=features), results)
+        pairs = zip(requests, cuts, strict=True)
+        return [request.against(piece) for request, cut in pairs for piece in cut]
 
     def combine(results: Sequence) -> Any:
         asked, found = results[:count], iter(results[count:])
-        answers = [compare.added([next(found) for _ in parts]) for parts in pieces(asked)]
-        return score(asked, answers)
+        pieces = each(queries.pieces, asked)
+        return score(asked, [compare.added(list(islice(found, size))) for size in pieces])
 
     parts = (asked, Part(_answering(answers.task), answers.requests, complete))
     return Scoring(parts, names, combine)
