@@ -9,7 +9,6 @@ import json
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
@@ -124,12 +123,13 @@ WRITERS: dict[str, Callable[[Path, Iterable[np.ndarray], int], None]] = {
 }
 
 
-def embed_file(
-    embed: Callable[[list[str]], np.ndarray], source: Path, column: str, output: Path, job: dict
-) -> int:
+Embed = Callable[[Iterator[list[str]]], Iterator[list[np.ndarray]]]
+
+
+def embed_file(embed: Embed, source: Path, column: str, output: Path, job: dict) -> int:
     """Embed every text of `source` into `output`; returns how many.
 
-    `embed` maps texts to an array `[texts, features]`. `job` says what makes two runs the same
+    `embed` gives the vectors of the texts of each chunk. `job` says what makes two runs the same
     (model, options): parts of another job are refused rather than mixed in.
     """
     if output.suffix not in WRITERS:
@@ -162,33 +162,24 @@ def _open_parts(output: Path, job: dict) -> Path:
     return parts
 
 
-def _compute(embed, texts: Iterator[str], parts: Path, count: int) -> None:
-    """Write the missing chunks, two at a time: one is tokenized while the other is computed."""
+def _compute(embed: Embed, texts: Iterator[str], parts: Path, count: int) -> None:
+    """Write the missing chunks."""
+    missing: deque[Path] = deque()
 
-    def write(chunk: list[str], file: Path) -> None:
-        unfinished = file.with_suffix(".unfinished")
-        with unfinished.open("wb") as handle:
-            np.save(handle, embed(chunk))
-        unfinished.replace(file)
-
-    with (
-        tqdm(total=count, unit="texts", dynamic_ncols=True) as bar,
-        ThreadPoolExecutor(2) as pool,
-    ):
-        running: deque[tuple[int, Future]] = deque()
-
-        def settle(most: int) -> None:
-            while len(running) > most:
-                size, done = running.popleft()
-                done.result()
-                bar.update(size)
-
+    def chunks() -> Iterator[list[str]]:
         for start in range(0, count, CHUNK):
-            chunk = list(islice(texts, CHUNK))
-            file = parts / f"{start:012}.npy"
+            chunk, file = list(islice(texts, CHUNK)), parts / f"{start:012}.npy"
             if file.is_file():
                 bar.update(len(chunk))
-                continue
-            settle(1)
-            running.append((len(chunk), pool.submit(write, chunk, file)))
-        settle(0)
+            else:
+                missing.append(file)
+                yield chunk
+
+    with tqdm(total=count, unit="texts", dynamic_ncols=True) as bar:
+        for vectors in embed(chunks()):
+            file = missing.popleft()
+            unfinished = file.with_suffix(".unfinished")
+            with unfinished.open("wb") as handle:
+                np.save(handle, np.stack(vectors))
+            unfinished.replace(file)
+            bar.update(len(vectors))

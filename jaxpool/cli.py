@@ -2,6 +2,7 @@
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -51,23 +52,26 @@ def embed(
 
     Texts print as JSON lines. A file needs --output; run an interrupted command again to resume.
     """
-    import numpy as np
-
+    from jaxpool import offline
     from jaxpool.bulk import embed_file
+    from jaxpool.loading import load
 
     if bool(texts) == bool(input):
         raise ValueError("embed wants TEXT arguments or --input FILE, one of the two")
     if input and not output:
         raise ValueError("--input wants --output FILE.{npy,jsonl,parquet}")
-    llm = _llm(model, dtype, revision, max_model_len, hf_overrides)
-    options = {"tokenization_kwargs": {"truncate_prompt_tokens": -1} if truncate else {}}
-    options |= {"pooling_task": "embed", "precision": precision, "use_tqdm": False}
-
-    def vectors(chunk: list[str]) -> np.ndarray:
-        return np.stack([output.outputs.data for output in llm.encode(chunk, **options)])
-
+    loaded = load(
+        model,
+        dtype=dtype,
+        revision=revision,
+        max_model_len=max_model_len,
+        hf_overrides=_json("--hf-overrides", hf_overrides),
+    )
+    task = loaded.task("embed", precision=precision)
+    cut = {"truncate_prompt_tokens": -1} if truncate else {}
+    vectors = partial(offline.stream, loaded, task, tokenization_kwargs=cut)
     if texts:
-        for text, vector in zip(texts, vectors(texts), strict=True):
+        for text, vector in zip(texts, next(vectors([texts])), strict=True):
             numbers = [round(x, 8) for x in vector.tolist()]
             typer.echo(json.dumps({"text": text, "embedding": numbers}))
         return
@@ -163,18 +167,6 @@ def demo():
     typer.echo(" " * 46 + "".join(f"{i:>7}" for i in range(1, len(DEMO_TEXTS) + 1)))
     for i, (text, row) in enumerate(zip(DEMO_TEXTS, vectors @ vectors.T, strict=True), start=1):
         typer.echo(f"{i}  {text:<43}" + "".join(f"{value:7.2f}" for value in row))
-
-
-def _llm(model, dtype, revision, max_model_len, hf_overrides):
-    from jaxpool import LLM
-
-    return LLM(
-        model,
-        dtype=dtype,
-        revision=revision,
-        max_model_len=max_model_len,
-        hf_overrides=_json("--hf-overrides", hf_overrides),
-    )
 
 
 def _json(option: str, text: str | None):

@@ -1,9 +1,11 @@
 """A call of the offline API: prompts to results in their order, under a progress bar."""
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from tqdm import tqdm
@@ -36,27 +38,50 @@ def run(
     check_count(len(prompts), params)
     make = partial(_prepare, model, task, prompts, params, options)
     most = len(prompts) if model.mesh.is_multi_process else WINDOW
-    first, *others = _windows(len(prompts), most)
-    requests, results, failed = make(first), [], []
-    tokenizer = ThreadPoolExecutor(1)
+    windows = _windows(len(prompts), most)
+    requests, results, failed = [], [], []
 
     def done() -> None:
         progress.update()
         if failed:
             failed[0].result()
 
-    with closing(bar(use_tqdm, len(prompts))) as progress:
-        try:
-            ahead = [tokenizer.submit(make, window) for window in others]
-            for future in ahead:
-                future.add_done_callback(partial(_note, failed))
-            results += collect(model, task, requests, done)
-            for future in ahead:
-                requests += future.result()
-                results += collect(model, task, future.result(), done)
-        finally:
-            tokenizer.shutdown(wait=False, cancel_futures=True)
+    with (
+        closing(bar(use_tqdm, len(prompts))) as progress,
+        closing(_ahead(make, windows, len(windows), failed)) as prepared,
+    ):
+        for window in prepared:
+            requests += window
+            results += collect(model, task, window, done)
     return requests, results
+
+
+def stream(model, task: Task, windows: Iterable[list], **options: Any) -> Iterator[list]:
+    """The results of each of some lists of prompts, as `run` gives them, in constant memory."""
+    make = partial(prepare, model, task, **options)
+    with closing(_ahead(make, windows, 1, [])) as prepared:
+        for requests in prepared:
+            yield collect(model, task, requests)
+
+
+def _ahead(
+    make: Callable, windows: Iterable, most: int, failed: list[Future]
+) -> Iterator[list[Prepared]]:
+    """The requests of each window, while those of up to `most` further ones are made in a thread.
+
+    What cannot be made is in `failed` at once.
+    """
+    windows, tokenizer, making = iter(windows), ThreadPoolExecutor(1), deque()
+    requests = next(map(make, windows), None)  # nothing is computed yet: no thread
+    try:
+        while requests is not None:
+            for window in islice(windows, most - len(making)):
+                making.append(tokenizer.submit(make, window))
+                making[-1].add_done_callback(partial(_note, failed))
+            yield requests
+            requests = making.popleft().result() if making else None
+    finally:
+        tokenizer.shutdown(wait=False, cancel_futures=True)
 
 
 def _windows(count: int, most: int) -> list[slice]:

@@ -99,3 +99,18 @@ def test_parameters_are_counted_before(windows, bert_llm):
     with pytest.raises(ValueError, match=r"prompts \(20\) and params \(19\) must be the same"):
         bert_llm.embed(MANY, pooling_params=[PoolingParams()] * 19, use_tqdm=False)
     assert not windows
+
+
+def test_a_stream_is_read_one_window_ahead(windows, bert_llm):
+    model, read = bert_llm.model, []
+
+    def chunks():
+        for start in range(0, len(MANY), 5):
+            read.append(start)
+            yield MANY[start : start + 5]
+
+    stream, found = offline.stream(model, model.task("embed"), chunks()), []
+    for number, results in enumerate(stream, start=1):
+        assert read == [0, 5, 10, 15][: number + 1]
+        found += results
+    np.testing.assert_allclose(found, vectors(bert_llm, MANY), atol=1e-5)
