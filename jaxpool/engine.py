@@ -118,7 +118,11 @@ class Engine:
         arch, context = self.executor.arch, self.executor.context
         arrays = batching.fill(plan, requests, arch.token_types > 0, arch.adapters > 0, context)
         chains, program = chains_of(task), self.programs.of(task)
-        outputs = self.executor(program, *arrays)
+        try:
+            outputs = self.executor(program, *arrays)
+        except MemoryError:
+            self._lower_below(plan)
+            raise
         with self._lock:
             self.real_tokens += sum(len(requests[i].ids) for i in plan.request)
             self.computed_tokens += plan.rows * plan.length
@@ -139,7 +143,23 @@ class Engine:
         return results[: flight.count]
 
     def run(self, task, requests: Sequence[Request]) -> Iterator[tuple[int, Any]]:
-        """Compute a task; yields `(index of the request, result)` as batches finish."""
+        """Compute a task; yields `(index of the request, result)` as batches finish.
+
+        Where a batch does not fit in memory, what is left is planned again in smaller ones.
+        """
+        budget, left = self.budget, dict.fromkeys(range(len(requests)))
+        try:
+            for index, result in self._run(task, requests):
+                del left[index]
+                yield index, result
+        except MemoryError:
+            if self.budget == budget:
+                raise
+            indices = list(left)
+            for index, result in self.run(task, [requests[i] for i in indices]):
+                yield indices[index], result
+
+    def _run(self, task, requests: Sequence[Request]) -> Iterator[tuple[int, Any]]:
         flying: deque = deque()
         plans, laid = self.plan(requests)
         for plan in plans:
@@ -155,34 +175,62 @@ class Engine:
         return ThreadPoolExecutor(DISPATCHERS if self.executor.mesh.size == 1 else 1)
 
     def warmup(self, tasks: Sequence[Task | tuple[Task, ...]] | None = None) -> None:
-        """Compile every shape of some tasks (None: of all, in any combination), in parallel.
-
-        Where the largest shape does not fit in memory, the token budget is halved until it does;
-        several processes keep one budget, which fits in the memory of each.
-        """
-        while not self._fits(self.keys(tasks)[0][0]):
-            self.budget //= 2
-            log.warning("max_num_batched_tokens lowered to %d: memory", self.budget)
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            list(pool.map(self.executor.compiled, self.keys(tasks)))
+        """Compile every shape of some tasks (None: of all, in any combination), in parallel."""
+        self.fit(tasks)
+        self._compile(self.keys(tasks))
 
     def keys(self, tasks: Sequence[Task | tuple[Task, ...]] | None = None) -> list[Key]:
         """The keys of the executables that serve some tasks (None: all) at every shape."""
         return [(each, *shape) for each in self.programs.serving(tasks) for shape in self.shapes]
 
+    def fit(self, tasks: Sequence[Task | tuple[Task, ...]] | None = None) -> None:
+        """Halve the token budget until the largest shapes of some tasks fit in memory.
+
+        Those of the program that does most are compiled. Several processes keep one budget, which
+        fits in the memory of each.
+        """
+        chains = max(self.programs.serving(tasks), key=len)
+        while not self._fits(chains):
+            self._lower(self.budget // 2)
+
     def _fits(self, chains: Chains) -> bool:
-        largest = max(self.shapes, key=lambda shape: shape[0] * shape[1] ** 2)
-        lack = None
+        largest, lack = self._largest, None
         try:
-            self.executor.compiled((chains, *largest))
+            self._compile([(chains, *shape) for shape in largest])
         except MemoryError as error:
             lack = error
         if distributed.all_agree(lack is None):
             return True
-        if self.budget < 2 * self.rungs[-1] * self.multiple:
+        if all(rows == self.multiple for rows, _ in largest):
             elsewhere = "A batch of {} x {} tokens does not fit in another process's memory"
-            raise lack or MemoryError(elsewhere.format(*largest))
+            raise lack or MemoryError(elsewhere.format(*max(largest)))
         return False
+
+    @property
+    def _largest(self) -> set[tuple[int, int]]:
+        """The shapes that take most memory: the longest rows, and the rows of most texts."""
+        longest = max(self.shapes, key=lambda shape: shape[0] * shape[1] ** 2)
+        fullest = max(self.shapes, key=lambda shape: shape[0] * batching.segments_of(shape[1]))
+        return {longest, fullest}
+
+    def _compile(self, keys: Sequence[Key]) -> None:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(self.executor.compiled, keys))
+
+    def _lower_below(self, plan: Plan) -> None:
+        """Keep to smaller batches than one that does not fit.
+
+        Not where results, or what other processes run, depend on the shapes.
+        """
+        fixed = self.options.batch_invariant or self.executor.mesh.is_multi_process
+        with self._lock:
+            smaller = plan.rows * plan.length // 2
+            if plan.rows > self.multiple and smaller < self.budget and not fixed:
+                self._lower(smaller)
+
+    def _lower(self, tokens: int) -> None:
+        self.budget = tokens
+        log.warning("max_num_batched_tokens lowered to %d: memory", tokens)
 
 
 def grain() -> Grain:

@@ -109,8 +109,8 @@ class ModelEngine:
 
 
 def load_model(path: str, options: Any) -> Any:
-    """`jaxpool.load` with the options of the command line."""
-    return jaxpool.load(
+    """`jaxpool.load` with the options of the command line, and a token budget that fits."""
+    model = jaxpool.load(
         path,
         runner=options.runner,
         convert=options.convert,
@@ -126,3 +126,6 @@ def load_model(path: str, options: Any) -> Any:
         data_parallel_size=options.data_parallel_size,
         distributed=options.distributed or False,
     )
+    if options.warmup != "none":
+        model.engine.fit([model.task()])
+    return model

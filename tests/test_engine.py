@@ -106,6 +106,35 @@ def test_what_does_not_fit_in_memory_lowers_the_budget(monkeypatch):
         engine(max_num_batched_tokens=LIMIT).warmup([EMBED])
 
 
+@pytest.fixture
+def small(monkeypatch):
+    """Memory in which no batch of 4 rows of `LIMIT` tokens fits, but one of 2."""
+    made = engine()
+    needs = [compiling.memory(made.executor.compiled(((EMBED.steps,), n, LIMIT))) for n in (2, 4)]
+    two, four = (need["temp"] + need["output"] for need in needs)
+    assert two < four
+    monkeypatch.setattr(compiling, "free_memory", lambda device: two)
+
+
+def test_a_batch_that_does_not_fit_is_planned_again_in_smaller_ones(small):
+    made, requests = engine(max_num_batched_tokens=LIMIT * 4), texts([LIMIT] * 7 + [9, 5])
+    found = dict(made.run(EMBED, requests))
+    assert made.budget == LIMIT * 2
+    for i, request in enumerate(requests):
+        (alone,) = made.finish(made.start(EMBED, [request]))
+        np.testing.assert_allclose(found[i], alone, atol=1e-6)
+
+
+@pytest.mark.parametrize("options", [{"batch_invariant": True}, {}])
+def test_no_smaller_batch_where_shapes_are_fixed_or_none_is_smaller(options, small, monkeypatch):
+    if not options:
+        monkeypatch.setattr(compiling, "free_memory", lambda device: 1)
+    made = engine(max_num_batched_tokens=LIMIT * 4, **options)
+    with pytest.raises(MemoryError, match="lower max_num_batched_tokens or max_model_len"):
+        list(made.run(EMBED, texts([LIMIT] * 4)))
+    assert made.budget == LIMIT * (4 if options else 1)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_no_call_copies_the_weights(dtype):
     made = engine(BERT.replace(layers=24, dim=64), dtype=dtype)

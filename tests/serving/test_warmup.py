@@ -8,6 +8,7 @@ import httpx
 import numpy as np
 import pytest
 
+from jaxpool import compile as compiling
 from serving.warmup import Warmup
 
 SHORT = {"max_model_len": 32, "max_num_batched_tokens": 64}  # few shapes
@@ -168,6 +169,25 @@ def test_nothing_compiles_once_all_is_warm(start, folders, name, programs):
     text = server.client.get("/metrics").text
     (line,) = [line for line in text.splitlines() if line.startswith("jaxpool:compilations{")]
     assert before == engine.compilations == float(line.rpartition(" ")[2])
+
+
+@pytest.mark.parametrize("warmup", ["some", "none"])
+def test_the_token_budget_fits_in_memory(warmup, start, folders, monkeypatch, caplog):
+    """At start already, or, where nothing is compiled then, from the first batch that does not."""
+
+    def check(compiled, name, mesh):
+        if "2 x 32" in name:
+            raise MemoryError(name)
+
+    monkeypatch.setattr(compiling, "check_memory", check)
+    server = start([folders("mat")], warmup=warmup, **SHORT)
+    engine = server.service.models.served[0].queue.engine
+    assert engine.budget == (32 if warmup == "some" else 64)
+    body = {"input": ["word " * 30] * 4}
+    vectors = [row["embedding"] for row in server.post("/v1/embeddings", body).json()["data"]]
+    assert engine.budget == 32 and len(vectors) == 4
+    np.testing.assert_allclose(vectors, vectors[:1] * 4, atol=1e-6)
+    assert "max_num_batched_tokens lowered to 32: memory" in caplog.messages
 
 
 def test_quantized_long_texts_need_no_program_of_their_own(start, folders):
