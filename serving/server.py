@@ -55,7 +55,10 @@ def configure_logs(options: Options) -> None:
     handler = logging.StreamHandler()
     text = logging.Formatter("%(levelname)s %(asctime)s [%(name)s] %(message)s")
     handler.setFormatter(JsonFormatter() if options.log_format == "json" else text)
-    logging.basicConfig(handlers=[handler], level=options.uvicorn_log_level.upper(), force=True)
+    level = options.uvicorn_log_level.upper()
+    logging.basicConfig(handlers=[handler], level=level, force=True)
+    # At INFO jax tells which platforms a machine does not have; what it warns of is shown.
+    logging.getLogger("jax").setLevel("WARNING" if level == "INFO" else "NOTSET")
 
 
 def run(options: Options) -> int:

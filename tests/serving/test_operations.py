@@ -1,13 +1,17 @@
 """The server as a process: start, signals, options, logs, metrics."""
 
 import json
+import logging
 import signal
 import threading
 import time
 
 import httpx
+import pytest
 
 from jaxpool.compile import Executor
+from serving.config import Options
+from serving.server import configure_logs
 
 TEXT = "The capital of France is Paris."
 
@@ -58,6 +62,15 @@ def test_sigterm_under_load_answers_what_was_admitted(servers_process):
 def test_a_model_that_cannot_be_loaded_ends_the_process(servers_process, tmp_path):
     server = servers_process(model=str(tmp_path), wait=False)
     assert server.process.wait(60) == 1
+
+
+@pytest.mark.parametrize("level, shown", [("info", False), ("debug", True)])
+def test_absent_platforms_are_no_news(level, shown, monkeypatch):
+    monkeypatch.setattr(logging, "basicConfig", lambda **_: None)
+    jax = logging.getLogger("jax")
+    monkeypatch.setattr(jax, "level", jax.level)
+    configure_logs(Options(models=["m"], uvicorn_log_level=level))
+    assert (jax.level == logging.NOTSET) == shown
 
 
 def test_no_key_in_logs_and_no_path_in_errors(servers_process, folders):
