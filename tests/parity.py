@@ -21,7 +21,6 @@ from jaxpool import batch as batching
 from jaxpool import planner
 from jaxpool.batch import Request
 from jaxpool.compile import programs
-from jaxpool.params import flatten
 from jaxpool.transformer import forward
 
 LENGTHS = (5, 19, 12)
@@ -199,10 +198,3 @@ def check_round_trip(checkpoint, params, folder, hf_class, wanted, types, output
         reference(again, texts(checkpoint.arch.vocab), types, output), wanted, strict=True
     ):
         np.testing.assert_array_equal(a, b)
-
-
-def leaf_count(folder: Path) -> int:
-    """The number of parameters jaxpool finds in a folder."""
-    return sum(
-        int(np.prod(leaf.shape)) for leaf in flatten(open_checkpoint(folder).leaves).values()
-    )

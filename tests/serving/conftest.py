@@ -114,7 +114,7 @@ class Live:
 
 
 @pytest.fixture(scope="session")
-def start(tmp_path_factory):
+def start():
     """Start a server of the given options; all are stopped at the end of the session."""
     running = []
 
