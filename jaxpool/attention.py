@@ -16,7 +16,8 @@ NEVER = -1e30  # finite, so that a row without any key gives a mean instead of N
 DENSE = 256  # rows beyond this are computed in blocks of queries: linear memory, scores in cache
 BLOCK = 128  # queries of one block
 QUARTERS = 4  # extents of keys that the past of a causal row is cut into
-CUDNN = 256  # rows from which cuDNN's kernel serves
+CUDNN = 128  # rows from which cuDNN's kernel serves: all that hold packed texts
+CUDNN_NEVER = -(2.0**15)  # `NEVER` there: float16 holds it
 SPLASH = 256  # rows from which splash attention serves, in multiples of
 LANES = 128
 CUDNN_IMPLEMENTATION = "cudnn"
@@ -212,14 +213,22 @@ def _matmul(a, b, axis: int) -> jax.Array:
 
 
 def _cudnn(params: dict, places: Places, arch: Arch, reach: int) -> Callable:
-    """cuDNN's flash attention; segments, causality and window are one mask."""
-    seen = visible(places, places, arch, reach)[:, None]
-    bias = attention_bias(params, places.positions, places.positions, arch)
+    """cuDNN's flash attention, which leaves out what lies ahead where `arch` is causal.
+
+    Segments and window are a bias, made once for all layers in the dtype that cuDNN reads.
+    """
+    added = jnp.maximum(_added(params, places, places, arch, reach), CUDNN_NEVER)
+    added = added.astype(arch.dtype)
 
     def attend(q, k, v):
-        extra = None if bias is None else bias.astype(q.dtype)
         return jax.nn.dot_product_attention(
-            q, k, v, extra, seen, scale=arch.scale, implementation=CUDNN_IMPLEMENTATION
+            q,
+            k,
+            v,
+            added,
+            scale=arch.scale,
+            is_causal=arch.causal,
+            implementation=CUDNN_IMPLEMENTATION,
         )
 
     return attend
