@@ -51,9 +51,9 @@ def dense(params: dict, x: jax.Array, contraction: str, chosen=None) -> jax.Arra
     """
     out = product(params, x, contraction)
     if "lora_a" in params:
-        out = out + _low_rank(params, x, contraction, chosen)
+        out = out + _low_rank(params, x, contraction, chosen).astype(out.dtype)
     if "bias" in params:
-        out = out + params["bias"].astype(jnp.float32)
+        out = out + params["bias"].astype(out.dtype)
     return out.astype(x.dtype)
 
 

@@ -64,7 +64,11 @@ def _to_bits(x: jax.Array, axes: tuple[int, ...], dtype) -> tuple[jax.Array, jax
 
 
 def product(params: dict, x: jax.Array, contraction: str) -> jax.Array:
-    """`einsum(contraction, x, kernel)` with the kernel of `params`, of whatever kind; float32."""
+    """`einsum(contraction, x, kernel)` with the kernel of `params`, of whatever kind.
+
+    float32, as products are summed; but on a GPU a plain kernel gives the dtype of `x`, since XLA
+    writes the product to memory before it adds a bias: half the bytes (`tests/gpu_aot.py`).
+    """
     kernel = params["kernel"]
     einsum = partial(jnp.einsum, contraction)
     if "dynamic_scale" in params:
@@ -78,4 +82,6 @@ def product(params: dict, x: jax.Array, contraction: str) -> jax.Array:
     if "weight_scale" in params:
         out = einsum(x, kernel.astype(x.dtype), preferred_element_type=jnp.float32)
         return out * params["weight_scale"]
-    return einsum(x.astype(kernel.dtype), kernel, preferred_element_type=jnp.float32)
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    out = x.dtype if device is not None and device.platform == "gpu" else jnp.float32
+    return einsum(x.astype(kernel.dtype), kernel, preferred_element_type=out)
