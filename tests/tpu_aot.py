@@ -22,52 +22,19 @@ from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import typer
 from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from jaxpool import params
-from jaxpool.arch import Arch, Rotary
-from jaxpool.attention import backend, choose
+from jaxpool.attention import backend
 from jaxpool.compile import Executor, memory
 from jaxpool.engine import GRAINS
-from jaxpool.heads import Normalize, Pool
-from jaxpool.params import is_leaf
 from jaxpool.planner import ladder, shapes
-from jaxpool.sharding import leaf_sharding
+from tests.aot import MODELS, abstract, executor, lower
 from tests.weight_gathers import gathered_weights
 
 TOPOLOGIES = ("v5e:2x2", "v6e:2x2", "v5p:2x2x1")
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "jaxpool" / "tpu_aot"
-
-
-def encoder(vocab: int, layers: int, dim: int, positions: int) -> Arch:
-    """BERT and XLM-R."""
-    heads = dim // 64
-    sizes = {"vocab": vocab, "layers": layers, "dim": dim, "heads": heads, "kv_heads": heads}
-    return Arch(
-        **sizes, head_dim=64, mlp_dim=4 * dim, positions=positions, token_types=1, embed_norm=True
-    )
-
-
-def decoder(vocab: int, layers: int, dim: int, heads: int, kv: int, head: int, mlp: int, **more):
-    """Qwen3 and Gemma."""
-    sizes = {"vocab": vocab, "layers": layers, "dim": dim, "heads": heads, "kv_heads": kv}
-    plain = {"qkv_bias": False, "out_bias": False, "mlp_bias": False, "norm_bias": False}
-    turn = {"rotary": (Rotary(1e6, head),), "causal": True, "gated": True, "activation": "silu"}
-    norms = {"norm": "rms", "placement": "pre", "final_norm": True, "norm_eps": 1e-6}
-    return Arch(**sizes, head_dim=head, mlp_dim=mlp, **plain, **turn, **norms, **more)
-
-
-# name: architecture, longest text, devices of the model axis
-MODELS = {
-    "BERT-base": (encoder(30522, 12, 768, 512), 512, 1),
-    "BGE-M3": (encoder(250002, 24, 1024, 8194), 8192, 1),
-    "Qwen3-Embedding-0.6B": (decoder(151669, 28, 1024, 16, 8, 128, 3072, qk_norm="head"), 8192, 1),
-    "Qwen3-Embedding-8B": (decoder(151665, 36, 4096, 32, 8, 128, 12288, qk_norm="head"), 8192, 4),
-    "Gemma-7B": (decoder(256000, 28, 3072, 16, 16, 256, 24576), 8192, 4),
-}
 
 
 class Bucket(NamedTuple):
@@ -88,30 +55,9 @@ def mesh(topology: str, model: int) -> Mesh:
     return jax.make_mesh(sizes, ("data", "model"), axis_types=types, devices=devices)
 
 
-def abstract(arch: Arch, place) -> dict:
-    """Parameters in bfloat16 that are shapes and shardings only, `place(leaf)` each."""
-
-    def make(leaf):
-        return jax.ShapeDtypeStruct(leaf.shape, jnp.bfloat16, sharding=place(leaf))
-
-    return jax.tree.map(make, params.abstract(arch), is_leaf=is_leaf)
-
-
-@cache
-def executor(model: str, topology: str, layers: int | None = None) -> Executor:
-    """The programs of a model on a topology, of other than its own number of `layers` if given."""
-    arch, longest, split = MODELS[model]
-    arch = arch.replace(dtype="bfloat16", max_length=longest)
-    arch = arch.replace(kernel=choose("tpu", arch))
-    arch = arch if layers is None else arch.replace(layers=layers)
-    place = mesh(topology, split)
-    return Executor(abstract(arch, lambda leaf: leaf_sharding(leaf, place)), arch, place)
-
-
-def lower(executor: Executor, rows: int, length: int) -> jax.stages.Lowered:
-    """The program from token ids to normalized vectors."""
-    steps = (Pool(("lasttoken" if executor.arch.causal else "cls",)), Normalize())
-    return executor.lower(((steps,), rows, length))
+def programs(bucket: Bucket, layers: int | None = None) -> Executor:
+    """The programs that a bucket is one of."""
+    return executor(bucket.model, mesh(bucket.topology, MODELS[bucket.model][2]), layers)
 
 
 def buckets(models, topologies, few: bool) -> list[Bucket]:
@@ -135,7 +81,7 @@ def facts(bucket: Bucket) -> dict:
     estimate is that of the program without layers and as many bodies as there are layers, and
     leaves out what splash attention does.
     """
-    whole = executor(bucket.model, bucket.topology)
+    whole = programs(bucket)
     lowered = lower(whole, *bucket[2:])
     text = f"{lowered.as_text()} {bucket.topology} {jax.__version__} {version('libtpu')}"
     file = CACHE / f"{hashlib.sha256(text.encode()).hexdigest()}.json"
@@ -144,7 +90,7 @@ def facts(bucket: Bucket) -> dict:
     start = time.perf_counter()
     compiled = lowered.compile()
     seconds = time.perf_counter() - start
-    bare = lower(executor(bucket.model, bucket.topology, 0), *bucket[2:]).compile()
+    bare = lower(programs(bucket, 0), *bucket[2:]).compile()
     total, outside = compiled.cost_analysis(), bare.cost_analysis()
     layers, account = whole.arch.layers, memory(compiled)
     found = {"attention": backend(whole.arch, bucket.length), **account, "seconds": seconds}
