@@ -3,6 +3,7 @@
 python benchmarks/engine.py overhead    host time at 32-token texts
 python benchmarks/engine.py online      real/computed tokens of an online trace
 python benchmarks/engine.py invariant   what batch_invariant=True costs
+python benchmarks/engine.py pooling     what a batch takes by the tokens that are pooled
 python benchmarks/engine.py memory      peak resident memory of a process that embeds
 """
 
@@ -115,6 +116,30 @@ def invariant(model: str = MODEL, count: int = 1000, rounds: int = 3):
     times = measure.alternate(systems, rounds)
     rates = {name: count / statistics.median(wall for wall, _ in t) for name, t in times.items()}
     report(documents_per_second=rates, cost=rates["plain"] / rates["batch_invariant"])
+
+
+@app.command()
+def pooling(model: str = MODEL, texts: int = 8, tokens: int = 128, rounds: int = 9):
+    """Seconds of the same batches pooled by their mean, and by their first tokens.
+
+    For those the last layer computes nothing else.
+    """
+    import jaxpool
+    from jaxpool.batch import Request
+    from jaxpool.heads import Normalize, Pool
+    from jaxpool.task import Task
+
+    engine = jaxpool.load(model).engine
+    ids = np.random.default_rng(0).integers(1000, 9000, (texts, tokens)).astype(np.int32)
+    requests = [Request(row) for row in ids]
+    tasks = {kind: Task("embed", (Pool((kind,)), Normalize())) for kind in ("mean", "cls")}
+    systems = {
+        kind: lambda task=task: engine.finish(engine.start(task, requests))
+        for kind, task in tasks.items()
+    }
+    times = measure.alternate(systems, rounds)
+    seconds = {kind: statistics.median(wall for wall, _ in t) for kind, t in times.items()}
+    report(texts=texts, tokens=tokens, seconds=seconds, gain=seconds["mean"] / seconds["cls"])
 
 
 @app.command()

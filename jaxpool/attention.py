@@ -4,13 +4,14 @@ Here, and only here, the kernel is chosen: by platform, row length and what an a
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxpool.arch import Arch
-from jaxpool.positions import attention_bias
+from jaxpool.positions import attention_bias, take
 
 NEVER = -1e30  # finite, so that a row without any key gives a mean instead of NaN
 DENSE = 256  # rows beyond this are computed in blocks of queries: linear memory, scores in cache
@@ -76,8 +77,8 @@ def splits(arch: Arch) -> bool:
     return arch.heads % size == 0 and arch.kv_heads % size == 0
 
 
-def attention(params: dict, batch, arch: Arch) -> Callable:
-    """`attend(q, k, v, window)` for the layers of one batch.
+def attention(params: dict, batch, arch: Arch, kept: jax.Array | None = None) -> Callable:
+    """`attend(q, k, v, window)` for the layers of one batch; q of the tokens `kept` alone, if any.
 
     q `[B, T, N, H]`, k and v `[B, T, K, H]` -> `[B, T, N, H]`; `window` is the layer's reach, a
     scalar out of `arch.windows` (None without). Each distinct reach has a program of its own.
@@ -86,6 +87,8 @@ def attention(params: dict, batch, arch: Arch) -> Callable:
     # The fused kernels know segments alone, not what a token sees beside its own.
     kernel = KERNELS[backend(arch, length) if batch.context is None else xla(length)]
     places = Places(batch.segments, batch.positions, batch.context)
+    if kept is not None:
+        kernel = partial(_dense, queries=places.map(lambda x: take(x, kept)))
     reaches = sorted(set(arch.windows)) or [0]
     programs = [kernel(params, places, arch, reach) for reach in reaches]
 
@@ -123,9 +126,9 @@ def _added(params: dict, queries: Places, keys: Places, arch: Arch, reach: int) 
     return unseen if bias is None else bias + unseen
 
 
-def _dense(params: dict, places: Places, arch: Arch, reach: int) -> Callable:
-    """All scores at once."""
-    added = _added(params, places, places, arch, reach)
+def _dense(params, places: Places, arch: Arch, reach: int, queries: Places | None = None):
+    """All scores at once; `queries` are those of the row unless given."""
+    added = _added(params, queries or places, places, arch, reach)
 
     def attend(q, k, v):
         return _tokens_first(_product(*_heads_first(q, k, v, arch), added, arch), q)

@@ -41,8 +41,10 @@ def enable_cache(folder: str | None = None) -> None:
 
 def programs(params, batch: Batch, controls: Controls, arch: Arch, chains: Chains) -> tuple:
     """From token ids to the outputs of several chains of steps, all from one forward."""
-    hidden, weights = forward(params, batch, arch), params.get("heads", {})
-    return tuple(heads.run(steps, weights, hidden, batch, controls) for steps in chains)
+    kept = heads.picked(chains, batch, controls)
+    hidden, weights = forward(params, batch, arch, kept=kept), params.get("heads", {})
+    run = partial(heads.run, pooled=kept is not None)
+    return tuple(run(steps, weights, hidden, batch, controls) for steps in chains)
 
 
 class Executor:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from jaxpool import layers
 from jaxpool.params import Leaf
-from jaxpool.pool import POOLS, members
+from jaxpool.pool import PICKS, POOLS, members
 from jaxpool.similarity import EMPTY
 
 
@@ -251,10 +251,24 @@ class MaxSim:
         return jnp.where(jnp.any(counted, axis=-1), scores, EMPTY)[..., None]
 
 
-def run(steps: tuple, params: dict, hidden: jax.Array, batch, controls) -> jax.Array:
-    """Apply a chain of steps to hidden states: `[B, R, F]`, or `[B, T, F]` without a `Pool`."""
-    x, context = hidden.astype(jnp.float32), Context(batch, controls, pooled=False)
-    for step in steps:
+def picked(chains, batch, controls) -> jax.Array | None:
+    """The tokens `[B, R]` whose hidden states serve all chains, where these begin by picking them.
+
+    None where a chain takes others too.
+    """
+    match list({steps[:1] for steps in chains}):
+        case [(Pool(kinds=(kind,)) as pool,)] if type(pool) is Pool and kind in PICKS:
+            return PICKS[kind](pool.mask(Context(batch, controls, pooled=False)))
+    return None
+
+
+def run(steps: tuple, params: dict, hidden: jax.Array, batch, controls, pooled=False) -> jax.Array:
+    """Apply a chain of steps to hidden states: `[B, R, F]`, or `[B, T, F]` without a `Pool`.
+
+    pooled: they are already those that the first step picks.
+    """
+    x, context = hidden.astype(jnp.float32), Context(batch, controls, pooled)
+    for step in steps[pooled:]:
         x = step(params.get(getattr(step, "name", None), {}), x, context)
         if isinstance(step, Pool | MaxSim):
             context = context._replace(pooled=True)

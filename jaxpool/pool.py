@@ -7,6 +7,8 @@ Segments without tokens give zeros (max: the lowest float).
 import jax
 import jax.numpy as jnp
 
+from jaxpool.positions import take
+
 
 def members(segments: jax.Array, count: int) -> jax.Array:
     """Which tokens belong to each of `count` segments of a row: bool `[B, R, T]`."""
@@ -21,10 +23,6 @@ def _sum(hidden, weights):
 
 def _count(mask):
     return jnp.maximum(jnp.sum(mask, axis=-1, keepdims=True, dtype=jnp.float32), 1.0)
-
-
-def _at(hidden, index):
-    return jnp.take_along_axis(hidden, index[..., None], axis=1).astype(jnp.float32)
 
 
 def mean(hidden, mask, positions):
@@ -48,14 +46,24 @@ def weighted_mean(hidden, mask, positions):
     return _sum(hidden, weights) / jnp.maximum(jnp.sum(weights, axis=-1, keepdims=True), 1.0)
 
 
+def first_of(mask):
+    """Where the first token of each segment lies in its row: int32 `[B, R]`."""
+    return jnp.argmax(mask, axis=-1)
+
+
+def last_of(mask):
+    """Where the last token of each segment lies in its row: int32 `[B, R]`."""
+    return mask.shape[-1] - 1 - jnp.argmax(mask[..., ::-1], axis=-1)
+
+
 def cls(hidden, mask, positions):
     """The first token."""
-    return _at(hidden, jnp.argmax(mask, axis=-1))
+    return take(hidden, first_of(mask)).astype(jnp.float32)
 
 
 def last(hidden, mask, positions):
     """The last token."""
-    return _at(hidden, mask.shape[-1] - 1 - jnp.argmax(mask[..., ::-1], axis=-1))
+    return take(hidden, last_of(mask)).astype(jnp.float32)
 
 
 def maximum(hidden, mask, positions):
@@ -77,3 +85,4 @@ POOLS = {
     "lasttoken": last,
     "sum": total,
 }
+PICKS = {"cls": first_of, "lasttoken": last_of}  # the pools that take one token as it is

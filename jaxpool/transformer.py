@@ -10,30 +10,51 @@ from jaxpool.arch import Arch
 from jaxpool.attention import attention
 from jaxpool.experts import experts
 from jaxpool.params import from_bits, unstack
+from jaxpool.positions import take
 
 
-def forward(params: dict, batch, arch: Arch, unroll: bool = False) -> jax.Array:
+def forward(
+    params: dict, batch, arch: Arch, unroll: bool = False, kept: jax.Array | None = None
+) -> jax.Array:
     """Hidden states `[B, T, D]` of a `batch.Batch`; pure, jit-able and differentiable.
 
     `unroll` runs the layers in a Python loop instead of `jax.lax.scan`: the same numbers, slower
     to compile, easier to look into. Positions of segment 0 (padding) hold arbitrary finite values.
+    kept: the tokens of each row that are wanted, int32 `[B, R]`; the result is then `[B, R, D]`,
+    and the last layer computes what they take and no more.
     """
     if arch.disentangled:
-        return disentangled.forward(params, batch, arch, unroll)
+        return take(disentangled.forward(params, batch, arch, unroll), kept)
     x = layers.embed(params["embed"], batch, arch)
     if not arch.layers:  # a table of vectors alone
-        return x
-    block = _block(params, batch, arch)
+        return take(x, kept)
+    x = _layers(params, x, batch, arch, unroll, kept)
+    return layers.arch_norm(params["norm"], x, arch) if arch.final_norm else x
+
+
+def _layers(params: dict, x, batch, arch: Arch, unroll: bool, kept) -> jax.Array:
+    """All layers, a period at a time; the last period is a step of its own where tokens are kept.
+
+    There the others take their weights by index: a slice of the stack would be a copy of it.
+    """
     xs = (None if arch.shared_layers else params["layers"], *_layer_data(arch))
     steps = arch.layers // arch.period
     if steps < arch.layers:  # a second axis of one makes XLA on CPU copy all weights at every call
         xs = jax.tree.map(lambda leaf: leaf.reshape(steps, -1, *leaf.shape[1:]), xs)
+    block, last = _block(params, batch, arch), _block(params, batch, arch, kept)
     if unroll:
-        for group in unstack(xs, steps):
+        *groups, end = unstack(xs, steps)
+        for group in groups:
             x, _ = block(x, group)
-    else:
+        x, _ = last(x, end)
+    elif kept is None:
         x, _ = jax.lax.scan(block, x, xs, length=steps)
-    return layers.arch_norm(params["norm"], x, arch) if arch.final_norm else x
+    else:
+        at = partial(jax.lax.dynamic_index_in_dim, keepdims=False)
+        group = lambda i: jax.tree.map(lambda leaf: at(leaf, i), xs)  # noqa: E731
+        x = jax.lax.fori_loop(0, steps - 1, lambda i, x: block(x, group(i))[0], x)
+        x, _ = last(x, group(steps - 1))
+    return x
 
 
 def _layer_data(arch: Arch) -> tuple:
@@ -44,26 +65,32 @@ def _layer_data(arch: Arch) -> tuple:
     return windows, tables, first
 
 
-def _block(params: dict, batch, arch: Arch):
-    """The body of the scan, closed over what all layers share: one period of layers, often one."""
+def _block(params: dict, batch, arch: Arch, kept=None):
+    """The body of the scan, closed over what all layers share: one period of layers, often one.
+
+    Its last layer computes the tokens `kept` alone, if they are given.
+    """
     tables = positions.rotary_tables(arch, batch)
     attend = None if arch.relative_layers else attention(params, batch, arch)
     chosen = layers.chosen_adapters(batch, arch)
     shared = unstack(params["layers"], 1)[0] if arch.shared_layers else None
 
-    def layer(x, p, window, index, first):
+    def layer(x, p, window, index, first, kept):
         table = tables if tables is None else tables[0 if index is None else index]
-        look = partial(attend or attention(p, batch, arch), window=window)
-        mix = lambda y: _attention(p["attention"], y, table, look, arch, chosen)  # noqa: E731
-        x = _residual(p, "attention", x, mix, arch, first)
-        return _residual(p, "mlp", x, lambda y: _mlp(p, y, arch, chosen), arch, None)
+        own = attend is None or kept is not None
+        source = p if arch.relative_layers else params
+        look = partial(attention(source, batch, arch, kept) if own else attend, window=window)
+        mix = lambda y: _attention(p["attention"], y, table, look, arch, chosen, kept)  # noqa: E731
+        x = _residual(p, "attention", x, mix, arch, first, kept)
+        return _residual(p, "mlp", x, lambda y: _mlp(p, y, arch, take(chosen, kept)), arch)
 
     def block(x, group):
         if arch.period == 1:
             group = jax.tree.map(lambda leaf: leaf[None], group)
         p, *data = group
         for i, facts in enumerate(unstack(data, arch.period)):
-            x = layer(x, from_bits(shared or _member(p, i, arch)), *facts)
+            wanted = kept if i == arch.period - 1 else None
+            x = layer(x, from_bits(shared or _member(p, i, arch)), *facts, wanted)
         return x, None
 
     return block
@@ -91,11 +118,13 @@ def _scaled(branch, factor: float, x) -> jax.Array:
     return factor * branch(x)
 
 
-def _residual(p: dict, name: str, x, branch, arch: Arch, skip) -> jax.Array:
+def _residual(p: dict, name: str, x, branch, arch: Arch, skip=None, kept=None) -> jax.Array:
     """x + branch(x) with its norm before, after, around, or on the branch alone.
 
-    Where the scalar `skip` is true the norm before is left out (ModernBERT's first layer).
+    Where the scalar `skip` is true the norm before is left out (ModernBERT's first layer). kept:
+    the tokens that the branch gives.
     """
+    stays = take(x, kept)
     before = lambda y: layers.arch_norm(p[f"{name}_norm"], y, arch)  # noqa: E731
     if arch.residual_scale != 1.0:
         branch = partial(_scaled, branch, arch.residual_scale)
@@ -103,27 +132,30 @@ def _residual(p: dict, name: str, x, branch, arch: Arch, skip) -> jax.Array:
         case "post":
             y = branch(x)
             if f"{name}_inner_norm" in p:
-                y = layers.arch_norm(p[f"{name}_inner_norm"], x + y, arch)
-            return before(x + y)
+                y = layers.arch_norm(p[f"{name}_inner_norm"], stays + y, arch)
+            return before(stays + y)
         case "pre":
             y = before(x)
-            return x + branch(y if skip is None else jnp.where(skip, x, y))
+            return stays + branch(y if skip is None else jnp.where(skip, x, y))
         case "sandwich":
-            return x + layers.arch_norm(p[f"{name}_post_norm"], branch(before(x)), arch)
+            return stays + layers.arch_norm(p[f"{name}_post_norm"], branch(before(x)), arch)
         case "branch":
-            return x + before(branch(x))
+            return stays + before(branch(x))
 
 
-def _attention(p: dict, x, table, attend, arch: Arch, chosen) -> jax.Array:
-    q = layers.dense(p["query"], x, "btd,dnh->btnh", chosen)
+def _attention(p: dict, x, table, attend, arch: Arch, chosen, kept) -> jax.Array:
+    mine = take(chosen, kept)
+    q = layers.dense(p["query"], take(x, kept), "btd,dnh->btnh", mine)
     k = layers.dense(p["key"], x, "btd,dkh->btkh", chosen)
     v = layers.dense(p["value"], x, "btd,dkh->btkh", chosen)
     if arch.qk_norm != "none":
         q, k = _qk_norm(p["query_norm"], q, arch), _qk_norm(p["key_norm"], k, arch)
     if table is not None:
         interleaved = arch.rotary[0].interleaved
-        q, k = (positions.rotate(y, table, interleaved) for y in (q, k))
-    return layers.dense(p["out"], attend(q, k, v), "btnh,nhd->btd", chosen)
+        turned = jnp.stack([take(part, kept) for part in table])
+        q = positions.rotate(q, turned, interleaved)
+        k = positions.rotate(k, table, interleaved)
+    return layers.dense(p["out"], attend(q, k, v), "btnh,nhd->btd", mine)
 
 
 def _qk_norm(p: dict, x, arch: Arch) -> jax.Array:

@@ -9,7 +9,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxpool import params
 from jaxpool.compile import Executor
-from jaxpool.heads import Normalize
+from jaxpool.heads import Normalize, Pool
 from jaxpool.params import flatten
 from jaxpool.sharding import make_mesh
 from jaxpool.task import Task
@@ -46,6 +46,16 @@ def test_meshes_agree_with_one_device(arch, single, data, model):
     assert up.addressable_shards[0].data.shape[-1] == up.shape[-1] // model
     program = meshed.executor.compiled(meshed.keys([EMBED])[0]).as_text()
     assert gathered_weights(program, meshed.executor.params) == []
+
+
+def test_meshes_pick_last_tokens_like_one_device(arch):
+    task = Task("embed", (Pool(("lasttoken",)), Normalize()))
+    engines = [engine(arch), engine(arch, 2, 4)]
+    one, meshed = (np.stack(e.finish(e.start(task, texts(LENGTHS)))) for e in engines)
+    assert np.ptp(one) > 0.5
+    np.testing.assert_allclose(meshed, one, atol=1e-5)
+    program = engines[1].executor.compiled(((task.steps,), 8, 32)).as_text()
+    assert gathered_weights(program, engines[1].executor.params) == []
 
 
 def test_meshes_compare_documents_with_queries_like_one_device():

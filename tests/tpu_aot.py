@@ -77,9 +77,9 @@ def buckets(models, topologies, few: bool) -> list[Bucket]:
 def facts(bucket: Bucket) -> dict:
     """XLA's account of a bucket; compiles it unless that was done before.
 
-    XLA counts the body of the loop over the layers once, and nothing of a Pallas kernel: the
-    estimate is that of the program without layers and as many bodies as there are layers, and
-    leaves out what splash attention does.
+    XLA counts the body of the loop over the layers once, and nothing of a Pallas kernel. The
+    estimate counts the body, which is what the program of one layer lacks, for all layers but the
+    last, which has a place of its own; it leaves out what splash attention does.
     """
     whole = programs(bucket)
     lowered = lower(whole, *bucket[2:])
@@ -90,12 +90,12 @@ def facts(bucket: Bucket) -> dict:
     start = time.perf_counter()
     compiled = lowered.compile()
     seconds = time.perf_counter() - start
-    bare = lower(programs(bucket, 0), *bucket[2:]).compile()
-    total, outside = compiled.cost_analysis(), bare.cost_analysis()
+    last = lower(programs(bucket, 1), *bucket[2:]).compile()
+    once, last = compiled.cost_analysis(), last.cost_analysis()
     layers, account = whole.arch.layers, memory(compiled)
     found = {"attention": backend(whole.arch, bucket.length), **account, "seconds": seconds}
     for name in ("flops", "optimal_seconds"):
-        found[name] = outside[name] + layers * (total[name] - outside[name])
+        found[name] = last[name] + (layers - 1) * (once[name] - last[name])
     found["gathered"] = gathered_weights(compiled.as_text(), whole.params)
     CACHE.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(found))
