@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from converters import answers, lora, rows
 from converters.architectures import architecture, check_options, choose_head
 from converters.beside import Beside, read_beside
-from converters.configuration import read_config
+from converters.configuration import Config, read_config
 from converters.family import Family, Head
 from converters.files import (
     Manifest,
@@ -58,7 +58,7 @@ class Checkpoint:
 
     folder: Path
     base: Path
-    config: Any
+    config: Config
     family: Family
     arch: Arch
     head: Head | None
@@ -160,17 +160,18 @@ def open_checkpoint(
     adapter: Path | None = None,
     returned: Sequence[int] = (),
     name: str = "",
+    store: Path | None = None,
 ) -> Checkpoint:
     """Read the configuration files of a folder and match its weight files to name tables.
 
     A LoRA `adapter`, or one that lies in the folder, is merged. `returned`: ids of the tokens whose
     logits are the output of a causal language model (see `answers`). `name`: what the model was
-    asked for as, the folder if not given.
+    asked for as, the folder if not given. `store`: a folder that keeps configurations.
     """
     pipeline = read_pipeline(folder)
     inside = pipeline.transformer if pipeline else ""
     base, adapter = lora.find(folder / inside, adapter)
-    family, config = read_config(base, overrides, pipeline.model_type if pipeline else None)
+    family, config = read_config(base, overrides, pipeline and pipeline.model_type, store)
     if family.adapter and not adapter:
         base, adapter = lora.find(base, lora.own(base, config, family.adapter(config)))
     source = _open(folder, inside, base, family, adapter)

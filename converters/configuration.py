@@ -1,7 +1,13 @@
-"""config.json as a transformers configuration object, under a caller's overrides."""
+"""config.json as plain data, with what transformers adds to it, kept for later starts."""
 
-from collections.abc import Callable, Mapping
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from converters.family import Family
@@ -10,30 +16,108 @@ from converters.registry import find
 from converters.report import CheckpointError
 from converters.rotary import stretched
 
+log = logging.getLogger("jaxpool")
+
+
+class Config(SimpleNamespace):
+    """The fields of a transformers configuration object, without transformers.
+
+    They have the names that all configurations share too (`hidden_size`). `own`: those that its
+    class knows; other keys of a config.json are carried along.
+    """
+
+    def __init__(self, fields: Mapping[str, Any], own: Iterable[str]):
+        labels = {int(index): name for index, name in fields["id2label"].items()}
+        super().__init__(**{**fields, "id2label": labels})
+        self._own = frozenset(own)
+
+    @property
+    def num_labels(self) -> int:
+        """How many classes a classifier has."""
+        return len(self.id2label)
+
+    @num_labels.setter
+    def num_labels(self, count: int) -> None:
+        if count != self.num_labels:  # those there are keep their names
+            self.id2label = {index: f"LABEL_{index}" for index in range(count)}
+            self.label2id = {name: index for index, name in self.id2label.items()}
+
+    def knows(self, name: str) -> bool:
+        """Whether a field is one of the configuration's class, and no stray key."""
+        return name in self._own
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields by name."""
+        return {name: value for name, value in vars(self).items() if name != "_own"}
+
 
 def read_config(
-    folder: Path, overrides: Mapping | Callable | None = None, model_type: str | None = None
-) -> tuple[Family, Any]:
-    """The family of a folder, and its config.json as a transformers configuration object.
+    folder: Path,
+    overrides: Mapping | Callable | None = None,
+    model_type: str | None = None,
+    store: Path | None = None,
+) -> tuple[Family, Config]:
+    """The family of a folder, and its config.json with the defaults that the file omits.
 
-    The object knows the defaults that the file omits. `overrides` is a dict of fields (nested
-    dicts are merged) or a function config -> config. Never runs code from the checkpoint.
-    `model_type` is that of a folder which has no config.json.
+    `overrides` is a dict of fields (nested dicts are merged) or a function of the transformers
+    object that returns one. Never runs code from the checkpoint. `model_type` is that of a folder
+    which has no config.json. What comes out is kept in the folder `store`: to import transformers,
+    which knows the defaults, takes longer than all else of a start but JAX.
     """
     raw = read_json(folder / "config.json", default=model_type and {"model_type": model_type})
     if callable(overrides):
         config = overrides(_config(find(raw), raw))
-        return find(raw | {"architectures": config.architectures}), config
+        return find(raw | {"architectures": config.architectures}), Config(**_plain(config))
     given = dict(overrides or {})
     family = find(raw | given)
-    given = {family.aliases.get(name, name): value for name, value in given.items()}
+    raw, given = _renamed(family, raw), _renamed(family, given)
+    file = store and store / f"config-{_digest([family.config, raw, given])}.json"
+    if file and file.is_file():
+        return family, Config(**json.loads(file.read_text(encoding="utf-8")))
+    plain = _plain(_overridden(family, raw, given))
+    if file:
+        _keep(file, json.dumps(plain))
+    return family, Config(**plain)
+
+
+def _renamed(family: Family, fields: Mapping) -> dict:
+    return {family.aliases.get(name, name): value for name, value in fields.items()}
+
+
+def _digest(read: list) -> str:
+    """A digest of all that decides what comes out, this file among it."""
+    made_by = [version("transformers"), Path(__file__).read_text(encoding="utf-8")]
+    text = json.dumps(made_by + read, sort_keys=True, default=repr)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _keep(file: Path, text: str) -> None:
+    part = file.with_suffix(f".{os.getpid()}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(text, encoding="utf-8")
+        part.replace(file)  # in one step: others may read
+    except OSError as error:
+        log.warning("a configuration is not kept for later starts: %s", error)
+
+
+def _plain(config) -> dict[str, Any]:
+    """The arguments of `Config`, as JSON has them."""
+    names = (*config.to_dict(), *config.attribute_map)
+    # The attributes themselves: Gemma 3 halves its window when made, and doubles it when written.
+    fields = {name: getattr(config, name) for name in names}
+    own = [name for name in names if hasattr(type(config), name)]
+    return json.loads(json.dumps({"fields": fields, "own": own}, default=str))
+
+
+def _overridden(family: Family, raw: dict, given: dict):
     config = _config(family, raw)
     # Fields that are read into others (rope_theta) only count when it is made.
     if unknown := {name: value for name, value in given.items() if not hasattr(config, name)}:
         config = _config(family, raw | unknown)
     for name in given.keys() - unknown:
         setattr(config, name, _merged(name, getattr(config, name), given[name]))
-    return family, config
+    return config
 
 
 def _merged(name: str, present, value):
@@ -47,9 +131,8 @@ def _config(family: Family, raw: dict):
     from huggingface_hub.errors import StrictDataclassError
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-    raw = {family.aliases.get(name, name): value for name, value in raw.items()}
     try:
-        return CONFIG_MAPPING[family.config or raw["model_type"]].from_dict(raw)
+        return CONFIG_MAPPING[family.config or raw["model_type"]].from_dict(_renamed(family, raw))
     except (StrictDataclassError, ValueError, KeyError, TypeError) as error:
         reason = " ".join(str(error.args[0] if error.args else error).split())
         raise CheckpointError(f"config.json: {reason}") from error

@@ -18,7 +18,7 @@ def arch(config, **switches) -> Arch:
     kinds = sizes(config) | dict(
         mlp_dim=config.intermediate_size,
         norm="rms",
-        norm_eps=next(getattr(config, name) for name in EPSILONS if hasattr(type(config), name)),
+        norm_eps=next(getattr(config, name) for name in EPSILONS if config.knows(name)),
         placement="pre",
         final_norm=True,
         causal=causal(config),
@@ -50,7 +50,7 @@ def windows(config) -> tuple[int, ...]:
     transformers' windows count the token itself, but for a decoder made bidirectional by
     `is_causal: false`, where they count the tokens on each side.
     """
-    known = hasattr(type(config), "sliding_window")  # elsewhere a stray key has no effect
+    known = config.knows("sliding_window")  # elsewhere a stray key has no effect
     window = config.sliding_window if known else None
     if not window:
         return ()

@@ -150,6 +150,7 @@ def compile_(
     )
     keys = loaded.engine.keys([loaded.task(name) for name in task] if task else None)
     executables.save(loaded.executor, _empty(output), keys)
+    _checkpoint(model, revision, store=output)  # with it, a start needs no transformers
     typer.echo(f"{len(keys)} executables -> {output}", err=True)
 
 
@@ -176,11 +177,11 @@ def _json(option: str, text: str | None):
         raise ValueError(f"{option} is not JSON: {error}") from error
 
 
-def _checkpoint(model: str, revision: str | None):
+def _checkpoint(model: str, revision: str | None, store: Path | None = None):
     from converters.checkpoint import open_checkpoint
     from converters.files import resolve
 
-    return open_checkpoint(resolve(model, revision), name=model)
+    return open_checkpoint(resolve(model, revision), name=model, store=store)
 
 
 def _empty(folder: Path) -> Path:

@@ -24,17 +24,21 @@ Key = tuple[Chains, int, int]  # chains, rows, length
 IN_FLIGHT = 2  # batches started ahead of the one whose results are waited for
 
 
-def enable_cache(folder: str | None = None) -> None:
-    """Turn on JAX's persistent compilation cache, unless the user has set one.
+def cache_folder() -> Path | None:
+    """Where a start leaves what later ones need: `JAXPOOL_CACHE`, by default in ~/.cache/jaxpool.
 
-    `JAXPOOL_CACHE` or `folder` names another place than ~/.cache/jaxpool; an empty string is off.
+    None, and nothing is kept, where it is set to an empty string.
     """
-    if jax.config.jax_compilation_cache_dir is not None:
-        return
     default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "jaxpool" / "xla"
-    folder = os.environ.get("JAXPOOL_CACHE", str(default)) if folder is None else folder
-    if folder:
-        jax.config.update("jax_compilation_cache_dir", folder)
+    folder = os.environ.get("JAXPOOL_CACHE", str(default))
+    return Path(folder) if folder else None
+
+
+def enable_cache() -> None:
+    """Turn on JAX's persistent compilation cache, unless the user has set one."""
+    folder = cache_folder()
+    if folder and jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 

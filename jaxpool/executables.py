@@ -79,16 +79,21 @@ def _without_cache() -> Iterator[None]:
         compilation_cache.reset_cache()
 
 
+def manifest(folder: Path) -> dict:
+    """What a folder of `jaxpool compile` holds; ValueError where it is none."""
+    file = folder / MANIFEST
+    if not file.is_file():
+        raise ValueError(f"{folder} has no {MANIFEST}: it is not an output of `jaxpool compile`")
+    return json.loads(file.read_text())
+
+
 def load(executor: Executor, folder: Path, keys: Iterable[Key]) -> int:
     """Let `executor` load the executables of `folder` that serve `keys` when needed; their number.
 
     ValueError where the folder is none of `jaxpool compile`, or was made for something else.
     Executables are machine code: load only folders you trust.
     """
-    manifest = folder / MANIFEST
-    if not manifest.is_file():
-        raise ValueError(f"{folder} has no {MANIFEST}: it is not an output of `jaxpool compile`")
-    made, here = json.loads(manifest.read_text()), identity(executor)
+    made, here = manifest(folder), identity(executor)
     for name, wanted in here.items():
         if made["identity"].get(name) != wanted:
             raise ValueError(

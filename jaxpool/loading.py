@@ -3,14 +3,15 @@
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxpool import quantize
+from jaxpool import executables, quantize
 from jaxpool.attention import choose as choose_kernel
-from jaxpool.compile import enable_cache
+from jaxpool.compile import cache_folder, enable_cache
 from jaxpool.distributed import start
 from jaxpool.engine import EngineOptions
 from jaxpool.model import Model
@@ -70,7 +71,10 @@ def load(
     settings = as_pooler_config(pooler_config)
     adapter = resolve(lora_path) if lora_path else None
     answers = settings.step_answers
-    checkpoint = open_checkpoint(folder, hf_overrides, runner, convert, adapter, answers, model)
+    store = _store(options)
+    checkpoint = open_checkpoint(
+        folder, hf_overrides, runner, convert, adapter, answers, model, store
+    )
     if answers and checkpoint.architecture.endswith("ForCausalLM"):
         # The head has these columns alone.
         settings = replace(settings, pooling_type=None, returned_token_ids=None)
@@ -105,6 +109,14 @@ def load(
     )
     loaded.prepare()
     return loaded
+
+
+def _store(options: EngineOptions) -> Path | None:
+    """Where configurations are kept: beside the executables, or in the cache."""
+    if not options.compiled:
+        return cache_folder()
+    executables.manifest(Path(options.compiled))  # an error shows before weights are read
+    return Path(options.compiled)
 
 
 def _dtype(name: str) -> jnp.dtype:
