@@ -7,8 +7,6 @@ template, an instruction, the query) and have `own` more on average. `fewer_toke
 `faster_cpu` would be if attention were free; processor time minds other processes less than wall.
 """
 
-import argparse
-import json
 import time
 from pathlib import Path
 from statistics import median
@@ -17,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import measure
 import numpy as np
+import typer
 
 from jaxpool import params
 from jaxpool.arch import Arch, Rotary
@@ -61,19 +60,19 @@ def engine() -> Engine:
     return Engine(executor, ARCH.max_length, EngineOptions(), Programs([TASK]))
 
 
-def requests(options, shared: bool) -> list[Request]:
+def requests(prefix: int, own: int, documents: int, shared: bool) -> list[Request]:
     """The prompts of one query with its documents."""
     rng = np.random.default_rng(0)
-    prefix = rng.integers(5, ARCH.vocab, options.prefix)
-    sizes = rng.integers(options.own // 2, options.own * 3 // 2, options.documents)
-    texts = [np.concatenate([prefix, rng.integers(5, ARCH.vocab, n)]) for n in sizes]
-    return [Request(ids.astype(np.int32), shared=options.prefix * shared) for ids in texts]
+    first = rng.integers(5, ARCH.vocab, prefix)
+    sizes = rng.integers(own // 2, own * 3 // 2, documents)
+    texts = [np.concatenate([first, rng.integers(5, ARCH.vocab, n)]) for n in sizes]
+    return [Request(ids.astype(np.int32), shared=prefix * shared) for ids in texts]
 
 
-def measured(options) -> dict:
-    """Scores, tokens and times of both ways."""
+def main(prefix: int = 160, own: int = 60, documents: int = 64, output: Path | None = None) -> None:
+    """Print scores, tokens and times of both ways."""
     runner = engine()
-    kinds = {"whole": requests(options, False), "shared": requests(options, True)}
+    kinds = {k: requests(prefix, own, documents, k == "shared") for k in ("whole", "shared")}
     scores, tokens, times = {}, {}, {kind: [] for kind in kinds}
     for turn in range(ROUNDS + 1):  # the first compiles
         for kind, asked in kinds.items():
@@ -84,30 +83,24 @@ def measured(options) -> dict:
             if turn:
                 times[kind].append(spent)
     wall, cpu = ({k: median(t[i] for t in times[k]) for k in kinds} for i in (0, 1))
-    return {
-        "prompts": f"{options.documents} of {options.prefix} + {options.own} tokens",
-        "seconds": {k: round(wall[k], 3) for k in kinds},
-        "cpu_seconds": {k: round(cpu[k], 3) for k in kinds},
-        "computed_tokens": tokens,
+    facts = {
+        "prompts": f"{documents} of {prefix} + {own} tokens",
         "faster_wall": round(wall["whole"] / wall["shared"], 2),
         "faster_cpu": round(cpu["whole"] / cpu["shared"], 2),
         "fewer_tokens": round(tokens["whole"] / tokens["shared"], 2),
         "greatest_difference": float(f"{np.abs(scores['whole'] - scores['shared']).max():.1e}"),
     }
-
-
-def main() -> None:
-    """Measure, print, and write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name, default in (("prefix", 160), ("own", 60), ("documents", 64)):
-        parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--output", type=Path)
-    options = parser.parse_args()
-    result = measure.machine() | measured(options)
-    print(json.dumps(result, indent=2))
-    if options.output:
-        options.output.write_text(json.dumps(result, indent=2) + "\n")
+    rows = [
+        {
+            "prompts": kind,
+            "seconds": round(wall[kind], 3),
+            "cpu_seconds": round(cpu[kind], 3),
+            "computed_tokens": tokens[kind],
+        }
+        for kind in kinds
+    ]
+    measure.report(measure.machine() | facts, rows, output)
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

