@@ -52,6 +52,7 @@ class LLM:
         tensor_parallel_size: int = 1,
         data_parallel_size: int | None = None,
         distributed: bool | Mapping[str, Any] = False,
+        served_model_name: str | None = None,
         **engine: Any,
     ):
         self.model = load(
@@ -68,6 +69,7 @@ class LLM:
             tensor_parallel_size=tensor_parallel_size,
             data_parallel_size=data_parallel_size,
             distributed=distributed,
+            served_model_name=served_model_name,
             **engine_options(engine),
         )
 

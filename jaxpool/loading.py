@@ -46,6 +46,7 @@ def load(
     tensor_parallel_size: int = 1,
     data_parallel_size: int | None = None,
     distributed: bool | Mapping[str, Any] = False,
+    served_model_name: str | None = None,
     **engine: Any,
 ) -> Model:
     """Load a checkpoint: a folder, a Hub id, or `pkg://package/path`.
@@ -57,7 +58,8 @@ def load(
     without asking, and a folder of an adapter alone loads its base.
     dtype "auto" is float32 on CPU and bfloat16 on TPU and GPU. Parameters go leaf by leaf onto
     the mesh of `data_parallel_size` x `tensor_parallel_size` devices. `distributed` makes this
-    process one of several (see `jaxpool.distributed`). `engine`: the fields of
+    process one of several (see `jaxpool.distributed`). served_model_name: what errors and
+    `model_config` call the model, if not `model`. `engine`: the fields of
     `jaxpool.engine.EngineOptions`.
     """
     from converters.checkpoint import open_checkpoint
@@ -96,7 +98,7 @@ def load(
         template.render(tokenizer.transformers, [("", "")], {})  # an error shows here, not later
     params = _read(checkpoint, kind, shardings)
     loaded = Model(
-        name=model,
+        name=served_model_name or model,
         arch=arch,
         params=quantize.quantize(params, options.quantization),
         resolution=resolution,

@@ -114,6 +114,7 @@ class Options(BaseSettings):
     warmup: Literal["all", "some", "none"] = Field(
         "all", description="shapes compiled at start: all tasks, the default task, none"
     )
+    compiled: str | None = Field(None, description="a folder of `jaxpool compile` to start from")
 
     @classmethod
     def settings_customise_sources(

@@ -108,7 +108,7 @@ class ModelEngine:
             self._warmup.stop()
 
 
-def load_model(path: str, options: Any) -> Any:
+def load_model(path: str, options: Any, name: str | None = None) -> Any:
     """`jaxpool.load` with the options of the command line, and a token budget that fits."""
     model = jaxpool.load(
         path,
@@ -122,9 +122,11 @@ def load_model(path: str, options: Any) -> Any:
         pooler_config=options.pooler_config or None,
         quantization=options.quantization,
         batch_invariant=options.batch_invariant,
+        compiled=options.compiled,
         tensor_parallel_size=options.tensor_parallel_size,
         data_parallel_size=options.data_parallel_size,
         distributed=options.distributed or False,
+        served_model_name=name,
     )
     if options.warmup != "none":
         model.engine.fit([model.task()])

@@ -86,7 +86,7 @@ class Registry:
         from serving.engine import ModelEngine, load_model
 
         begun = time.monotonic()
-        model = load_model(path, self.options)
+        model = load_model(path, self.options, names[0])
         if self.leader:
             model.executor.tell = partial(self.leader.order, len(self.served))
         engine = ModelEngine(model, self.leader)

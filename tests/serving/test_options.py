@@ -47,6 +47,7 @@ FLAGS = {
     "uvicorn-log-level": ("debug", "debug"),
     "otlp-traces-endpoint": ("http://a", "http://a"),
     "warmup": ("some", "some"),
+    "compiled": ("programs", "programs"),
 }
 SWITCHES = (
     "trust-remote-code",

@@ -8,7 +8,9 @@ import httpx
 import numpy as np
 import pytest
 
+import jaxpool
 from jaxpool import compile as compiling
+from jaxpool import executables
 from serving.warmup import Warmup
 
 SHORT = {"max_model_len": 32, "max_num_batched_tokens": 64}  # few shapes
@@ -141,6 +143,19 @@ def test_health_answers_while_another_task_compiles(start, folders, monkeypatch)
     gate.set()
     waiting.join()
     assert answers[0].status_code == 200
+
+
+def test_a_start_from_a_compiled_folder(start, folders, tmp_path):
+    """All programs of the batches come from there."""
+    model = jaxpool.load(str(folders("mat")), **SHORT)
+    executables.save(model.executor, tmp_path, model.engine.keys())
+    options = {"served_model_name": ["m"], "warmup": "all"} | SHORT
+    server = start([folders("mat")], compiled=str(tmp_path), **options)
+    engine = server.service.models.served[0].queue.engine
+    wait(lambda: ready(engine) == [3, 3])
+    assert server.post("/v1/embeddings", {"input": "a", "model": "m"}).status_code == 200
+    assert engine.model.model_config.served_model_name == "m"
+    assert engine.compilations == 1  # of what late chunks run beside batches
 
 
 @pytest.mark.parametrize("name, programs", [("mat", 2), ("hybrid", 5)])
