@@ -5,13 +5,17 @@ python benchmarks/engine.py online      real/computed tokens of an online trace
 python benchmarks/engine.py invariant   what batch_invariant=True costs
 python benchmarks/engine.py pooling     what a batch takes by the tokens that are pooled
 python benchmarks/engine.py memory      peak resident memory of a process that embeds
+python benchmarks/engine.py maxsim      one query with documents by late interaction
+python benchmarks/engine.py warmup      what it takes to compile every shape
 """
 
 import json
+import os
 import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import measure
 import numpy as np
@@ -150,6 +154,49 @@ def memory(model: str = MODEL):
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     peak = int(done.stdout.split()[-1]) / 2**20
     report(peak_MiB=round(peak), seconds=round(time.perf_counter() - start, 1))
+
+
+@app.command()
+def maxsim(model: str = MODEL, rounds: int = 5, output: Path | None = None):
+    """Seconds to score one query with documents by MaxSim: inside the program, and of vectors."""
+    import jaxpool
+
+    llm = jaxpool.LLM(model, pooler_config={"task": "token_embed"})
+    query, *documents = measure.paragraphs(llm.model.tokenizer, 201, 20, 120)
+
+    def fetched(texts):
+        (asked, *vectors) = (one.outputs.data for one in llm.embed([query, *texts], use_tqdm=False))
+        return np.asarray(jaxpool.maxsim(asked, vectors))
+
+    rows = []
+    for count in (200, 10, 1):
+        systems = {
+            "score": lambda texts=documents[:count]: llm.score(query, texts, use_tqdm=False),
+            "vectors, then maxsim": lambda texts=documents[:count]: fetched(texts),
+        }
+        times = measure.alternate(systems, rounds)
+        medians = {name: statistics.median(wall for wall, _ in t) for name, t in times.items()}
+        row = {f"{name} s": round(seconds, 4) for name, seconds in medians.items()}
+        score, vectors = medians.values()
+        rows.append({"documents": count, **row, "ratio": round(vectors / score, 2)})
+    measure.report({**measure.machine(), "model": model}, rows, output)
+
+
+@app.command()
+def warmup(model: str = MODEL, output: Path | None = None):
+    """Programs and seconds of a warm-up without a cache: of the default task, of all."""
+    os.environ["JAXPOOL_CACHE"] = ""
+    import jaxpool
+
+    rows = []
+    for tasks in ("default", "all"):
+        loaded = jaxpool.load(model)
+        wall, cpu = time.perf_counter(), time.process_time()
+        loaded.engine.warmup([loaded.task()] if tasks == "default" else None)
+        spent = time.perf_counter() - wall, time.process_time() - cpu
+        rows.append({"tasks": tasks, "programs": loaded.executor.compilations})
+        rows[-1] |= {"wall s": round(spent[0], 1), "CPU s": round(spent[1], 1)}
+    measure.report({**measure.machine(), "model": model}, rows, output)
 
 
 if __name__ == "__main__":
