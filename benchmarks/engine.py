@@ -75,10 +75,17 @@ MIXES = {
 
 
 @app.command()
-def online(count: int = 10_000, load: float = 0.95, clients: int = 64, platform: str = "cpu"):
+def online(
+    count: int = 10_000,
+    load: float = 0.95,
+    clients: int = 64,
+    platform: str = "cpu",
+    shards: int = 1,
+):
     """Two simulated traces: Poisson arrivals at a share `load` of the device, and a closed loop.
 
-    Whatever waits when the device is free is planned and run; nobody waits for company.
+    Whatever waits when the device is free is planned and run, in rows that the data shards divide;
+    nobody waits for company.
     """
     from jaxpool.engine import GRAINS
 
@@ -87,21 +94,21 @@ def online(count: int = 10_000, load: float = 0.95, clients: int = 64, platform:
         rng = np.random.default_rng(0)
         lengths = draw(rng, count).astype(int)
         gaps = rng.exponential(lengths.mean() / load, count)
-        rungs, most = planner.ladder(limit, steps), max(tokens, limit)
-        open_loop = trace(lengths, np.cumsum(gaps), rungs, most)
+        shape = (planner.ladder(limit, steps), max(tokens, limit), shards)
+        open_loop = trace(lengths, np.cumsum(gaps), shape)
         rounds = [part.tolist() for part in np.array_split(lengths, count // clients)]
-        closed = [planner.efficiency(planner.plan(w, rungs, most), w) for w in rounds]
+        closed = [planner.efficiency(planner.plan(w, *shape), w) for w in rounds]
         shares[name] = {"poisson": round(open_loop, 3), "closed": round(float(np.mean(closed)), 3)}
-    report(load=load, clients=clients, platform=platform, real_over_computed=shares)
+    report(load=load, clients=clients, platform=platform, shards=shards, real_over_computed=shares)
 
 
-def trace(lengths, arrivals, rungs, budget: int) -> float:
+def trace(lengths, arrivals, shape: tuple) -> float:
     """Real over computed tokens of arrivals at a device that computes a token a unit of time."""
     now, begun, computed = 0.0, 0, 0
     while begun < len(lengths):
         now = max(now, arrivals[begun])
         waiting = lengths[begun : np.searchsorted(arrivals, now, side="right")].tolist()
-        spent = sum(p.rows * p.length for p in planner.plan(waiting, rungs, budget))
+        spent = sum(p.rows * p.length for p in planner.plan(waiting, *shape))
         now, begun, computed = now + spent, begun + len(waiting), computed + spent
     return lengths.sum() / computed
 

@@ -99,9 +99,13 @@ def plan(
     """Batches for requests of `lengths`, longest rows first, each within the token budget.
 
     Rows of one length go together in the largest batches. What is left over joins longer rows, or
-    a batch with empty rows, while that pads less than `SLACK`: each shape spared is a compile.
+    a batch with empty rows, while that pads less than `SLACK`: each shape spared is a compile. Rows
+    that are there because the data axis divides them take in shorter ones, or share what is there.
     """
-    return schedule(pack(lengths, rungs), lengths, rungs, budget, multiple)
+    plans = schedule(pack(lengths, rungs), lengths, rungs, budget, multiple)
+    if multiple == 1:
+        return plans
+    return [_spread(p, lengths, rungs, budget, multiple) for p in plans]
 
 
 def schedule(
@@ -119,12 +123,15 @@ def schedule(
         for i in range(0, whole, options[-1]):
             plans.append(place(rows[i : i + options[-1]], options[-1], length, lengths))
         carried = rows[whole:]
+        empty = -len(packed.get(longer, ())) % multiple  # rows that longer ones have anyway
+        free, carried = carried[:empty], carried[empty:]
         padding = len(carried) * (longer - length)
         if 0 <= padding <= slack:
             slack -= padding
         else:
             slack = _leftover(carried, length, options, slack, lengths, plans)
             carried = []
+        carried = free + carried
     return plans[::-1]
 
 
@@ -140,6 +147,22 @@ def _leftover(rows, length, options, slack, lengths, plans) -> float:
         plans.append(place(rows[: below[-1]], below[-1], length, lengths))
         rows = rows[below[-1] :]
     return slack
+
+
+def _spread(p: Plan, lengths, rungs: Sequence[int], budget: int, multiple: int) -> Plan:
+    """A batch that has empty rows with its requests in all of them, where these can be shorter."""
+    if len(set(p.row.tolist())) == p.rows:
+        return p
+    rows: list[list[int]] = [[] for _ in range(p.rows)]
+    sizes = [0] * p.rows
+    for request in sorted(p.request.tolist(), key=lengths.__getitem__, reverse=True):
+        least = sizes.index(min(sizes))
+        rows[least].append(request)
+        sizes[least] += max(lengths[request], 1)
+    texts = max(map(len, rows))
+    enough = next(n for n in rungs if max(sizes) <= n and texts <= segments_of(n))
+    shorter = enough < p.length and p.rows in counts(enough, rungs, budget, multiple)
+    return place([row for row in rows if row], p.rows, enough, lengths) if shorter else p
 
 
 def plan_alone(

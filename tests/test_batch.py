@@ -76,6 +76,13 @@ def test_computes_few_tokens_that_are_not_real(name, limit, platform):
     assert len({(p.rows, p.length) for p in plans}) <= 16
 
 
+@pytest.mark.parametrize("count, longest, least", [(3, 20, 0.3), (64, 32, 0.9)])
+def test_few_texts_fill_the_rows_that_every_shard_has(count, longest, least):
+    lengths = np.random.default_rng(0).integers(5, longest, count).tolist()
+    plans = planner.plan(lengths, planner.ladder(512, 1), 16384, 4)
+    assert planner.efficiency(plans, lengths) >= least
+
+
 def test_planning_time_grows_with_the_requests_not_their_square():
     def seconds(count):
         lengths, times = mix("paragraphs", count), []
