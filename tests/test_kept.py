@@ -60,6 +60,21 @@ def test_kept_tokens(name, unroll, packed):
     np.testing.assert_allclose(some[place], wanted, atol=5e-6, rtol=0)
 
 
+def test_gradients_are_those_of_the_whole(packed):
+    arch, (plan, batch, _, kept) = ARCHS["post"], packed
+    weights = params.init(jax.random.key(0), params.abstract(arch), 0.3)
+    place = plan.row, plan.segment - 1
+
+    def loss(weights, kept):
+        hidden = forward(weights, batch, arch, kept=kept)
+        some = hidden[place] if kept is not None else hidden[plan.row, packed[-1][place]]
+        return (some**3).sum()
+
+    got, wanted = jax.grad(loss)(weights, kept), jax.grad(loss)(weights, None)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3), got, wanted)
+    assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(got["layers"]["mlp"]))
+
+
 HEAD = Dense("classifier", 16, 3)
 FIRST, LAST = (Pool((kind,)) for kind in ("cls", "lasttoken"))
 

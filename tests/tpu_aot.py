@@ -95,7 +95,8 @@ def facts(bucket: Bucket) -> dict:
     layers, account = whole.arch.layers, memory(compiled)
     found = {"attention": backend(whole.arch, bucket.length), **account, "seconds": seconds}
     for name in ("flops", "optimal_seconds"):
-        found[name] = last[name] + (layers - 1) * (once[name] - last[name])
+        known = min(last[name], once[name]) > 0  # an instruction without an estimate counts -1 s
+        found[name] = last[name] + (layers - 1) * (once[name] - last[name]) if known else -1
     found["gathered"] = gathered_weights(compiled.as_text(), whole.params)
     CACHE.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(found))
@@ -126,7 +127,7 @@ def prove_detection(topology: str) -> None:
 
 
 def milliseconds(found: dict) -> float | None:
-    """XLA's estimate; None where it has none for some instruction, which it counts as -1 s."""
+    """XLA's estimate; None where it has none for some instruction."""
     seconds = found["optimal_seconds"]
     return seconds * 1e3 if seconds > 0 else None
 
