@@ -15,6 +15,7 @@ from jaxpool.queries import Queries
 
 TOKENS_PER_SEGMENT = 4  # a row of T tokens holds at most T / 4 requests,
 SEGMENTS = 32  # and never more than these
+TOKENS_PER_CHUNK = 8  # a request of T tokens has at most T / 8 chunks, rounded up
 NO_CUT = np.iinfo(np.int32).max
 UNSEEN = -1
 
@@ -36,18 +37,30 @@ class Batch(NamedTuple):
     context: Any = None
 
 
+class Chunks(NamedTuple):
+    """The chunks of late chunking in each row, int32 `[rows, chunks]` each; unused ones are empty.
+
+    first: the first token of each; end: the one past its last; segment: that of its text.
+    """
+
+    first: Any
+    end: Any
+    segment: Any
+
+
 class Controls(NamedTuple):
     """What each request of a row asks of the head, `[rows, segments]` each.
 
     dimensions: leading features kept (Matryoshka); activate: normalize, softmax, ... or leave raw;
-    skip: leading tokens (the prompt) that pooling leaves out; queries: what `heads.MaxSim` compares
-    with, where there is one.
+    skip: leading tokens (the prompt) that pooling leaves out; queries: what `similarity.MaxSim`
+    compares with, where there is one; chunks: what `heads.PoolChunks` averages, where there is one.
     """
 
     dimensions: Any
     activate: Any
     skip: Any
     queries: Queries | None = None
+    chunks: Chunks | None = None
 
 
 @dataclass(frozen=True)
@@ -57,7 +70,9 @@ class Request:
     unseen: trailing tokens that no token sees; shared: leading tokens that other requests may have
     too, to be computed once; position: of the first token, which follows that many tokens of the
     first segment of its row; query: token vectors `[T, F]` to be compared with, of which requests
-    for the same should share one array; counted: the tokens whose vectors are, all if None.
+    for the same should share one array; counted: the tokens whose vectors are, all if None;
+    spans: tokens `[chunks, 2]` from the first of each chunk up to that after its last, for
+    requests whose results are the vectors of chunks.
     """
 
     ids: np.ndarray
@@ -71,6 +86,7 @@ class Request:
     position: int = 0
     query: np.ndarray | None = None
     counted: np.ndarray | None = None
+    spans: np.ndarray | None = None
 
 
 # What controls are where nothing is asked, by name.
@@ -93,6 +109,11 @@ def segments_of(length: int) -> int:
     return max(1, min(length // TOKENS_PER_SEGMENT, SEGMENTS))
 
 
+def chunks_of(length: int) -> int:
+    """How many chunks all requests in a row of `length` tokens can have."""
+    return length // TOKENS_PER_CHUNK + segments_of(length)
+
+
 def place(rows: list[list[int]], count: int, length: int, lengths: Sequence[int]) -> Plan:
     """The plan of `count` rows of `length`, the first of which hold the requests of `rows`."""
     members = [len(row) for row in rows]
@@ -113,6 +134,7 @@ def fill(
     types: bool = False,
     adapters: bool = False,
     context: bool = False,
+    chunks: bool = False,
 ) -> tuple[Batch, Controls]:
     """The arrays of one planned batch."""
     mine = [requests[i] for i in p.request]
@@ -138,7 +160,7 @@ def fill(
         scatter(np.repeat([request.adapter for request in mine], sizes)) if adapters else None,
         scatter(_context(mine, sizes, within)) if context else None,
     )
-    return batch, _controls(p, mine)
+    return batch, _controls(p, mine, chunks)
 
 
 def _context(requests: list[Request], sizes: np.ndarray, within: np.ndarray) -> np.ndarray:
@@ -147,20 +169,50 @@ def _context(requests: list[Request], sizes: np.ndarray, within: np.ndarray) -> 
     return np.where(within < np.repeat(seen, sizes), np.repeat(parents, sizes), UNSEEN)
 
 
-def _controls(p: Plan, requests: list[Request]) -> Controls:
+def _controls(p: Plan, requests: list[Request], chunks: bool) -> Controls:
     columns, segments = {}, segments_of(p.length)
     for name, (dtype, default) in CONTROLS.items():
         columns[name] = np.full((p.rows, segments), default, dtype)
         columns[name][p.row, p.segment - 1] = [getattr(request, name) for request in requests]
     compared = requests[0].query is not None
-    return Controls(**columns, queries=queries.fill(p, requests, segments) if compared else None)
+    return Controls(
+        **columns,
+        queries=queries.fill(p, requests, segments) if compared else None,
+        chunks=_chunks(p, requests) if chunks else None,
+    )
+
+
+def _chunks(p: Plan, requests: list[Request]) -> Chunks:
+    made = Chunks(*(np.zeros((p.rows, chunks_of(p.length)), np.int32) for _ in Chunks._fields))
+    if requests[0].spans is not None:
+        counts = [len(request.spans) for request in requests]
+        places = _places(p, counts)
+        spans = np.concatenate([request.spans for request in requests])
+        made.first[places], made.end[places] = (spans + np.repeat(p.start, counts)[:, None]).T
+        made.segment[places] = np.repeat(p.segment, counts)
+    return made
+
+
+def _places(p: Plan, counts: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Where the chunks of requests lie: rows, and places from 0 in each."""
+    rows = np.repeat(p.row, counts)
+    return rows, np.arange(len(rows)) - np.searchsorted(rows, rows)
 
 
 def unpack(
     p: Plan, output: np.ndarray, requests: Sequence[Request], pooled: bool
 ) -> Iterable[tuple[int, np.ndarray]]:
-    """`(request, result)` of a fetched output: `[...]` of a pooled task, `[tokens, ...]` else."""
+    """`(request, result)` of a fetched output.
+
+    Of a pooled task a result is `[...]`, or `[chunks, ...]` of a request for these; of another
+    `[tokens, ...]`.
+    """
     indices = p.request.tolist()
+    if pooled and requests[indices[0]].spans is not None:
+        counts = [len(requests[i].spans) for i in indices]
+        parts = np.split(output[_places(p, counts)], np.cumsum(counts)[:-1])
+        yield from zip(indices, parts, strict=True)
+        return
     if pooled:
         yield from zip(indices, output[p.row, p.segment - 1], strict=True)
         return

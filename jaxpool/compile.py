@@ -6,14 +6,13 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxpool import heads, queries
 from jaxpool.arch import Arch
-from jaxpool.batch import CONTROLS, Batch, Controls, segments_of
+from jaxpool.batch import CONTROLS, Batch, Chunks, Controls, chunks_of, segments_of
 from jaxpool.params import as_bits
 from jaxpool.sharding import output_sharding, put, replicated, rows_sharding
 from jaxpool.transformer import forward
@@ -52,7 +51,7 @@ def programs(params, batch: Batch, controls: Controls, arch: Arch, chains: Chain
 
 
 class Executor:
-    """Runs the programs of one model, batches and what `apply` is given. Safe for threads.
+    """Runs the programs of one model. Safe for threads.
 
     Each is compiled when it is first needed. context: batches say what tokens see beside their own
     segment; compilations: how many programs were compiled; frozen: a further one is an error;
@@ -67,43 +66,25 @@ class Executor:
         self.compilations, self.frozen = 0, False
         self.stored: dict[Key, Callable[[], jax.stages.Compiled]] = {}
         self.tell: Callable[..., None] = lambda *order: None
-        self._ready: dict[tuple, Future] = {}
+        self._ready: dict[Key, Future] = {}
         self._lock = threading.Lock()
 
     def compiled(self, key: Key) -> jax.stages.Compiled:
         """The executable of some chains at a shape."""
         if key not in self._ready:
             self.tell(key)
-        return self._made(key, f"A batch of {key[1]} x {key[2]} tokens", partial(self.lower, key))
-
-    def program(self, function: Callable, *arguments: Any, static: tuple = ()):
-        """The executable of `function(*static, *arguments)`, of arrays or their abstract shapes."""
-        leaves, tree = jax.tree.flatten(arguments)
-        shapes = tuple((leaf.shape, jnp.dtype(leaf.dtype).name) for leaf in leaves)
-
-        def lower() -> jax.stages.Lowered:
-            fixed = tuple(range(len(static)))
-            return jax.jit(function, static_argnums=fixed).lower(*static, *arguments)
-
-        name = f"{function.__module__} at {shapes[-1][0]}"
-        return self._made(((function, static, tree), *shapes), name, lower)
-
-    def apply(self, function: Callable, *arguments: Any, static: tuple = ()):
-        """Run a program beside the batches (MaxSim, the head of late chunks), as they are run."""
-        return self.program(function, *arguments, static=static)(*arguments)
-
-    def _made(self, key: tuple, name: str, lower: Callable) -> jax.stages.Compiled:
         with self._lock:
             future = self._ready.get(key)
             make_here = future is None
             if make_here:
                 future = self._ready[key] = Future()
         if make_here:
-            self._make(key, name, lower, future)
+            self._make(key, future)
         return future.result()
 
-    def _make(self, key: tuple, name: str, lower: Callable, future: Future) -> None:
-        load = self.stored.get(key, partial(self._compile, key, name, lower))
+    def _make(self, key: Key, future: Future) -> None:
+        name = f"A batch of {key[1]} x {key[2]} tokens"
+        load = self.stored.get(key, partial(self._compile, key, name))
         try:
             compiled = load()
             check_memory(compiled, name, self.mesh)
@@ -113,14 +94,14 @@ class Executor:
         else:
             future.set_result(compiled)
 
-    def _compile(self, key: tuple, name: str, lower: Callable) -> jax.stages.Compiled:
+    def _compile(self, key: Key, name: str) -> jax.stages.Compiled:
         if self.frozen:
             ready = sorted(str(k[1:]) for k in (self._ready | self.stored) if k != key)
             raise RuntimeError(
                 f"{name} has no executable and compiling is off (forbid_compiles); "
                 f"ready: {', '.join(ready)}"
             )
-        compiled = lower().compile()
+        compiled = self.lower(key).compile()
         with self._lock:
             self.compilations += 1
         return compiled
@@ -149,7 +130,10 @@ class Executor:
             name: jax.ShapeDtypeStruct(places, kind, sharding=sharding)
             for name, (kind, _) in CONTROLS.items()
         }
-        return batch, Controls(**controls, queries=self._queries(chains, *places, length))
+        compared = self._queries(chains, *places, length)
+        chunk = jax.ShapeDtypeStruct((rows, chunks_of(length)), jnp.int32, sharding=sharding)
+        chunks = Chunks(chunk, chunk, chunk) if heads.pools_chunks(chains) else None
+        return batch, Controls(**controls, queries=compared, chunks=chunks)
 
     def _queries(self, chains: Chains, rows: int, segments: int, length: int):
         """The abstract queries of chains that compare with some."""

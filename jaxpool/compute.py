@@ -21,7 +21,7 @@ def compute(
     """
     late = [i for i, request in enumerate(requests) if request.chunks is not None]
     plain = [i for i, request in enumerate(requests) if request.chunks is None]
-    for indices, run in ((late, _late), (plain, _plain)):
+    for indices, run in ((late, _in_chunks), (plain, _plain)):
         if indices:
             for index, result in run(model, task, [requests[i] for i in indices]):
                 yield indices[index], requests[indices[index]].finish(result)
@@ -42,12 +42,13 @@ def collect(
 
 
 def exact(task: Task | tuple[Task, ...]) -> Task:
-    """The task whose results the host makes vectors of, by a mean, before it quantizes them."""
+    """The task whose results are joined on the host, before it quantizes them."""
     return (task[0] if isinstance(task, tuple) else task).at("float32")
 
 
-def _late(model, task, requests: Sequence[Prepared]) -> Iterator[tuple[int, Any]]:
-    for index, vectors in late_chunking.run(model, exact(task), requests):
+def _in_chunks(model, task, requests: Sequence[Prepared]) -> Iterator[tuple[int, Any]]:
+    parts = [late_chunking.split(request) for request in requests]
+    for index, vectors in _joined(model, exact(task).chunked, parts, late_chunking.join):
         yield index, _packed(task, vectors)
 
 
@@ -61,16 +62,24 @@ def _in_pieces(model, task, requests) -> Iterator[tuple[int, Any]]:
     special = model.pooler_config.chunk_special_tokens
     affixes = model.tokenizer.affixes if special else ([], [])
     parts = [long_text.split(request, model.max_length, affixes) for request in requests]
+    for index, vector in _joined(model, exact(task), parts, long_text.join):
+        yield index, _packed(task, vector)
+
+
+def _joined(
+    model, task: Task, parts: list[list[Prepared]], join: Callable
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Run the parts that stand for each request, whose results `join` makes one of."""
     firsts = [0, *accumulate(map(len, parts))]
     owners = np.repeat(np.arange(len(parts)), list(map(len, parts)))
     waiting = [[None] * len(part) for part in parts]
     left = [len(part) for part in parts]
-    for piece, vector in model.run(exact(task), [piece for part in parts for piece in part]):
+    for piece, result in model.run(task, [piece for part in parts for piece in part]):
         owner = int(owners[piece])
-        waiting[owner][piece - firsts[owner]] = vector
+        waiting[owner][piece - firsts[owner]] = result
         left[owner] -= 1
         if not left[owner]:
-            yield owner, _packed(task, long_text.join(parts[owner], waiting[owner]))
+            yield owner, join(parts[owner], waiting[owner])
 
 
 def _packed(task: Task | tuple[Task, ...], vectors: np.ndarray) -> Any:

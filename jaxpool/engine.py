@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from jaxpool import batch as batching
-from jaxpool import distributed, planner, quantize, queries
+from jaxpool import distributed, heads, planner, quantize, queries
 from jaxpool.batch import Plan, Request
 from jaxpool.compile import IN_FLIGHT, Chains, Executor, Key
 from jaxpool.prefix import plan_shared
@@ -116,8 +116,9 @@ class Engine:
     def dispatch(self, task, plan: Plan, requests: Sequence[Request]) -> tuple[jax.Array, ...]:
         """Start one batch; one output a chain, futures until they are read."""
         arch, context = self.executor.arch, self.executor.context
-        arrays = batching.fill(plan, requests, arch.token_types > 0, arch.adapters > 0, context)
         chains, program = chains_of(task), self.programs.of(task)
+        has = (arch.token_types > 0, arch.adapters > 0, context, heads.pools_chunks(program))
+        arrays = batching.fill(plan, requests, *has)
         try:
             outputs = self.executor(program, *arrays)
         except MemoryError:

@@ -4,7 +4,7 @@ A task is a chain like sentence-transformers' modules.json: `(Pool, Dense, Cut, 
 `(Dense, Normalize)` for late interaction, `(Dense, Norm, Dense, Activate, Pool)` for SPLADE.
 Each step is a frozen dataclass, hashable and so static under jit; its parameters, if any, lie in
 `params["heads"][step.name]`. Before a `Pool` step vectors are tokens' `[B, T, F]`, after it the
-segments' `[B, R, F]`; all steps compute in float32.
+segments' `[B, R, F]`, or the chunks' `[B, C, F]`; all steps compute in float32.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxpool import layers
 from jaxpool.params import Leaf
 from jaxpool.pool import PICKS, POOLS, members
-from jaxpool.similarity import EMPTY
+from jaxpool.similarity import MaxSim
 
 
 class Context(NamedTuple):
@@ -24,13 +24,13 @@ class Context(NamedTuple):
 
     batch: object
     controls: object
-    pooled: bool
+    segments: jax.Array | None  # of each vector of the input; None where there is one a segment
 
     def of(self, control: jax.Array) -> jax.Array:
         """A control for each vector of the input, with a trailing axis of one."""
-        if self.pooled:
+        if self.segments is None:
             return control[..., None]
-        index = jnp.maximum(self.batch.segments - 1, 0)
+        index = jnp.maximum(self.segments - 1, 0)
         return jnp.take_along_axis(control, index, axis=1)[..., None]
 
 
@@ -50,6 +50,18 @@ class Pool:
         """`[B, T, F] -> [B, R, F * kinds]`."""
         mask, positions = self.mask(context), context.batch.positions
         return jnp.concatenate([POOLS[kind](x, mask, positions) for kind in self.kinds], axis=-1)
+
+
+@dataclass(frozen=True)
+class PoolChunks(Pool):
+    """Token vectors to the mean of each chunk of a text (late chunking, arXiv 2409.04701)."""
+
+    kinds: tuple[str, ...] = ("mean",)
+
+    def mask(self, context):
+        """The tokens of each chunk: bool `[B, C, T]`."""
+        chunks, token = context.controls.chunks, jnp.arange(context.batch.tokens.shape[1])
+        return (chunks.first[..., None] <= token) & (token < chunks.end[..., None])
 
 
 @dataclass(frozen=True)
@@ -226,31 +238,6 @@ class Calibrate:
         return (x - self.mean) / self.sigma
 
 
-@dataclass(frozen=True)
-class MaxSim:
-    """Token vectors to the score of each segment with its query (ColBERT, arXiv 2004.12832).
-
-    For each token of the query the greatest dot product with any of the segment, summed.
-    """
-
-    def __call__(self, params, x, context):
-        """`[B, T, F] -> [B, R, 1]`; a segment of which no token counts has `EMPTY`."""
-        queries, segments = context.controls.queries, context.batch.segments
-        rows, count = queries.asked.shape[:2]
-        counted = members(segments, count) & queries.counted[:, None, :]
-
-        def add(slot, scores):
-            similar = jnp.einsum(
-                "btf,qf->btq", x, queries.vectors[slot], precision=jax.lax.Precision.HIGHEST
-            )
-            best = jnp.max(jnp.where(counted[..., None], similar[:, None], EMPTY), axis=2)
-            score = jnp.sum(jnp.where(queries.real[slot], best, 0.0), axis=-1)
-            return scores + jnp.where(queries.asked[:, :, slot], score, 0.0)
-
-        scores = jax.lax.fori_loop(0, queries.used, add, jnp.zeros((rows, count), jnp.float32))
-        return jnp.where(jnp.any(counted, axis=-1), scores, EMPTY)[..., None]
-
-
 def picked(chains, batch, controls) -> jax.Array | None:
     """The tokens `[B, R]` whose hidden states serve all chains, where these begin by picking them.
 
@@ -258,7 +245,7 @@ def picked(chains, batch, controls) -> jax.Array | None:
     """
     match list({steps[:1] for steps in chains}):
         case [(Pool(kinds=(kind,)) as pool,)] if type(pool) is Pool and kind in PICKS:
-            return PICKS[kind](pool.mask(Context(batch, controls, pooled=False)))
+            return PICKS[kind](pool.mask(Context(batch, controls, batch.segments)))
     return None
 
 
@@ -267,17 +254,25 @@ def run(steps: tuple, params: dict, hidden: jax.Array, batch, controls, pooled=F
 
     pooled: they are already those that the first step picks.
     """
-    x, context = hidden.astype(jnp.float32), Context(batch, controls, pooled)
+    context = Context(batch, controls, None if pooled else batch.segments)
+    x = hidden.astype(jnp.float32)
     for step in steps[pooled:]:
         x = step(params.get(getattr(step, "name", None), {}), x, context)
-        if isinstance(step, Pool | MaxSim):
-            context = context._replace(pooled=True)
+        if isinstance(step, PoolChunks):
+            context = context._replace(segments=controls.chunks.segment)
+        elif isinstance(step, Pool | MaxSim):
+            context = context._replace(segments=None)
     return x
 
 
 def is_pooled(steps: tuple) -> bool:
-    """Whether a chain ends in one vector a segment rather than one a token."""
+    """Whether a chain ends in one vector a segment (or chunk) rather than one a token."""
     return any(isinstance(step, Pool | MaxSim) for step in steps)
+
+
+def pools_chunks(chains) -> bool:
+    """Whether some chains average the tokens of chunks."""
+    return any(PoolChunks() in steps for steps in chains)
 
 
 def width(steps: tuple, dim: int) -> int:

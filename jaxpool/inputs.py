@@ -50,6 +50,8 @@ class Prepared(Request):
             parts = zip((self, *self.others), result, strict=True)
             return tuple(request.finish(part) for request, part in parts)
         result = unpack(result, self.precision, self.dimensions)
+        if self.chunks is not None:
+            return result
         if self.keep is not None:
             result = result[self.keep]
         if self.rows is not None:
@@ -120,7 +122,7 @@ def prepare(
 def _request(model, task: Task, tokens: Tokens, params: PoolingParams, skip: int) -> Prepared:
     """The request of some tokens, with the rows of them that count in this task."""
     made = request(task, tokens, params, skip)
-    if task.rows is None or made.chunks is not None:
+    if task.rows is None:
         return made
     return replace(made, keep=task.rows.keep(made.ids, model.tokenizer), rows=task.rows)
 

@@ -3,21 +3,15 @@
 Source: Günther et al., arXiv 2409.04701.
 """
 
-from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
-import jax
 import numpy as np
 
-from jaxpool import heads
-from jaxpool.batch import Request, fill, place
+from jaxpool.batch import TOKENS_PER_CHUNK
 from jaxpool.errors import RequestError
 from jaxpool.outputs import Chunk, LateChunking
 from jaxpool.requests import LateChunkingParams
-from jaxpool.sharding import local
-from jaxpool.task import HIDDEN, Task
 from jaxpool.tokenize import Tokens
-
-BLOCK = 64  # chunks whose vectors go through the head at once
 
 
 def chunks(tokens: Tokens, params: LateChunkingParams) -> LateChunking:
@@ -46,39 +40,13 @@ def _tokens(offsets: np.ndarray, span: tuple[int, int]) -> tuple[int, int]:
     return int(places[0]), int(places[-1]) + 1
 
 
-def run(model, task: Task, requests: Sequence) -> Iterator[tuple[int, np.ndarray]]:
-    """`(request, its chunks' vectors [chunks, F])`; the head runs on the means, not the tokens."""
-    for index, hidden in model.run(HIDDEN, requests):
-        spans = [chunk.token_range for chunk in requests[index].chunks.chunks]
-        means = np.stack([hidden[a:b].mean(axis=0, dtype=np.float32) for a, b in spans])
-        yield index, _project(model, task, means, requests[index])
+def split(request) -> list:
+    """The requests for a text's chunks, each for as many as a row has room for beside others."""
+    spans = np.array([chunk.token_range for chunk in request.chunks.chunks], np.int32)
+    room = -(-len(request.ids) // TOKENS_PER_CHUNK)
+    return [replace(request, spans=spans[i : i + room]) for i in range(0, len(spans), room)]
 
 
-def _project(model, task: Task, means: np.ndarray, request) -> np.ndarray:
-    """Apply the head of token vectors to chunk vectors, which pose as the tokens of texts."""
-    blocks = []
-    for start in range(0, len(means), BLOCK):
-        block = means[start : start + BLOCK]
-        arguments = _posing(model, block, request.dimensions, request.activate)
-        out = model.executor.apply(heads.run, *arguments, static=(task.steps,))
-        blocks.append(np.asarray(out)[0, : len(block)])
-    return np.concatenate(blocks)
-
-
-def _posing(model, block: np.ndarray, *options) -> tuple:
-    """What `heads.run` takes, for vectors `[up to BLOCK, D]` as the tokens of one text."""
-    text = Request(np.zeros(len(block), np.int32), None, *options)
-    batch, controls = fill(place([[0]], 1, BLOCK, [len(block)]), [text])
-    hidden = np.zeros((1, BLOCK, block.shape[1]), np.float32)
-    hidden[0, : len(block)] = block
-    weights = jax.tree.map(local, model.params.get("heads", {}))
-    return weights, hidden, batch, controls
-
-
-def compile_programs(model) -> None:
-    """Compile what late chunks run beside batches, in models that have token vectors."""
-    arguments = _posing(model, np.zeros((1, model.arch.dim), np.float32))
-    for task in model.engine.programs.tasks:
-        if task.name == "token_embed":
-            for path in task.paths:
-                model.executor.program(heads.run, *arguments, static=(path.steps,))
+def join(parts: list, vectors: list[np.ndarray]) -> np.ndarray:
+    """The vectors of a text's chunks `[C, F]` from those of its requests."""
+    return np.concatenate(vectors)

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxpool import executables, late_chunking, quantize, scoring
+from jaxpool import executables, quantize, scoring
 from jaxpool.arch import Arch
 from jaxpool.batch import Request
 from jaxpool.compile import Executor
@@ -157,8 +157,6 @@ class Model:
         if wanted := self.options.warmup:
             named = None if wanted is True else [self.select(name) for name in wanted]
             self.engine.warmup(named)
-        if wanted or self.options.forbid_compiles:
-            late_chunking.compile_programs(self)
         self.executor.frozen = self.options.forbid_compiles
 
     def export(self, folder: str | Path, params: dict | None = None) -> Path:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from jaxpool.compile import Chains
-from jaxpool.task import HIDDEN, Task
+from jaxpool.task import Task
 
 
 class Programs:
@@ -13,19 +13,18 @@ class Programs:
     combinations pick what they ask for, the rest is not fetched, and heads cost little beside the
     forward. In a model of one pooled task it serves the token vectors as well, since pooling them
     too costs next to nothing; any two tasks then take no program beyond the two. Quantized vectors
-    come from it too.
+    come from it too, and those of late chunks, which are few: the host quantizes them.
 
     comparing: what scores documents, by the task (or several) that makes the token vectors of
     queries; a program each, whose outputs are small.
     """
 
     def __init__(self, tasks: Sequence[Task], comparing: Mapping | None = None):
-        paths = [path for task in tasks for path in task.paths]
-        late = [HIDDEN for task in tasks if task.name == "token_embed"]  # for chunks of texts
-        everything = [variant for path in paths for variant in path.variants] + late
+        self.paths = paths = [path for task in tasks for path in task.paths]
+        everything = [variant for path in paths for variant in path.variants] + _late(paths)
         self.everything = tuple(dict.fromkeys(task.program for task in everything))
         self.alone = {path.steps for path in paths if path.pooled or len(tasks) > 2}
-        self.tasks, self.comparing = tasks, comparing or {}
+        self.comparing = comparing or {}
 
     def of(self, task: Task | tuple[Task, ...]) -> Chains:
         """The program of a task, or of several; of a task that is not the model's, its own."""
@@ -35,10 +34,16 @@ class Programs:
 
     def serving(self, tasks: Sequence[Task | tuple[Task, ...]] | None = None) -> list[Chains]:
         """The programs that some tasks need on all their paths; None: all, in any combination."""
-        wanted = [*self.tasks, tuple(self.tasks), *self.comparing] if tasks is None else [*tasks]
+        wanted = [*self.paths, tuple(self.paths), *self.comparing] if tasks is None else [*tasks]
         wanted += [self.comparing[task] for task in wanted if task in self.comparing]
         paths = [path for t in wanted for path in (t.paths if isinstance(t, Task) else (t,))]
-        return list(dict.fromkeys(map(self.of, paths)))
+        return list(dict.fromkeys(map(self.of, paths + _late(paths))))
+
+
+def _late(paths: Sequence[Task | tuple[Task, ...]]) -> list[Task]:
+    """The vectors of late chunks, of those that give token vectors."""
+    single = [path for path in paths if isinstance(path, Task)]
+    return [path.chunked for path in single if path.name == "token_embed"]
 
 
 def chains_of(task: Task | tuple[Task, ...]) -> Chains:

@@ -15,7 +15,7 @@ MOST = SLOTS * TOKENS  # tokens of a query that fit into a batch
 
 
 class Queries(NamedTuple):
-    """What `heads.MaxSim` reads.
+    """What `similarity.MaxSim` reads.
 
     vectors: float32 `[SLOTS, TOKENS, F]`; real: bool `[SLOTS, TOKENS]`, the vectors that are there;
     used: an int32 scalar, the slots that are; asked: bool `[B, R, SLOTS]`, the slots of each

@@ -64,11 +64,6 @@ def output_sharding(mesh: Mesh) -> NamedSharding:
     return replicated(mesh) if mesh.is_multi_process else rows_sharding(mesh)
 
 
-def local(array: jax.Array) -> jax.Array:
-    """This process's copy of a replicated array, for what it computes by itself."""
-    return array if array.is_fully_addressable else array.addressable_data(0)
-
-
 def put(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
     """A host array on its devices; of several processes that have it, each places its part."""
     if sharding.is_fully_addressable:

@@ -3,15 +3,18 @@
 MaxSim (ColBERT, arXiv 2004.12832) is, for each query token, the greatest dot product with any
 token of the document, summed over the query's tokens. On arrays it is pure, jit-able and
 differentiable; ragged lists are padded first, to powers of two so that few shapes compile. Models
-score by `heads.MaxSim`, the same inside the program of a batch.
+score by `MaxSim`, the same as a step of heads inside the program of a batch.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from jaxpool.pool import members
 
 EMPTY = -1e9  # the score of a document without tokens: below every real one, and still a number
 AT_ONCE = 1 << 24  # similarities (query tokens x document tokens) held at once
@@ -62,6 +65,31 @@ def maxsim_pairwise(
     rows = min(len(q.mask), len(d.mask))  # a list is padded to more rows than an array of as many
     slices = [slice(i, min(i + step, rows)) for i in range(0, rows, step)]
     return jnp.concatenate([_pairs(q[s], d[s]) for s in slices])[: d.count]
+
+
+@dataclass(frozen=True)
+class MaxSim:
+    """Token vectors to the score of each segment with its query (ColBERT, arXiv 2004.12832).
+
+    For each token of the query the greatest dot product with any of the segment, summed.
+    """
+
+    def __call__(self, params, x, context):
+        """`[B, T, F] -> [B, R, 1]`; a segment of which no token counts has `EMPTY`."""
+        queries, segments = context.controls.queries, context.batch.segments
+        rows, count = queries.asked.shape[:2]
+        counted = members(segments, count) & queries.counted[:, None, :]
+
+        def add(slot, scores):
+            similar = jnp.einsum(
+                "btf,qf->btq", x, queries.vectors[slot], precision=jax.lax.Precision.HIGHEST
+            )
+            best = jnp.max(jnp.where(counted[..., None], similar[:, None], EMPTY), axis=2)
+            score = jnp.sum(jnp.where(queries.real[slot], best, 0.0), axis=-1)
+            return scores + jnp.where(queries.asked[:, :, slot], score, 0.0)
+
+        scores = jax.lax.fori_loop(0, queries.used, add, jnp.zeros((rows, count), jnp.float32))
+        return jnp.where(jnp.any(counted, axis=-1), scores, EMPTY)[..., None]
 
 
 def _score(query, document):

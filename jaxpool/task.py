@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from jaxpool.errors import RequestError
-from jaxpool.heads import MaxSim, Pool, is_pooled, width
+from jaxpool.heads import Pool, PoolChunks, is_pooled, width
 from jaxpool.precision import PRECISIONS, SHIFTED, Quantize
 from jaxpool.rows import Inner, Words
+from jaxpool.similarity import MaxSim
 
 VECTORS = ("embed", "token_embed")  # the tasks whose results may be quantized
 PRIORITY = ("embed", "classify", "token_embed", "token_classify", "sparse")
@@ -76,6 +77,11 @@ class Task:
         """The same chain of token vectors up to their MaxSim with the query of each request."""
         return Task(f"{self.name}_maxsim", (*self.steps, MaxSim()), self.activate)
 
+    @property
+    def chunked(self) -> "Task":
+        """The same chain of token vectors, as float32, of the means of a text's chunks."""
+        return replace(self, steps=(PoolChunks(), *self.steps), precision="float32")
+
     def at(self, precision: str) -> "Task":
         """The same task with its vectors in another precision."""
         if precision not in PRECISIONS:
@@ -97,9 +103,6 @@ class Task:
 
         routes = tuple((kind, unpooled(steps)) for kind, steps in self.routes)
         return Task(name, unpooled(self.steps), self.activate, routes)
-
-
-HIDDEN = Task("hidden", ())  # the token vectors before any head
 
 
 def canonical(name: str, tasks: Mapping[str, Task]) -> str:

@@ -8,10 +8,9 @@ from typing import Any
 import jax
 
 import jaxpool
-from jaxpool import late_chunking
 from jaxpool.compile import Chains
 from jaxpool.compute import collect, exact
-from jaxpool.task import HIDDEN, Task
+from jaxpool.task import Task
 from serving.warmup import Warmup
 
 
@@ -41,7 +40,6 @@ class ModelEngine:
         programs = self.engine.programs
         for usable in [self._warmup.want(programs.of(path)) for path in first.paths]:
             usable.result()
-        late_chunking.compile_programs(self.model)  # small ones beside the batches
         for each in programs.serving(None if everything else [first]):
             self._warmup.want(each)
 
@@ -87,10 +85,10 @@ class ModelEngine:
 
     def _needs(self, task: Any, requests: Sequence) -> list[Chains]:
         """The programs that some requests of a task, or of several at once, run through."""
-        if any(request.chunks is not None for request in requests):
-            tasks = (HIDDEN, task)
-        else:
-            tasks = (exact(task) if any(map(self._is_long, requests)) else task,)
+        late = [request for request in requests if request.chunks]
+        tasks = [exact(task).chunked] if late else []
+        if len(late) < len(requests):
+            tasks.append(exact(task) if any(map(self._is_long, requests)) else task)
         return [self.engine.programs.of(each) for each in tasks]
 
     def _is_long(self, request: Any) -> bool:

@@ -4,7 +4,7 @@ import itertools
 
 from jaxpool.heads import Dense, Normalize, Pool
 from jaxpool.programs import Programs, chains_of
-from jaxpool.task import HIDDEN, Task
+from jaxpool.task import Task
 
 EMBED = Task("embed", (Pool(("mean",)), Normalize()))
 TOKENS = EMBED.tokenwise("token_embed")
@@ -14,8 +14,9 @@ SPARSE = Task("sparse", (WEIGHTS, Pool(("max",))))
 
 def everything(*tasks):
     """The chains of tasks in every precision, and those of late chunks."""
-    chains = dict.fromkeys(one.program for task in tasks for one in task.variants)
-    return (*chains, HIDDEN.steps)
+    late = [task.chunked for task in tasks if task.name == "token_embed"]
+    every = [one for task in tasks for one in task.variants]
+    return tuple(dict.fromkeys(one.program for one in every + late))
 
 
 PAIR = everything(EMBED, TOKENS)
@@ -26,15 +27,17 @@ def test_a_plain_model_has_two_programs_whatever_is_asked():
     programs = Programs([EMBED, TOKENS])
     assert programs.serving() == [(EMBED.steps,), PAIR]
     assert programs.of(EMBED) == (EMBED.steps,)
-    small = EMBED.at("ubinary")
-    for asked in (TOKENS, HIDDEN, (EMBED, TOKENS), (TOKENS, EMBED), small, (small, EMBED)):
+    small, late = EMBED.at("ubinary"), TOKENS.chunked
+    for asked in (TOKENS, late, (EMBED, TOKENS), (TOKENS, EMBED), small, (small, EMBED)):
         assert programs.of(asked) == PAIR
+    assert programs.serving([TOKENS.at("int8")]) == [PAIR]
 
 
 def test_three_kinds_of_results_have_their_own_and_one_for_every_combination():
     tasks = [EMBED, TOKENS, SPARSE]
     programs = Programs(tasks)
     assert programs.serving() == [(task.steps,) for task in tasks] + [THREE]
+    assert programs.serving([TOKENS]) == [(TOKENS.steps,), THREE]
     for count in (2, 3):
         for asked in itertools.permutations(tasks, count):
             assert programs.of(asked) == THREE
@@ -54,7 +57,7 @@ def test_documents_are_scored_by_a_program_of_their_own():
 def test_a_task_alone_is_all_there_is():
     assert Programs([SPARSE]).serving() == [(SPARSE.steps,)]
     tokens = Programs([TOKENS])
-    assert tokens.serving() == [tokens.of(HIDDEN)] == [everything(TOKENS)]
+    assert tokens.serving() == [tokens.of(TOKENS.chunked)] == [everything(TOKENS)]
 
 
 def test_each_route_has_a_program_and_a_place_in_that_of_all():

@@ -14,7 +14,7 @@ from jaxpool.params import flatten
 from jaxpool.sharding import make_mesh
 from jaxpool.task import Task
 from tests.test_engine import texts
-from tests.tiny import BERT, EMBED, SIZES, engine
+from tests.tiny import BERT, EMBED, SIZES, TOKENS, engine
 from tests.weight_gathers import gathered_weights
 
 DECODER = BERT.replace(
@@ -56,6 +56,19 @@ def test_meshes_pick_last_tokens_like_one_device(arch):
     np.testing.assert_allclose(meshed, one, atol=1e-5)
     program = engines[1].executor.compiled(((task.steps,), 8, 32)).as_text()
     assert gathered_weights(program, engines[1].executor.params) == []
+
+
+def test_meshes_pool_chunks_like_one_device():
+    spans = [np.array([(0, 1), (n // 2, n)], np.int32)[: n // 8 + 1] for n in LENGTHS]
+    each = [replace(t, spans=s) for t, s in zip(texts(LENGTHS), spans, strict=True)]
+    one, meshed = engine(BERT), engine(BERT, 4, 2)
+    whole = one.finish(one.start(Task("hidden", ()), texts(LENGTHS)))
+    means = [h[a:b].mean(0) for h, own in zip(whole, spans, strict=True) for a, b in own]
+    wanted = means / np.linalg.norm(means, axis=1, keepdims=True)
+    for made in (one, meshed):
+        vectors = made.finish(made.start(TOKENS.chunked, each))
+        assert list(map(len, vectors)) == list(map(len, spans))
+        np.testing.assert_allclose(np.concatenate(vectors), wanted, atol=1e-5)
 
 
 def test_meshes_compare_documents_with_queries_like_one_device():

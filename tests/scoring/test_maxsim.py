@@ -12,7 +12,7 @@ from sentence_transformers.util import similarity
 import jaxpool
 from jaxpool import heads, planner, queries
 from jaxpool.batch import Request, fill
-from jaxpool.similarity import EMPTY, maxsim_pairwise
+from jaxpool.similarity import EMPTY, MaxSim, maxsim_pairwise
 
 
 def _vectors(lengths, seed, dim=8):
@@ -87,7 +87,7 @@ def test_errors(call, message):
 
 
 def test_a_batch_compares_its_documents_with_their_queries():
-    """`heads.MaxSim` on packed rows, with long queries and documents of which not all counts."""
+    """`MaxSim` on packed rows, with long queries and documents of which not all counts."""
     several, vectors = _vectors([5, 32, 33, 100], 2), _vectors([1, 300, 64, 31, 8], 3)
     asked = [several[i] for i in (0, 1, 1, 2, 3)]
     counted = [None, np.arange(3, 250, 2), None, np.array([], int), None]
@@ -100,7 +100,7 @@ def test_a_batch_compares_its_documents_with_their_queries():
     hidden = np.zeros((*batch.tokens.shape, 8), np.float32)
     for request, row, start in zip(plan.request, plan.row, plan.start, strict=True):
         hidden[row, start : start + len(vectors[request])] = vectors[request]
-    run = jax.jit(partial(heads.run, (heads.MaxSim(),), {}))
+    run = jax.jit(partial(heads.run, (MaxSim(),), {}))
     out = run(hidden, batch, controls)
     got = np.zeros(len(documents))
     got[plan.request] = out[plan.row, plan.segment - 1, 0]

@@ -1,5 +1,7 @@
 """Texts beyond the model's length: chunked embeddings and late chunking."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Dense, Normalize, Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 
-from jaxpool import LLM, PoolingParams, late_chunking
+from jaxpool import LLM, PoolingParams, executables
 from jaxpool.long_text import split
 from tests.tasks.conftest import DIM, randomize, vectors
 
@@ -101,9 +103,9 @@ def late(llm, params, text=TEXT, **options):
     return output
 
 
-def reference(model, spans):
+def reference(model, spans, text=TEXT):
     """The head of the mean of each span's hidden states."""
-    features = model.preprocess([TEXT])
+    features = model.preprocess([text])
     with torch.no_grad():
         hidden = model[0](features)["token_embeddings"][0]
         means = torch.stack([hidden[start:end].mean(0) for start, end in spans])
@@ -112,10 +114,8 @@ def reference(model, spans):
         ].numpy()
 
 
-@pytest.mark.parametrize("block", [late_chunking.BLOCK, 3])
-def test_late_chunks_of_tokens(projected, block, monkeypatch):
+def test_late_chunks_of_tokens(projected):
     model, llm = projected
-    monkeypatch.setattr(late_chunking, "BLOCK", block)
     output = late(llm, {"chunk_size": 5})
     count = len(output.prompt_token_ids)
     facts = output.late_chunking
@@ -139,6 +139,53 @@ def test_late_chunks_of_characters(projected):
     shifted = late(llm, {"char_spans": spans}, prompt="passage: ")
     assert [chunk.char_range for chunk in shifted.late_chunking.chunks] == spans
     assert shifted.late_chunking.chunks[0].token_range == (3, 10)
+
+
+def test_late_chunks_of_many_texts(projected):
+    """In rows that they share, beside texts without; chunks of few tokens take several requests."""
+    model, llm = projected
+    engine, texts = llm.model.engine, [LONG[:n] for n in (200, 5, 120, 33, 61, 9, 150, 12, 7, 90)]
+    sizes = [32, 9, 1, 16, 8, 2, 7, 100, None, None]
+    params = [PoolingParams(late_chunking_params=n and {"chunk_size": n}) for n in sizes]
+    before = engine.real_tokens, engine.computed_tokens
+    outputs = llm.encode(texts, params, pooling_task="token_embed", use_tqdm=False)
+    real, computed = engine.real_tokens - before[0], engine.computed_tokens - before[1]
+    lengths = [len(output.prompt_token_ids) for output in outputs]
+    assert real > sum(lengths) and computed < 2 * real
+    for text, size, output, length in zip(texts, sizes, outputs, lengths, strict=True):
+        starts = range(0, length, size or 1)
+        spans = [(start, min(start + (size or 1), length)) for start in starts]
+        wanted = reference(model, spans, text)
+        assert (output.late_chunking is None) == (size is None)
+        np.testing.assert_allclose(output.outputs.data, wanted, atol=1e-5)
+
+
+def test_spans_that_meet_within_a_token_share_it(projected):
+    model, llm = projected
+    output = late(llm, {"char_spans": [(0, 12), (12, 31)]})
+    spans = [chunk.token_range for chunk in output.late_chunking.chunks]
+    assert spans[0][1] > spans[1][0]
+    np.testing.assert_allclose(output.outputs.data, reference(model, spans), atol=1e-5)
+
+
+def test_late_chunks_are_warmed_up_and_do_not_depend_on_their_batch(bert):
+    options = {"warmup": ("token_embed",), "forbid_compiles": True, "batch_invariant": True}
+    llm = LLM(str(bert), max_model_len=48, max_num_batched_tokens=96, **options)
+    params = [PoolingParams(late_chunking_params={"chunk_size": size}) for size in (2, 9, 30)]
+    texts = [LONG[:150], TEXT, SHORT]
+    for precision in ("float32", "ubinary"):
+        run = partial(llm.encode, pooling_task="token_embed", precision=precision, use_tqdm=False)
+        for text, one, output in zip(texts, params, run(texts, params), strict=True):
+            np.testing.assert_array_equal(run(text, one)[0].outputs.data, output.outputs.data)
+
+
+def test_late_chunks_of_executables_on_disk(bert, bert_llm, tmp_path):
+    limits = {"max_model_len": 16, "max_num_batched_tokens": 16}
+    model = LLM(str(bert), **limits).model
+    executables.save(model.executor, tmp_path, model.engine.keys([model.task("token_embed")]))
+    stored = LLM(str(bert), compiled=str(tmp_path), forbid_compiles=True, **limits)
+    found, wanted = (late(llm, {"chunk_size": 2}, SHORT).outputs.data for llm in (stored, bert_llm))
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
 
 
 def test_one_chunk_is_the_embedding(projected):
