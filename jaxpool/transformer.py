@@ -35,8 +35,8 @@ def forward(
 def _layers(params: dict, x, batch, arch: Arch, unroll: bool, kept) -> jax.Array:
     """All layers, a period at a time; the last period is a step of its own where tokens are kept.
 
-    There the others take their weights by index: a slice of the stack would be a copy of it. So
-    would be, on TPU, the layout that the last period wants of its weights, but for the barrier.
+    There each takes its weights by index, as `scan` does: a slice of the stack would be a copy of
+    most of it, and an index that XLA knows made it copy all of it on TPU, into another layout.
     """
     xs = (None if arch.shared_layers else params["layers"], *_layer_data(arch))
     steps = arch.layers // arch.period
@@ -54,7 +54,8 @@ def _layers(params: dict, x, batch, arch: Arch, unroll: bool, kept) -> jax.Array
         at = partial(jax.lax.dynamic_index_in_dim, keepdims=False)
         group = lambda i: jax.tree.map(lambda leaf: at(leaf, i), xs)  # noqa: E731
         x = jax.lax.fori_loop(0, steps - 1, lambda i, x: block(x, group(i))[0], x)
-        x, _ = last(x, jax.lax.optimization_barrier(group(steps - 1)))
+        end = jax.lax.optimization_barrier(jnp.int32(steps - 1))
+        x, _ = last(x, group(end))
     return x
 
 
