@@ -50,6 +50,15 @@ def programs(params, batch: Batch, controls: Controls, arch: Arch, chains: Chain
     return tuple(run(steps, weights, hidden, batch, controls) for steps in chains)
 
 
+def precise(arch: Arch):
+    """The context in which a float32 model's products are float32 on every platform.
+
+    TPUs and GPUs round their operands otherwise; `jax_default_matmul_precision` is the user's say.
+    """
+    whole = "highest" if arch.dtype == "float32" else None
+    return jax.default_matmul_precision(jax.config.jax_default_matmul_precision or whole)
+
+
 class Executor:
     """Runs the programs of one model. Safe for threads.
 
@@ -113,7 +122,7 @@ class Executor:
         # A function of its own: jit remembers what it compiled, be it out of a cache on disk,
         # and such an executable cannot be serialized again on CPU.
         jitted = jax.jit(partial(programs), static_argnums=(3, 4), out_shardings=sharding)
-        with jax.set_mesh(self.mesh):
+        with jax.set_mesh(self.mesh), precise(self.arch):
             return jitted.lower(self.params, *self.arguments(key), self.arch, chains)
 
     def arguments(self, key: Key) -> tuple[Batch, Controls]:

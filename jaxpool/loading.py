@@ -56,7 +56,8 @@ def load(
     or name of a shipped one) replaces the score template found for a reranker.
     lora_path: a PEFT adapter (folder or Hub id) to merge; one in the model's folder is merged
     without asking, and a folder of an adapter alone loads its base.
-    dtype "auto" is float32 on CPU and bfloat16 on TPU and GPU. Parameters go leaf by leaf onto
+    dtype "auto" is float32 on CPU and bfloat16 on TPU and GPU; float32 products are exact on all,
+    unless `jax_default_matmul_precision` says otherwise. Parameters go leaf by leaf onto
     the mesh of `data_parallel_size` x `tensor_parallel_size` devices. `distributed` makes this
     process one of several (see `jaxpool.distributed`). served_model_name: what errors and
     `model_config` call the model, if not `model`. `engine`: the fields of

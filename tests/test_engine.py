@@ -176,3 +176,15 @@ class TestExecutables:
         monkeypatch.setattr(jax, "__version__", "0.0.1")
         with pytest.raises(ValueError, match="another jax version: '.*', here it is '0.0.1'"):
             executables.load(warm.executor, tmp_path, [])
+
+
+def test_products_of_float32_models_are_float32(warm):
+    def kinds(arch, users=None):
+        executor = compiling.Executor(warm.executor.params, arch, warm.executor.mesh)
+        with jax.default_matmul_precision(users):
+            text = executor.lower(((TOKENS.steps,), 2, 16)).as_text()
+        return {"HIGHEST" in line for line in text.splitlines() if "dot_general" in line}
+
+    assert kinds(BERT) == {True}
+    assert kinds(BERT.replace(dtype="bfloat16")) == {False}
+    assert kinds(BERT, users="bfloat16") == {False}
