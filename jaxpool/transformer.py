@@ -42,12 +42,12 @@ def _layers(params: dict, x, batch, arch: Arch, unroll: bool, kept) -> jax.Array
     steps = arch.layers // arch.period
     if steps < arch.layers:  # a second axis of one makes XLA on CPU copy all weights at every call
         xs = jax.tree.map(lambda leaf: leaf.reshape(steps, -1, *leaf.shape[1:]), xs)
-    block, last = _block(params, batch, arch), _block(params, batch, arch, kept)
+    block = _block(params, batch, arch)
     if unroll:
         *groups, end = unstack(xs, steps)
         for group in groups:
             x, _ = block(x, group)
-        x, _ = last(x, end)
+        x, _ = block(x, end, kept)
     elif kept is None:
         x, _ = jax.lax.scan(block, x, xs, length=steps)
     else:
@@ -55,7 +55,7 @@ def _layers(params: dict, x, batch, arch: Arch, unroll: bool, kept) -> jax.Array
         group = lambda i: jax.tree.map(lambda leaf: at(leaf, i), xs)  # noqa: E731
         x = jax.lax.fori_loop(0, steps - 1, lambda i, x: block(x, group(i))[0], x)
         end = jax.lax.optimization_barrier(jnp.int32(steps - 1))
-        x, _ = last(x, group(end))
+        x, _ = block(x, group(end), kept)
     return x
 
 
@@ -67,10 +67,10 @@ def _layer_data(arch: Arch) -> tuple:
     return windows, tables, first
 
 
-def _block(params: dict, batch, arch: Arch, kept=None):
+def _block(params: dict, batch, arch: Arch):
     """The body of the scan, closed over what all layers share: one period of layers, often one.
 
-    Its last layer computes the tokens `kept` alone, if they are given.
+    Given tokens `kept`, its last layer computes those alone.
     """
     tables = positions.rotary_tables(arch, batch)
     attend = None if arch.relative_layers else attention(params, batch, arch)
@@ -86,7 +86,7 @@ def _block(params: dict, batch, arch: Arch, kept=None):
         x = _residual(p, "attention", x, mix, arch, first, kept)
         return _residual(p, "mlp", x, lambda y: _mlp(p, y, arch, take(chosen, kept)), arch)
 
-    def block(x, group):
+    def block(x, group, kept=None):
         if arch.period == 1:
             group = jax.tree.map(lambda leaf: leaf[None], group)
         p, *data = group
