@@ -51,11 +51,7 @@ def overhead(model: str = MODEL, count: int = 1000, tokens: int = 32, rounds: in
     words = np.random.default_rng(0).choice(["cat", "dog", "sun", "tree"], (count, tokens - 2))
     texts = [" ".join(row) for row in words]
     requests = [batching.Request(np.asarray(ids, np.int32)) for ids, *_ in loaded.tokenizer(texts)]
-    arch = loaded.arch
-    filled = [
-        batching.fill(plan, requests, arch.token_types > 0, arch.adapters > 0, False)
-        for plan in engine.plan(requests)[0]
-    ]
+    filled = [engine.fill((task.steps,), plan, requests) for plan in engine.plan(requests)[0]]
 
     def bare():
         run = lambda arrays: loaded.executor((task.steps,), *arrays)[0].block_until_ready()  # noqa: E731

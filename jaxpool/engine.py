@@ -115,12 +115,9 @@ class Engine:
 
     def dispatch(self, task, plan: Plan, requests: Sequence[Request]) -> tuple[jax.Array, ...]:
         """Start one batch; one output a chain, futures until they are read."""
-        arch, context = self.executor.arch, self.executor.context
         chains, program = chains_of(task), self.programs.of(task)
-        has = (arch.token_types > 0, arch.adapters > 0, context, heads.pools_chunks(program))
-        arrays = batching.fill(plan, requests, *has)
         try:
-            outputs = self.executor(program, *arrays)
+            outputs = self.executor(program, *self.fill(program, plan, requests))
         except MemoryError:
             self._lower_below(plan)
             raise
@@ -128,6 +125,13 @@ class Engine:
             self.real_tokens += sum(len(requests[i].ids) for i in plan.request)
             self.computed_tokens += plan.rows * plan.length
         return tuple(outputs[program.index(steps)] for steps in chains)
+
+    def fill(self, program: Chains, plan: Plan, requests: Sequence[Request]) -> tuple:
+        """The arrays that a program takes of a batch: `Batch` and `Controls`."""
+        arch, context = self.executor.arch, self.executor.context
+        types, adapters = arch.token_types > 0, arch.adapters > 0
+        chunks = heads.pools_chunks(program)
+        return batching.fill(plan, requests, types, adapters, context, chunks)
 
     def start(self, task, requests: Sequence[Request]) -> Flight:
         """Start all batches of some requests."""
