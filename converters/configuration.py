@@ -66,7 +66,8 @@ def read_config(
     """
     raw = read_json(folder / "config.json", default=model_type and {"model_type": model_type})
     if callable(overrides):
-        config = overrides(_config(find(raw), raw))
+        family = find(raw)
+        config = overrides(_config(family, _renamed(family, raw)))
         return find(raw | {"architectures": config.architectures}), Config(**_plain(config))
     given = dict(overrides or {})
     family = find(raw | given)
@@ -128,11 +129,12 @@ def _merged(name: str, present, value):
 
 
 def _config(family: Family, raw: dict):
+    """The transformers object of fields under the names that it has for them."""
     from huggingface_hub.errors import StrictDataclassError
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     try:
-        return CONFIG_MAPPING[family.config or raw["model_type"]].from_dict(_renamed(family, raw))
+        return CONFIG_MAPPING[family.config or raw["model_type"]].from_dict(raw)
     except (StrictDataclassError, ValueError, KeyError, TypeError) as error:
         reason = " ".join(str(error.args[0] if error.args else error).split())
         raise CheckpointError(f"config.json: {reason}") from error
