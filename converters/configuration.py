@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from converters.family import Family
-from converters.files import read_json
+from converters.files.folder import read_json
 from converters.registry import find
 from converters.report import CheckpointError
 from converters.rotary import stretched

@@ -5,14 +5,14 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from jaxpool.arch import Arch
+from jaxpool.nn.arch import Arch
 
 
 class Head(NamedTuple):
     """A task head of a family.
 
     task: what the steps compute ("classify", "token_classify", "token_embed", "sparse", ...);
-    steps: (config, arch) -> chain of `jaxpool.heads` steps, without the final activation;
+    steps: (config, arch) -> chain of `jaxpool.heads.steps` steps, without the final activation;
     names: the table of its tensors, `steps` names under `heads.`;
     defaults: `PoolerConfig` fields that this class sets where nobody else does;
     optional_bias: files may lack the biases of the steps, which then have none;

@@ -10,7 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from converters.files import Tensors, has_weights, read_json, resolve, weight_files
+from converters.files.folder import read_json
+from converters.files.locate import resolve
+from converters.files.tensors import Tensors, has_weights, weight_files
 from converters.report import CheckpointError
 
 CONFIG = "adapter_config.json"

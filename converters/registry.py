@@ -2,23 +2,22 @@
 
 from collections.abc import Mapping
 
-from converters.albert import ALBERT
-from converters.bert import BERT, ERNIE
-from converters.bidirectional import LLAMA_BIDIRECTIONAL, VOYAGE
-from converters.deberta import DEBERTA, DEBERTA_V2
-from converters.distilbert import DISTILBERT
-from converters.electra import ELECTRA
-from converters.eurobert import EUROBERT
-from converters.family import Family
-from converters.gemma import GEMMA, GEMMA2, GEMMA3
-from converters.glm import GLM, GLM4
-from converters.gpt2 import GPT2
-from converters.gte import GTE, NEW
-from converters.internlm2 import INTERNLM2
-from converters.jina_bert import JINA_BERT, JINA_BERT_QK
-from converters.jina_v3 import JINA_FLASH, JINA_V3
-from converters.jina_v5 import JINA_V5
-from converters.llama import (
+from converters.families.albert import ALBERT
+from converters.families.bert import BERT, ERNIE
+from converters.families.bidirectional import LLAMA_BIDIRECTIONAL, VOYAGE
+from converters.families.deberta import DEBERTA, DEBERTA_V2
+from converters.families.distilbert import DISTILBERT
+from converters.families.electra import ELECTRA
+from converters.families.eurobert import EUROBERT
+from converters.families.gemma import GEMMA, GEMMA2, GEMMA3
+from converters.families.glm import GLM, GLM4
+from converters.families.gpt2 import GPT2
+from converters.families.gte import GTE, NEW
+from converters.families.internlm2 import INTERNLM2
+from converters.families.jina_bert import JINA_BERT, JINA_BERT_QK
+from converters.families.jina_v3 import JINA_FLASH, JINA_V3
+from converters.families.jina_v5 import JINA_V5
+from converters.families.llama import (
     ARCEE,
     GRANITE,
     INTERNLM3,
@@ -32,16 +31,17 @@ from converters.llama import (
     SEED_OSS,
     SMOLLM3,
 )
-from converters.modernbert import MODERNBERT
-from converters.mpnet import MPNET
-from converters.nomic import NOMIC
-from converters.phi3 import PHI3
-from converters.qwen import QWEN2, QWEN3, QWEN3_MOE
-from converters.roberta import CAMEMBERT, ROBERTA, XLM_ROBERTA
-from converters.starcoder2 import STARCODER2
-from converters.static import STATIC
-from converters.t5 import T5, UMT5
-from converters.telechat import TELECHAT2
+from converters.families.modernbert import MODERNBERT
+from converters.families.mpnet import MPNET
+from converters.families.nomic import NOMIC
+from converters.families.phi3 import PHI3
+from converters.families.qwen import QWEN2, QWEN3, QWEN3_MOE
+from converters.families.roberta import CAMEMBERT, ROBERTA, XLM_ROBERTA
+from converters.families.starcoder2 import STARCODER2
+from converters.families.static import STATIC
+from converters.families.t5 import T5, UMT5
+from converters.families.telechat import TELECHAT2
+from converters.family import Family
 
 # By the `model_type` of config.json.
 FAMILIES: dict[str, Family] = {

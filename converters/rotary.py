@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 
 from converters.family import features
-from jaxpool.arch import Rotary
+from jaxpool.nn.arch import Rotary
 
 
 def rotary(config, parameters: dict | None = None) -> Rotary:

@@ -24,9 +24,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from converters.buffers import aligned, copy_lines
+from converters.files.buffers import aligned, copy_lines
 from converters.report import CheckpointError, check
-from jaxpool.params import Leaf
+from jaxpool.nn.params import Leaf
 
 Numbers = Mapping[str, Sequence[int]]  # the layers that a letter counts
 

@@ -2,12 +2,13 @@
 
 from dataclasses import replace
 
-from converters import answers, rows
+from converters import rows
 from converters.family import Family, Head
-from converters.files import Tensors
+from converters.files.tensors import Tensors
+from converters.heads import answers
 from converters.report import CheckpointError
-from jaxpool import heads
-from jaxpool.arch import Arch
+from jaxpool.heads.steps import Dense
+from jaxpool.nn.arch import Arch
 
 EMBEDDING = "embed.token.embedding"
 
@@ -80,7 +81,7 @@ def _without_absent_biases(steps: tuple, table: list[rows.Row], source: Tensors)
     names = {path: row.name for row in table for path in row.paths}
     return tuple(
         replace(step, bias=names[f"heads.{step.name}.bias"] in source.keys())
-        if isinstance(step, heads.Dense)
+        if isinstance(step, Dense)
         else step
         for step in steps
     )

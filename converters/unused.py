@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from converters import rows
-from converters.answers import OUTPUTS
-from converters.files import Tensors, save_tensors, weight_files
+from converters.files.tensors import Tensors, save_tensors, weight_files
+from converters.heads.answers import OUTPUTS
 
 STEM = "unused"  # of their file in an Orbax folder
 

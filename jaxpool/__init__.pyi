@@ -1,9 +1,11 @@
-from .arch import Arch
-from .batch import Batch, pad
+from .engine.batch import Batch, pad
+from .heads.similarity import maxsim, maxsim_pairwise
 from .llm import LLM
 from .loading import load
 from .model import Model
-from .outputs import (
+from .nn.arch import Arch
+from .nn.transformer import forward
+from .tasks.outputs import (
     ClassificationOutput,
     ClassificationRequestOutput,
     EmbeddingOutput,
@@ -13,11 +15,9 @@ from .outputs import (
     ScoringOutput,
     ScoringRequestOutput,
 )
-from .prompts import PromptType, TextPrompt, TokensPrompt
-from .requests import LateChunkingParams, PoolerConfig, PoolingParams
-from .similarity import maxsim, maxsim_pairwise
-from .sparse import sparse_weights
-from .transformer import forward
+from .tasks.pooling_params import LateChunkingParams, PoolerConfig, PoolingParams
+from .tasks.sparse import sparse_weights
+from .text.prompts import PromptType, TextPrompt, TokensPrompt
 
 __all__ = [
     "LLM",

@@ -53,7 +53,7 @@ def embed(
     Texts print as JSON lines. A file needs --output; run an interrupted command again to resume.
     """
     from jaxpool import offline
-    from jaxpool.bulk import embed_file
+    from jaxpool.jobs.files import embed_file
     from jaxpool.loading import load
 
     if bool(texts) == bool(input):
@@ -95,7 +95,7 @@ def info(model: ModelName, revision: Revision = None):
 @app.command()
 def convert(model: ModelName, output: Annotated[Path, typer.Argument()], revision: Revision = None):
     """Write a checkpoint as an Orbax folder, which LLM(OUTPUT) loads straight onto its devices."""
-    from converters.orbax import save
+    from converters.files.orbax import save
 
     save(_checkpoint(model, revision), _empty(output))
     typer.echo(f"{model} -> {output}", err=True)
@@ -104,7 +104,7 @@ def convert(model: ModelName, output: Annotated[Path, typer.Argument()], revisio
 @app.command()
 def export(model: ModelName, output: Annotated[Path, typer.Argument()], revision: Revision = None):
     """Write a checkpoint (an Orbax folder too) as safetensors that Hugging Face loads."""
-    from converters.orbax import read
+    from converters.files.orbax import read
 
     checkpoint = _checkpoint(model, revision)
     checkpoint.write(read(checkpoint), _empty(output))
@@ -137,7 +137,7 @@ def compile_(
 
     Loading needs the same jax version, devices and options; anything else is refused.
     """
-    from jaxpool import executables
+    from jaxpool.engine import serialized
     from jaxpool.loading import load
 
     loaded = load(
@@ -149,7 +149,7 @@ def compile_(
         quantization=quantization,
     )
     keys = loaded.engine.keys([loaded.task(name) for name in task] if task else None)
-    executables.save(loaded.executor, _empty(output), keys)
+    serialized.save(loaded.executor, _empty(output), keys)
     _checkpoint(model, revision, store=output)  # with it, a start needs no transformers
     typer.echo(f"{len(keys)} executables -> {output}", err=True)
 
@@ -179,7 +179,7 @@ def _json(option: str, text: str | None):
 
 def _checkpoint(model: str, revision: str | None, store: Path | None = None):
     from converters.checkpoint import open_checkpoint
-    from converters.files import resolve
+    from converters.files.locate import resolve
 
     return open_checkpoint(resolve(model, revision), name=model, store=store)
 

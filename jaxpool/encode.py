@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxpool.offline import run
-from jaxpool.requests import PoolingParams
+from jaxpool.tasks.pooling_params import PoolingParams
 
 PROMPTS = {"query": ("query",), "document": ("document", "passage", "corpus")}
 
@@ -26,7 +26,7 @@ def encode(
     The checkpoint's default prompt is applied unless `prompt` or `prompt_name` says otherwise;
     input_type "query" or "document" chooses the prompt of that name and the path of a Router, task
     the adapter of that name (jina-embeddings-v3's "retrieval.query", ...) and its prompt;
-    precision: float32, int8, uint8, binary or ubinary (see `jaxpool.precision`).
+    precision: float32, int8, uint8, binary or ubinary (see `jaxpool.heads.precision`).
     """
     single = isinstance(texts, str)
     _, vectors = run(

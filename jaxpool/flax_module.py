@@ -3,10 +3,10 @@
 import flax.linen as nn
 import jax
 
-from jaxpool.arch import Arch
-from jaxpool.batch import Batch
-from jaxpool.params import abstract, init
-from jaxpool.transformer import forward
+from jaxpool.engine.batch import Batch
+from jaxpool.nn.arch import Arch
+from jaxpool.nn.params import abstract, init
+from jaxpool.nn.transformer import forward
 
 
 class Encoder(nn.Module):

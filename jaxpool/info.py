@@ -5,14 +5,14 @@ from typing import NamedTuple
 
 import jax
 
-from jaxpool import attention, params
-from jaxpool.engine import grain
-from jaxpool.heads import Pool
+from jaxpool.engine.engine import grain
+from jaxpool.engine.planner import ladder
+from jaxpool.heads.steps import Pool
 from jaxpool.loading import max_length
-from jaxpool.planner import ladder
-from jaxpool.requests import PoolerConfig
-from jaxpool.resolve import resolve as resolve_tasks
-from jaxpool.tokenize import Tokenizer
+from jaxpool.nn import attention, params
+from jaxpool.tasks.pooling_params import PoolerConfig
+from jaxpool.tasks.resolve import resolve as resolve_tasks
+from jaxpool.text.tokenizer import Tokenizer
 
 
 class Fact(NamedTuple):
@@ -26,7 +26,7 @@ class Fact(NamedTuple):
 def describe(model: str, revision: str | None = None) -> list[Fact]:
     """The facts of a model, from its configuration files and the headers of its weight files."""
     from converters.checkpoint import open_checkpoint
-    from converters.files import resolve
+    from converters.files.locate import resolve
 
     folder = resolve(model, revision)
     checkpoint = open_checkpoint(folder, name=model)
@@ -91,7 +91,7 @@ def _tasks(resolution) -> list[Fact]:
 
 
 def _scoring(checkpoint, tasks) -> list[Fact]:
-    from converters.rerankers import find_template
+    from converters.heads.rerankers import find_template
 
     if "classify" not in tasks and not checkpoint.listwise:
         return []

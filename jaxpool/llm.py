@@ -4,22 +4,23 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
-from jaxpool import offline, outputs
-from jaxpool.compute import collect
-from jaxpool.entities import Entity, entities
-from jaxpool.inputs import Prepared
+from jaxpool import offline
 from jaxpool.loading import load
-from jaxpool.model_config import ModelConfig
-from jaxpool.outputs import (
+from jaxpool.offline import collect
+from jaxpool.scoring.pairs import Scoring, prepare_hybrid, prepare_scores
+from jaxpool.tasks import outputs
+from jaxpool.tasks.entities import Entity, entities
+from jaxpool.tasks.model_config import ModelConfig
+from jaxpool.tasks.outputs import (
     ClassificationRequestOutput,
     EmbeddingRequestOutput,
     PoolingRequestOutput,
     ScoringOutput,
     ScoringRequestOutput,
 )
-from jaxpool.requests import PoolerConfig, PoolingParams, with_task
-from jaxpool.scoring import Scoring, prepare_hybrid, prepare_scores
-from jaxpool.task import REQUIRED, Task, several
+from jaxpool.tasks.pooling_params import PoolerConfig, PoolingParams, with_task
+from jaxpool.tasks.task import REQUIRED, Task, several
+from jaxpool.text.prepare import Prepared
 from jaxpool.vllm_options import engine_options
 
 GENERATIVE = (
@@ -109,7 +110,7 @@ class LLM:
         options: tokenization_kwargs; prompt, prompt_name (an instruction before each text);
         input_type ("query" or "document", for models with a path of each); task (an adapter of the
         model's own, such as jina-embeddings-v3's "retrieval.query"); precision ("int8", "uint8",
-        "binary" or "ubinary": what vectors are quantized to, see `jaxpool.precision`).
+        "binary" or "ubinary": what vectors are quantized to, see `jaxpool.heads.precision`).
         """
         if pooling_task is None:
             raise ValueError(REQUIRED)
@@ -215,7 +216,7 @@ class LLM:
         use_tqdm: bool | Callable = True,
         tokenization_kwargs: Mapping | None = None,
     ) -> list[list[Entity]]:
-        """The labelled spans of each text, for token classifiers (see `jaxpool.entities`)."""
+        """The labelled spans of each text, for token classifiers (see `jaxpool.tasks.entities`)."""
         texts = [texts] if isinstance(texts, str) else list(texts)
         if not all(isinstance(text, str) for text in texts):
             raise TypeError("entities are spans of characters: every prompt must be a text")

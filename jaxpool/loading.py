@@ -9,17 +9,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxpool import executables, quantize
-from jaxpool.attention import choose as choose_kernel
-from jaxpool.compile import cache_folder, enable_cache
-from jaxpool.distributed import start
-from jaxpool.engine import EngineOptions
+from jaxpool.engine import serialized
+from jaxpool.engine.distributed import start
+from jaxpool.engine.engine import EngineOptions
+from jaxpool.engine.executor import cache_folder, enable_cache
+from jaxpool.engine.sharding import make_mesh, put, tree_shardings
 from jaxpool.model import Model
-from jaxpool.requests import PoolerConfig, as_pooler_config
-from jaxpool.resolve import resolve as resolve_tasks
-from jaxpool.score_template import load_template
-from jaxpool.sharding import make_mesh, put, tree_shardings
-from jaxpool.tokenize import NO_LIMIT, Tokenizer
+from jaxpool.nn import quantization
+from jaxpool.nn.attention import choose as choose_kernel
+from jaxpool.scoring.template import load_template
+from jaxpool.tasks.pooling_params import PoolerConfig, as_pooler_config
+from jaxpool.tasks.resolve import resolve as resolve_tasks
+from jaxpool.text.tokenizer import NO_LIMIT, Tokenizer
 
 ALLOW_LONG = "JAXPOOL_ALLOW_LONG_MAX_MODEL_LEN"
 DTYPES = {
@@ -59,13 +60,13 @@ def load(
     dtype "auto" is float32 on CPU and bfloat16 on TPU and GPU; float32 products are exact on all,
     unless `jax_default_matmul_precision` says otherwise. Parameters go leaf by leaf onto
     the mesh of `data_parallel_size` x `tensor_parallel_size` devices. `distributed` makes this
-    process one of several (see `jaxpool.distributed`). served_model_name: what errors and
+    process one of several (see `jaxpool.engine.distributed`). served_model_name: what errors and
     `model_config` call the model, if not `model`. `engine`: the fields of
-    `jaxpool.engine.EngineOptions`.
+    `jaxpool.engine.engine.EngineOptions`.
     """
     from converters.checkpoint import open_checkpoint
-    from converters.files import resolve
-    from converters.rerankers import find_template
+    from converters.files.locate import resolve
+    from converters.heads.rerankers import find_template
 
     start(distributed)
     enable_cache()
@@ -101,7 +102,7 @@ def load(
     loaded = Model(
         name=served_model_name or model,
         arch=arch,
-        params=quantize.quantize(params, options.quantization),
+        params=quantization.quantize(params, options.quantization),
         resolution=resolution,
         tokenizer=tokenizer,
         max_length=max_length(checkpoint, tokenizer, max_model_len),
@@ -118,7 +119,7 @@ def _store(options: EngineOptions) -> Path | None:
     """Where configurations are kept: beside the executables, or in the cache."""
     if not options.compiled:
         return cache_folder()
-    executables.manifest(Path(options.compiled))  # an error shows before weights are read
+    serialized.manifest(Path(options.compiled))  # an error shows before weights are read
     return Path(options.compiled)
 
 
@@ -136,8 +137,8 @@ def _activations(kind: jnp.dtype) -> str:
 
 
 def _read(checkpoint, dtype, shardings) -> dict:
-    from converters.orbax import is_orbax, restore
-    from jaxpool.params import flatten
+    from converters.files.orbax import is_orbax, restore
+    from jaxpool.nn.params import flatten
 
     if is_orbax(checkpoint.folder):
         return restore(checkpoint.folder, checkpoint.leaves, dtype, shardings)

@@ -9,22 +9,24 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxpool import executables, quantize, scoring
-from jaxpool.arch import Arch
-from jaxpool.batch import Request
-from jaxpool.compile import Executor
 from jaxpool.encode import encode
-from jaxpool.engine import Engine, EngineOptions
-from jaxpool.heads import Pool
-from jaxpool.late_interaction import LateInteraction
-from jaxpool.listwise import Listwise
-from jaxpool.model_config import ModelConfig, model_config
-from jaxpool.programs import Programs
-from jaxpool.requests import PoolerConfig
-from jaxpool.resolve import Resolution
-from jaxpool.score_template import ScoreTemplate
-from jaxpool.task import Task, choose, several
-from jaxpool.tokenize import Tokenizer
+from jaxpool.engine import serialized
+from jaxpool.engine.batch import Request
+from jaxpool.engine.engine import Engine, EngineOptions
+from jaxpool.engine.executor import Executor
+from jaxpool.engine.programs import Programs
+from jaxpool.heads.steps import Pool
+from jaxpool.nn import quantization
+from jaxpool.nn.arch import Arch
+from jaxpool.scoring import pairs
+from jaxpool.scoring.listwise import Listwise
+from jaxpool.scoring.template import ScoreTemplate
+from jaxpool.tasks.model_config import ModelConfig, model_config
+from jaxpool.tasks.pooling_params import PoolerConfig
+from jaxpool.tasks.resolve import Resolution
+from jaxpool.tasks.task import Task, choose, several
+from jaxpool.text.late_interaction import LateInteraction
+from jaxpool.text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Model:
     def engine(self) -> Engine:
         """What runs this model: its plans, shapes and executables."""
         tasks = [self.task()] if self.pooler_config.task else list(self.tasks.values())
-        programs = Programs(tasks, scoring.comparing(self, tasks))
+        programs = Programs(tasks, pairs.comparing(self, tasks))
         return Engine(self.executor, self.max_length, self.options, programs)
 
     @cached_property
@@ -153,7 +155,7 @@ class Model:
     def prepare(self) -> None:
         """Load the executables and do the warm-up that the options ask for."""
         if self.options.compiled:
-            executables.load(self.executor, Path(self.options.compiled), self.engine.keys())
+            serialized.load(self.executor, Path(self.options.compiled), self.engine.keys())
         if wanted := self.options.warmup:
             named = None if wanted is True else [self.select(name) for name in wanted]
             self.engine.warmup(named)
@@ -162,7 +164,7 @@ class Model:
     def export(self, folder: str | Path, params: dict | None = None) -> Path:
         """Write `params` (the model's own if not given) as a folder Hugging Face loads."""
         params = self.params if params is None else params
-        if quantize.is_quantized(params):
+        if quantization.is_quantized(params):
             raise ValueError(f"{self.name} is quantized; load it without quantization to export it")
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from jaxpool.engine import EngineOptions
+from jaxpool.engine.engine import EngineOptions
 
 log = logging.getLogger("jaxpool")
 

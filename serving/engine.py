@@ -8,9 +8,9 @@ from typing import Any
 import jax
 
 import jaxpool
-from jaxpool.compile import Chains
-from jaxpool.compute import collect, exact
-from jaxpool.task import Task
+from jaxpool.engine.executor import Chains
+from jaxpool.offline import collect, exact
+from jaxpool.tasks.task import Task
 from serving.warmup import Warmup
 
 
@@ -44,7 +44,7 @@ class ModelEngine:
             self._warmup.want(each)
 
     async def available(self, task: Any, requests: Sequence) -> None:
-        """Wait until the device can compute these requests without compiling."""
+        """Wait until the device can compute these requests without executors."""
         for made in self._waits(task, requests):
             await asyncio.shield(asyncio.wrap_future(made))  # others wait for it too
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from serving.config import Options
 
 if TYPE_CHECKING:
-    from jaxpool.distributed import Leader
+    from jaxpool.engine.distributed import Leader
 
 log = logging.getLogger("jaxpool.serving")
 
@@ -16,7 +16,7 @@ def join(options: Options) -> bool:
     """Find the other processes; whether this one is to follow."""
     import jax
 
-    from jaxpool.distributed import start
+    from jaxpool.engine.distributed import start
 
     start(options.distributed)
     return jax.process_index() > 0
@@ -24,7 +24,7 @@ def join(options: Options) -> bool:
 
 def lead() -> "Leader":
     """The lines of the first process to the others."""
-    from jaxpool.distributed import Leader
+    from jaxpool.engine.distributed import Leader
 
     return Leader()
 
@@ -35,7 +35,7 @@ def follow(options: Options) -> int:
     Whoever stops a server stops all of its processes at once; the first then answers what it has
     admitted, and needs the others for it.
     """
-    from jaxpool.distributed import follow, leader_line
+    from jaxpool.engine.distributed import follow, leader_line
     from serving.engine import load_model
 
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from jaxpool.planner import PACKED
+from jaxpool.engine.planner import PACKED
 
 log = logging.getLogger("jaxpool.serving")
 
@@ -101,7 +101,7 @@ class Warmup(threading.Thread):
             log.info("%d programs ready", self.executor.compilations)
 
     def stop(self) -> None:
-        """End the thread after the programs it is compiling."""
+        """End the thread after the programs it is executors."""
         with self._wake:
             self._stopping = True
             self._wake.notify()

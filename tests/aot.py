@@ -6,13 +6,13 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from jaxpool import params
-from jaxpool.arch import Arch, Rotary
-from jaxpool.attention import choose
-from jaxpool.compile import Executor
-from jaxpool.heads import Normalize, Pool
-from jaxpool.params import is_leaf
-from jaxpool.sharding import leaf_sharding
+from jaxpool.engine.executor import Executor
+from jaxpool.engine.sharding import leaf_sharding
+from jaxpool.heads.steps import Normalize, Pool
+from jaxpool.nn import params
+from jaxpool.nn.arch import Arch, Rotary
+from jaxpool.nn.attention import choose
+from jaxpool.nn.params import is_leaf
 
 
 def encoder(vocab: int, layers: int, dim: int, positions: int) -> Arch:

@@ -30,3 +30,41 @@ def reference_minilm(minilm):
     from sentence_transformers import SentenceTransformer
 
     return SentenceTransformer(str(minilm.model.checkpoint.folder), device="cpu")
+
+
+@pytest.fixture(scope="session")
+def bert(tmp_path_factory):
+    """The folder of a bare random encoder with a real tokenizer."""
+    from tests.small import save
+
+    return save(tmp_path_factory.mktemp("bert"))
+
+
+@pytest.fixture(scope="session")
+def bert_llm(bert):
+    """The bare encoder as an LLM."""
+    import jaxpool
+
+    return jaxpool.LLM(str(bert))
+
+
+@pytest.fixture(scope="session")
+def bert_tokenizer(minilm):
+    """The tokenizer of MiniLM as a transformers object, cut at 128 tokens."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(minilm.model.checkpoint.folder, model_max_length=128)
+
+
+@pytest.fixture(scope="session")
+def checkpoint(bert_tokenizer, tmp_path_factory):
+    """`checkpoint(hf_class, config, name)`: the folder of a random model with that tokenizer."""
+    from tests.parity import save_random
+
+    def make(hf_class, config, name, length=128):
+        folder = save_random(hf_class, config, tmp_path_factory.mktemp(name) / name)
+        bert_tokenizer.model_max_length = length
+        bert_tokenizer.save_pretrained(folder)
+        return folder
+
+    return make

@@ -25,10 +25,10 @@ from jax._src.cudnn import fused_attention_stablehlo
 from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh
 
-from jaxpool.attention import backend
-from jaxpool.compile import memory
-from jaxpool.engine import GRAINS
-from jaxpool.planner import ladder, shapes
+from jaxpool.engine.engine import GRAINS
+from jaxpool.engine.executor import memory
+from jaxpool.engine.planner import ladder, shapes
+from jaxpool.nn.attention import backend
 from tests.aot import MODELS, executor, lower
 
 ONE_CHIP = [name for name, (*_, chips) in MODELS.items() if chips == 1]

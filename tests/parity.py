@@ -17,11 +17,11 @@ import torch
 from safetensors.numpy import load_file
 
 from converters.checkpoint import open_checkpoint
-from jaxpool import batch as batching
-from jaxpool import planner
-from jaxpool.batch import Request
-from jaxpool.compile import programs
-from jaxpool.transformer import forward
+from jaxpool.engine import batch as batching
+from jaxpool.engine import planner
+from jaxpool.engine.batch import Request
+from jaxpool.engine.executor import programs
+from jaxpool.nn.transformer import forward
 
 LENGTHS = (5, 19, 12)
 HIDDEN_TOLERANCE = 2e-5
@@ -154,7 +154,7 @@ def run(params, batch, controls, arch, steps, unroll: bool) -> np.ndarray:
 
 def pooled(steps) -> bool:
     """Whether the output is one vector a text."""
-    from jaxpool.heads import is_pooled
+    from jaxpool.heads.steps import is_pooled
 
     return steps is not None and is_pooled(steps)
 

@@ -78,9 +78,9 @@ def test_a_file_of_bits(tmp_path, vectors):
     "source,output", [(".txt", ".npy"), (".jsonl", ".jsonl"), (".csv", ".parquet")]
 )
 def test_files(source, output, tmp_path, vectors, minilm, monkeypatch):
-    from jaxpool import bulk
+    from jaxpool.jobs import files
 
-    monkeypatch.setattr(bulk, "CHUNK", 2)
+    monkeypatch.setattr(files, "CHUNK", 2)
     seen = []
 
     def embed(chunks):
@@ -89,16 +89,16 @@ def test_files(source, output, tmp_path, vectors, minilm, monkeypatch):
             yield vectors[[TEXTS.index(text) for text in chunk]]
 
     source, output = write(tmp_path / f"in{source}", TEXTS), tmp_path / f"out{output}"
-    assert bulk.embed_file(embed, source, "text", output, {}) == len(TEXTS)
+    assert files.embed_file(embed, source, "text", output, {}) == len(TEXTS)
     assert sorted(seen) == sorted(TEXTS)
     np.testing.assert_allclose(read(output), vectors, atol=1e-7)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([source.name, output.name])
 
 
 def test_interrupted_job_resumes(tmp_path, vectors, monkeypatch):
-    from jaxpool import bulk
+    from jaxpool.jobs import files
 
-    monkeypatch.setattr(bulk, "CHUNK", 2)
+    monkeypatch.setattr(files, "CHUNK", 2)
     source, output = write(tmp_path / "in.parquet", TEXTS), tmp_path / "out.npy"
     computed, broken = [], [TEXTS[2]]
 
@@ -110,12 +110,12 @@ def test_interrupted_job_resumes(tmp_path, vectors, monkeypatch):
             yield vectors[[TEXTS.index(text) for text in chunk]]
 
     with pytest.raises(KeyboardInterrupt):
-        bulk.embed_file(embed, source, "text", output, {"model": "a"})
+        files.embed_file(embed, source, "text", output, {"model": "a"})
     assert not output.exists()
     with pytest.raises(ValueError, match="unfinished job with another model"):
-        bulk.embed_file(embed, source, "text", output, {"model": "b"})
+        files.embed_file(embed, source, "text", output, {"model": "b"})
     broken.clear()
-    bulk.embed_file(embed, source, "text", output, {"model": "a"})
+    files.embed_file(embed, source, "text", output, {"model": "a"})
     assert computed == [TEXTS[0], TEXTS[2], TEXTS[4]]  # each once, in two runs
     np.testing.assert_array_equal(np.load(output), vectors)
 

@@ -19,8 +19,8 @@ from transformers import (
 
 from tests.conftest import MINILM
 from tests.parity import save_random
+from tests.small import DIM, add_tokenizer, save
 from tests.tasks.bge_m3 import save_bge_m3
-from tests.tasks.conftest import DIM, add_tokenizer, save
 from tests.tasks.test_reward import SIZES, reward_folder
 
 PAGE = (Path(__file__).parent.parent / "README.md").read_text()

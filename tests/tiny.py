@@ -2,14 +2,14 @@
 
 import jax
 
-from jaxpool import params
-from jaxpool.arch import Arch
-from jaxpool.compile import Executor
-from jaxpool.engine import Engine, EngineOptions
-from jaxpool.heads import Normalize, Pool
-from jaxpool.programs import Programs
-from jaxpool.sharding import make_mesh, tree_shardings
-from jaxpool.task import Task
+from jaxpool.engine.engine import Engine, EngineOptions
+from jaxpool.engine.executor import Executor
+from jaxpool.engine.programs import Programs
+from jaxpool.engine.sharding import make_mesh, tree_shardings
+from jaxpool.heads.steps import Normalize, Pool
+from jaxpool.nn import params
+from jaxpool.nn.arch import Arch
+from jaxpool.tasks.task import Task
 
 EMBED = Task("embed", (Pool(("mean",)), Normalize()))
 TOKENS = Task("token_embed", (Normalize(),))

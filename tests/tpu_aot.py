@@ -26,10 +26,10 @@ import typer
 from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from jaxpool.attention import backend
-from jaxpool.compile import Executor, memory
-from jaxpool.engine import GRAINS
-from jaxpool.planner import ladder, shapes
+from jaxpool.engine.engine import GRAINS
+from jaxpool.engine.executor import Executor, memory
+from jaxpool.engine.planner import ladder, shapes
+from jaxpool.nn.attention import backend
 from tests.aot import MODELS, abstract, executor, lower
 from tests.weight_gathers import gathered_weights
 

@@ -4,7 +4,7 @@ import math
 import re
 from collections import defaultdict
 
-from jaxpool.params import flatten
+from jaxpool.nn.params import flatten
 
 INSTRUCTION = re.compile(r"%([\w.\-]+) = (.+?) ([a-z][\w\-]*)\(([^)]*)", re.MULTILINE)
 SHAPE = re.compile(r"\b[a-z]\w*\[([\d,]*)\]")

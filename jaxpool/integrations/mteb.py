@@ -8,7 +8,7 @@ import numpy as np
 from mteb.models import ModelMeta
 
 from jaxpool.llm import LLM
-from jaxpool.requests import PoolingParams
+from jaxpool.tasks.pooling_params import PoolingParams
 
 CUT = {"truncate_prompt_tokens": -1}
 SIDES = {"query": "query", "document": "document", "passage": "document"}

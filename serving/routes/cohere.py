@@ -31,8 +31,8 @@ async def embed(body: CohereEmbedRequest, request: Request) -> Response:
     options = _truncation(body) | {"add_special_tokens": special}
 
     def prepare():
-        from jaxpool.inputs import prepare
-        from jaxpool.requests import PoolingParams
+        from jaxpool.tasks.pooling_params import PoolingParams
+        from jaxpool.text.prepare import prepare
 
         task = served.model.select(_tasks(body))
         params = PoolingParams(dimensions=body.output_dimension)

@@ -27,7 +27,7 @@ async def run(body: Prompts, request: Request, served: Served, name: str) -> Job
     options = options_of(body) | {"add_special_tokens": special}
 
     def prepare():
-        from jaxpool.inputs import prepare
+        from jaxpool.text.prepare import prepare
 
         task = served.model.select(name, body.input_type)
         made = prepare(
@@ -47,7 +47,7 @@ async def run(body: Prompts, request: Request, served: Served, name: str) -> Job
 
 def params_of(body: Prompts) -> Any:
     """The pooling parameters of a body."""
-    from jaxpool.requests import PoolingParams
+    from jaxpool.tasks.pooling_params import PoolingParams
 
     late = getattr(body, "late_chunking_params", None)
     return PoolingParams(

@@ -57,8 +57,8 @@ def _texts(side: Any, served: Served) -> list[str]:
 
 
 def _prepare(body: Scoring, served: Served, first: list[str], second: list[str]) -> Any:
-    from jaxpool.requests import PoolingParams
-    from jaxpool.scoring import prepare_scores
+    from jaxpool.scoring.pairs import prepare_scores
+    from jaxpool.tasks.pooling_params import PoolingParams
 
     kwargs = dict(body.chat_template_kwargs or {})
     if body.instruction is not None:

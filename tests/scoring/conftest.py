@@ -4,9 +4,9 @@ import pytest
 from parity import save_random
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from tokenizers.decoders import ByteLevel
-from transformers import AutoTokenizer, BertConfig, PreTrainedTokenizerFast
+from transformers import BertConfig, PreTrainedTokenizerFast
 
-from jaxpool.score_template import load_template, shipped_templates
+from jaxpool.scoring.template import load_template, shipped_templates
 
 QUERIES = ["How do vaccines work?", "capital of France", "What is a hash table"]
 DOCUMENTS = [
@@ -23,25 +23,6 @@ SMALL = dict(
     max_position_embeddings=128,
     vocab_size=30522,
 )
-
-
-@pytest.fixture(scope="session")
-def bert_tokenizer(minilm):
-    """The tokenizer of MiniLM as a transformers object, cut at 128 tokens."""
-    return AutoTokenizer.from_pretrained(minilm.model.checkpoint.folder, model_max_length=128)
-
-
-@pytest.fixture(scope="session")
-def checkpoint(bert_tokenizer, tmp_path_factory):
-    """`checkpoint(hf_class, config, name)`: the folder of a random model with that tokenizer."""
-
-    def make(hf_class, config, name, length=128):
-        folder = save_random(hf_class, config, tmp_path_factory.mktemp(name) / name)
-        bert_tokenizer.model_max_length = length
-        bert_tokenizer.save_pretrained(folder)
-        return folder
-
-    return make
 
 
 CHAT = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|embed_token|>", "<|rerank_token|>")

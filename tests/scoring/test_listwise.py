@@ -12,7 +12,7 @@ from transformers import Qwen3Model
 import jaxpool
 from jaxpool import PoolingParams
 from jaxpool.info import describe
-from jaxpool.listwise import Listwise, Prompt
+from jaxpool.scoring.listwise import Listwise, Prompt
 
 SYSTEM = "<|im_start|>system\nYou are a search relevance expert who can determine a ranking of "
 MANY = [d[:n] for d in DOCUMENTS for n in (20, 60)]

@@ -7,9 +7,9 @@ import transformers
 from scoring.conftest import DOCUMENTS, QUERIES
 
 import jaxpool
-from converters import orbax
 from converters.checkpoint import open_checkpoint
-from converters.rerankers import own_name
+from converters.files import orbax
+from converters.heads.rerankers import own_name
 from jaxpool import PoolingParams
 from jaxpool.info import describe
 

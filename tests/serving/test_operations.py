@@ -9,7 +9,7 @@ import time
 import httpx
 import pytest
 
-from jaxpool.compile import Executor
+from jaxpool.engine.executor import Executor
 from serving.config import Options
 from serving.server import configure_logs
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import jaxpool
-from jaxpool import compile as compiling
-from jaxpool import executables
+from jaxpool.engine import executor as executors
+from jaxpool.engine import serialized
 from serving.warmup import Warmup
 
 SHORT = {"max_model_len": 32, "max_num_batched_tokens": 64}  # few shapes
@@ -148,7 +148,7 @@ def test_health_answers_while_another_task_compiles(start, folders, monkeypatch)
 def test_a_start_from_a_compiled_folder(start, folders, tmp_path):
     """All programs come from there."""
     model = jaxpool.load(str(folders("mat")), **SHORT)
-    executables.save(model.executor, tmp_path, model.engine.keys())
+    serialized.save(model.executor, tmp_path, model.engine.keys())
     options = {"served_model_name": ["m"], "warmup": "all"} | SHORT
     server = start([folders("mat")], compiled=str(tmp_path), **options)
     engine = server.service.models.served[0].queue.engine
@@ -194,7 +194,7 @@ def test_the_token_budget_fits_in_memory(warmup, start, folders, monkeypatch, ca
         if "2 x 32" in name:
             raise MemoryError(name)
 
-    monkeypatch.setattr(compiling, "check_memory", check)
+    monkeypatch.setattr(executors, "check_memory", check)
     server = start([folders("mat")], warmup=warmup, **SHORT)
     engine = server.service.models.served[0].queue.engine
     assert engine.budget == (32 if warmup == "some" else 64)

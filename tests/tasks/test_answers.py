@@ -8,7 +8,7 @@ from safetensors.numpy import load_file
 
 from jaxpool import LLM, PoolerConfig, PoolingParams
 from tests.parity import save_random
-from tests.tasks.conftest import TEXTS, add_tokenizer
+from tests.small import TEXTS, add_tokenizer
 from tests.tasks.test_reward import SIZES, STEPS, TAG
 
 YES_NO = {"classifier_from_token": ["no", "yes"]}

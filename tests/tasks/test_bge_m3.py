@@ -130,7 +130,7 @@ def test_round_trip(folder, llm, tmp_path):
 
 
 def test_orbax_keeps_the_heads(llm, tmp_path):
-    from converters import orbax
+    from converters.files import orbax
 
     orbax.save(llm.model.checkpoint, tmp_path)
     again = jaxpool.LLM(str(tmp_path))

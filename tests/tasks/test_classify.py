@@ -12,8 +12,8 @@ from transformers import (
 )
 
 from jaxpool import LLM, PoolerConfig, PoolingParams
-from jaxpool.resolve import activation
-from tests.tasks.conftest import TEXTS, save
+from jaxpool.tasks.resolve import activation
+from tests.small import TEXTS, save
 
 TAG = 1010  # "," in MiniLM's vocabulary
 STEPS = "first we add, then we double, and we are done"

@@ -12,8 +12,8 @@ from transformers import (
 
 import jaxpool
 from tests.conftest import MINILM
+from tests.small import save
 from tests.tasks.bge_m3 import save_bge_m3
-from tests.tasks.conftest import save
 from tests.tasks.test_reward import reward_folder
 
 PAGE = (Path(__file__).parents[2] / "docs" / "tasks.md").read_text()

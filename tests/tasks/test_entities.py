@@ -6,8 +6,8 @@ import torch
 from transformers import BertForTokenClassification, pipeline
 
 from jaxpool import LLM
-from jaxpool.entities import entities
-from tests.tasks.conftest import save
+from jaxpool.tasks.entities import entities
+from tests.small import save
 
 LABELS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC", "MISC"]
 TEXTS = [

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxpool import LLM, PoolingParams
-from tests.tasks.conftest import TEXTS, vectors
+from tests.small import TEXTS, vectors
 
 
 def matryoshka(bert, **facts):

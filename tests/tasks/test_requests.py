@@ -3,8 +3,8 @@
 import pytest
 
 from jaxpool import PoolerConfig, PoolingParams
-from jaxpool.prompts import as_prompts
-from jaxpool.requests import as_pooler_config
+from jaxpool.tasks.pooling_params import as_pooler_config
+from jaxpool.text.prompts import as_prompts
 
 
 def test_params_print_in_order():

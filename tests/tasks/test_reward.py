@@ -15,7 +15,7 @@ from transformers import (
 
 from jaxpool import LLM, PoolingParams
 from tests.parity import save_random
-from tests.tasks.conftest import TEXTS, add_tokenizer
+from tests.small import TEXTS, add_tokenizer
 
 DIM, TAG = 32, 1010
 SIZES = dict(

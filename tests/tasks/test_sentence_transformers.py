@@ -18,7 +18,7 @@ from sentence_transformers.sentence_transformer.modules import (
 import jaxpool
 from converters.report import CheckpointError
 from jaxpool import LLM, PoolingParams
-from tests.tasks.conftest import DIM, TEXTS, randomize, vectors
+from tests.small import DIM, TEXTS, randomize, vectors
 
 TANH, IDENTITY = torch.nn.Tanh(), torch.nn.Identity()
 MODES = Pooling.POOLING_MODES

@@ -15,7 +15,7 @@ from sentence_transformers.sparse_encoder.modules import (
 import jaxpool
 from converters.report import CheckpointError
 from tests.parity import save_random
-from tests.tasks.conftest import TEXTS, add_tokenizer, config
+from tests.small import TEXTS, add_tokenizer, config
 
 DISTIL = hf.DistilBertConfig(
     vocab_size=30522, dim=32, n_layers=2, n_heads=2, hidden_dim=48, max_position_embeddings=64

@@ -12,7 +12,7 @@ from transformers import (
 from converters.architectures import SUFFIXES, defaults
 from jaxpool import LLM, PoolerConfig, PoolingParams
 from jaxpool.loading import max_length
-from tests.tasks.conftest import TEXTS, save, vectors
+from tests.small import TEXTS, save, vectors
 
 
 @pytest.fixture(scope="module")

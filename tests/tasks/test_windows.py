@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from jaxpool import PoolingParams, offline
-from jaxpool.engine import Engine
-from tests.tasks.conftest import TEXTS, vectors
+from jaxpool.engine.engine import Engine
+from tests.small import TEXTS, vectors
 
 MANY = [f"{text} number {number}" for number in range(4) for text in TEXTS]
 WAIT = 30  # seconds after which what does not come never will

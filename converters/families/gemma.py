@@ -1,0 +1,45 @@
+"""Gemma 1, 2 and 3 (text), EmbeddingGemma among them."""
+
+from converters.families.decoder import arch, decoder_names, family
+from converters.family import Family
+from converters.rotary import rotary_by_layer
+from jaxpool.nn.arch import Arch
+
+
+def gemma_arch(config, **switches) -> Arch:
+    """Gemma: embeddings grow with the width, stored norm scales are one less than the true ones."""
+    return arch(config, embed_scale=config.hidden_size**0.5, norm_offset=1.0, **switches)
+
+
+def gemma2_arch(config, **switches) -> Arch:
+    """Gemma 2: norms around the branches, windows on alternate layers, soft caps on scores."""
+    return gemma_arch(
+        config,
+        placement="sandwich",
+        attention_scale=config.query_pre_attn_scalar**-0.5,
+        attention_softcap=config.attn_logit_softcapping or 0.0,
+        **switches,
+    )
+
+
+def gemma3_arch(config) -> Arch:
+    """Gemma 3: normalized queries and keys; layers with windows turn with a base of their own."""
+    return gemma2_arch(config, qk_norm="head", **rotary_by_layer(config))
+
+
+SANDWICH_NAMES = decoder_names(
+    norms={
+        "attention_norm": "input_layernorm",
+        "attention_post_norm": "post_attention_layernorm",
+        "mlp_norm": "pre_feedforward_layernorm",
+        "mlp_post_norm": "post_feedforward_layernorm",
+    }
+)
+
+GEMMA: Family = family("Gemma", gemma_arch, examples=("BAAI/bge-reranker-v2-gemma",))
+GEMMA2: Family = family(
+    "Gemma2", gemma2_arch, SANDWICH_NAMES, examples=("BAAI/bge-multilingual-gemma2",)
+)
+GEMMA3: Family = family(
+    "Gemma3Text", gemma3_arch, SANDWICH_NAMES, examples=("google/embeddinggemma-300m",)
+)

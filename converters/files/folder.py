@@ -1,0 +1,35 @@
+"""The files of a checkpoint folder that are not weights."""
+
+import json
+import shutil
+from pathlib import Path
+
+from converters.report import CheckpointError
+
+WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.h5", "*.msgpack", "*.onnx", "*.ot")
+MANIFEST = "tensors.json"  # of an Orbax folder: what its checkpoint's weight files held
+
+
+def read_json(path: Path, default=None):
+    """The JSON of a file; `default` where there is none (an error if that is not given)."""
+    if not path.is_file():
+        if default is None:
+            raise FileNotFoundError(f"{path.parent} has no {path.name}")
+        return default
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise CheckpointError(f"{path} is not valid JSON: {error}") from error
+
+
+def update_json(path: Path, values: dict) -> None:
+    """Set some fields of the JSON object in a file."""
+    path.write_text(json.dumps(read_json(path) | values, indent=2), encoding="utf-8")
+
+
+def copy_companions(source: Path, target: Path) -> None:
+    """Everything of a checkpoint folder but weights: configs, tokenizer, modules."""
+    ignore = shutil.ignore_patterns(
+        *WEIGHTS, "*.index.json", ".*", "params", "adapters", "adapter_config.json", MANIFEST
+    )
+    shutil.copytree(source, target, ignore=ignore, dirs_exist_ok=True)

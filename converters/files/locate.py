@@ -1,0 +1,53 @@
+"""The local folder of a model's name: a folder, a Hub id, or a folder in an installed package."""
+
+import importlib.util
+import os
+from pathlib import Path
+
+
+def resolve(model: str | os.PathLike, revision: str | None = None) -> Path:
+    """The local folder of a model name: a folder, `pkg://package/path`, or a Hub id.
+
+    Hub ids are fetched through huggingface_hub into its cache (`HF_HOME`, `HF_HUB_OFFLINE` and
+    `HF_TOKEN` work as everywhere). Raises `FileNotFoundError` with what was tried.
+    """
+    name = os.fspath(model)
+    if name.startswith("pkg://"):
+        return _package_folder(name)
+    if (folder := Path(name).expanduser()).is_dir():
+        return folder
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise FileNotFoundError(f"no such model folder: {name}")
+    return _hub_folder(name, revision)
+
+
+def _package_folder(name: str) -> Path:
+    package, _, inside = name.removeprefix("pkg://").partition("/")
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        raise FileNotFoundError(
+            f"{name}: no installed Python package {package!r} (pip install the one that has it)"
+        )
+    folder = Path(next(iter(spec.submodule_search_locations))) / inside
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{name}: package {package!r} has no folder {inside!r}")
+    return folder
+
+
+def _hub_folder(name: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    wanted = ["*.json", "*.txt", "*.model", "*.jinja", "*.metadata", "*.safetensors"]
+    wanted += ["[0-9]_*/*.bin", "*_linear.pt"]  # small modules that have no other file
+    try:
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
+        if not any(folder.glob("**/*.safetensors")):
+            snapshot_download(name, revision=revision, allow_patterns=["*.bin", "*.pt"])
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise FileNotFoundError(
+            f"no such model: {name!r} is neither a local folder nor a Hub id that can be "
+            f"fetched or found in the cache ({reason})"
+        ) from error
+    return folder

@@ -1,0 +1,146 @@
+"""Tensors of weight files, read lazily and written as Hugging Face does, without torch."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from converters.files.folder import MANIFEST, read_json
+from converters.files.mapped import Mapped, safetensors_index
+from converters.files.torch_file import torch_index
+from converters.files.torch_save import save_torch
+from converters.report import CheckpointError
+
+TORCH = ".pt"
+SHARD_BYTES = 4 << 30
+
+
+class Tensors:
+    """The tensors of one or more weight files, read lazily, under canonical names.
+
+    `rename` gives the canonical name of a name on disk.
+    """
+
+    def __init__(self, files: Iterable[Path], rename=lambda name: name):
+        self._where: dict[str, Mapped] = {}
+        for file in files:
+            index = safetensors_index if file.suffix == ".safetensors" else torch_index
+            for name, tensor in index(file).items():
+                canonical = rename(name)
+                if canonical in self._where:
+                    raise CheckpointError(f"{file.name}: a second tensor {canonical} ({name})")
+                self._where[canonical] = tensor
+
+    def keys(self):
+        """The canonical names."""
+        return self._where.keys()
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a tensor, without reading it."""
+        return self._where[name].shape
+
+    def dtype(self, name: str) -> str:
+        """The dtype of a tensor as safetensors spells it ("F32", "BF16", ...)."""
+        return self._where[name].dtype
+
+    def describe(self) -> dict[str, dict]:
+        """The shape and dtype of every tensor."""
+        return {n: {"shape": self.shape(n), "dtype": self.dtype(n)} for n in self.keys()}
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """A tensor as a read-only array over its file."""
+        return self._where[name].array()
+
+
+class Manifest:
+    """What the weight files of a checkpoint held, once its tensors live elsewhere."""
+
+    def __init__(self, tensors: dict[str, dict]):
+        self._tensors = tensors
+
+    def keys(self):
+        """The canonical names."""
+        return self._tensors.keys()
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a tensor."""
+        return tuple(self._tensors[name]["shape"])
+
+    def dtype(self, name: str) -> str:
+        """The dtype of a tensor as safetensors spells it."""
+        return self._tensors[name]["dtype"]
+
+    def describe(self) -> dict[str, dict]:
+        """The shape and dtype of every tensor."""
+        return self._tensors
+
+
+def open_tensors(folder: Path, path: str = "", rename=lambda name: name) -> "Tensors | Manifest":
+    """The tensors of the weight files of `folder/path`, or their manifest in an Orbax folder.
+
+    A path that ends in .pt is one file.
+    """
+    manifest = read_json(folder / MANIFEST, default={})
+    if manifest:
+        return Manifest(manifest[path])
+    whole = path.endswith(TORCH)
+    return Tensors([folder / path] if whole else weight_files(folder / path), rename)
+
+
+def has_tensors(folder: Path, path: str) -> bool:
+    """Whether `open_tensors` finds the file `path` in a folder."""
+    return (folder / path).is_file() or path in read_json(folder / MANIFEST, default={})
+
+
+def weight_files(
+    folder: Path, stems: Sequence[str] = ("model.safetensors", "pytorch_model.bin")
+) -> list[Path]:
+    """The weight files of a checkpoint folder: the first of `stems` there is, whole or sharded."""
+    for stem in stems:
+        index = folder / f"{stem}.index.json"
+        if index.is_file():
+            names = sorted(set(read_json(index)["weight_map"].values()))
+            missing = [name for name in names if not (folder / name).is_file()]
+            if missing:
+                raise CheckpointError(f"{index.name} names shards that are not there: {missing}")
+            return [folder / name for name in names]
+        if (folder / stem).is_file():
+            return [folder / stem]
+    raise CheckpointError(f"{folder} has no {' nor '.join(stems)}, whole or sharded")
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether a checkpoint folder holds its own parameters, as weight files or an Orbax tree."""
+    names = ("model*.safetensors", "pytorch_model*.bin", MANIFEST)
+    return any(any(folder.glob(name)) for name in names)
+
+
+def save_tensors(tensors: Iterator[tuple[str, np.ndarray]], folder: Path, stem="model") -> None:
+    """Write safetensors as Hugging Face does: one file, or shards of 4 GiB with an index.
+
+    A path that ends in .pt becomes one file of torch's format.
+    """
+    if folder.suffix == TORCH:
+        return save_torch(tensors, folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    shards: list[dict[str, np.ndarray]] = [{}]
+    size = 0
+    for name, tensor in tensors:
+        if size and size + tensor.nbytes > SHARD_BYTES:
+            shards.append({})
+            size = 0
+        shards[-1][name] = tensor
+        size += tensor.nbytes
+    if len(shards) == 1:
+        save_file(shards[0], folder / f"{stem}.safetensors", metadata={"format": "pt"})
+        return
+    weight_map = {}
+    for number, shard in enumerate(shards, start=1):
+        file = f"{stem}-{number:05}-of-{len(shards):05}.safetensors"
+        save_file(shard, folder / file, metadata={"format": "pt"})
+        weight_map |= dict.fromkeys(shard, file)
+    total = sum(tensor.nbytes for shard in shards for tensor in shard.values())
+    index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+    (folder / f"{stem}.safetensors.index.json").write_text(json.dumps(index, indent=2))

@@ -1,0 +1,229 @@
+"""Batches: the int32 arrays the device sees, and what comes back of them. NumPy only.
+
+A row of `length` tokens holds one or more requests as segments 1, 2, ...; segment 0 is padding.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxpool.heads import queries
+from jaxpool.heads.queries import Queries
+
+TOKENS_PER_SEGMENT = 4  # a row of T tokens holds at most T / 4 requests,
+SEGMENTS = 32  # and never more than these
+TOKENS_PER_CHUNK = 8  # a request of T tokens has at most T / 8 chunks, rounded up
+NO_CUT = np.iinfo(np.int32).max
+UNSEEN = -1
+
+
+class Batch(NamedTuple):
+    """What `forward` reads: int32 `[rows, length]` each; the last three for models that have them.
+
+    `segments` numbers the texts of a row from 1, 0 is padding; `positions` restart in each;
+    `adapters` numbers those of the model from 1, 0 is none;
+    `context` is the segment that a token sees beside its own (0: none), a prefix shared by several
+    texts; `UNSEEN` marks tokens that see their text but are seen by none (query expansion).
+    """
+
+    tokens: Any
+    segments: Any
+    positions: Any
+    types: Any = None
+    adapters: Any = None
+    context: Any = None
+
+
+class Chunks(NamedTuple):
+    """The chunks of late chunking in each row, int32 `[rows, chunks]` each; unused ones are empty.
+
+    first: the first token of each; end: the one past its last; segment: that of its text.
+    """
+
+    first: Any
+    end: Any
+    segment: Any
+
+
+class Controls(NamedTuple):
+    """What each request of a row asks of the head, `[rows, segments]` each.
+
+    dimensions: leading features kept (Matryoshka); activate: normalize, softmax, ... or leave raw;
+    skip: leading tokens (the prompt) that pooling leaves out; queries: what `similarity.MaxSim`
+    compares with, where there is one; chunks: what `heads.PoolChunks` averages, where there is one.
+    """
+
+    dimensions: Any
+    activate: Any
+    skip: Any
+    queries: Queries | None = None
+    chunks: Chunks | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """One text, as token ids: what the engine computes on.
+
+    unseen: trailing tokens that no token sees; shared: leading tokens that other requests may have
+    too, to be computed once; position: of the first token, which follows that many tokens of the
+    first segment of its row; query: token vectors `[T, F]` to be compared with, of which requests
+    for the same should share one array; counted: the tokens whose vectors are, all if None;
+    spans: tokens `[chunks, 2]` from the first of each chunk up to that after its last, for
+    requests whose results are the vectors of chunks.
+    """
+
+    ids: np.ndarray
+    types: np.ndarray | None = None
+    dimensions: int = NO_CUT
+    activate: bool = True
+    skip: int = 0
+    adapter: int = 0
+    unseen: int = 0
+    shared: int = 0
+    position: int = 0
+    query: np.ndarray | None = None
+    counted: np.ndarray | None = None
+    spans: np.ndarray | None = None
+
+
+# What controls are where nothing is asked, by name.
+CONTROLS = {"dimensions": (np.int32, NO_CUT), "activate": (np.bool_, True), "skip": (np.int32, 0)}
+
+
+class Plan(NamedTuple):
+    """One batch to be: its shape, and where each of its requests lies (arrays of one length)."""
+
+    rows: int
+    length: int
+    request: np.ndarray
+    row: np.ndarray
+    segment: np.ndarray
+    start: np.ndarray
+
+
+def segments_of(length: int) -> int:
+    """How many requests a row of `length` tokens can hold."""
+    return max(1, min(length // TOKENS_PER_SEGMENT, SEGMENTS))
+
+
+def chunks_of(length: int) -> int:
+    """How many chunks all requests in a row of `length` tokens can have."""
+    return length // TOKENS_PER_CHUNK + segments_of(length)
+
+
+def place(rows: list[list[int]], count: int, length: int, lengths: Sequence[int]) -> Plan:
+    """The plan of `count` rows of `length`, the first of which hold the requests of `rows`."""
+    members = [len(row) for row in rows]
+    starts = [s for row in rows for s in accumulate((lengths[i] for i in row[:-1]), initial=0)]
+    return Plan(
+        count,
+        length,
+        request=np.concatenate(rows),
+        row=np.repeat(np.arange(len(rows)), members),
+        segment=np.concatenate([np.arange(1, n + 1) for n in members]),
+        start=np.array(starts),
+    )
+
+
+def fill(
+    p: Plan,
+    requests: Sequence[Request],
+    types: bool = False,
+    adapters: bool = False,
+    context: bool = False,
+    chunks: bool = False,
+) -> tuple[Batch, Controls]:
+    """The arrays of one planned batch."""
+    mine = [requests[i] for i in p.request]
+    sizes = np.array([len(request.ids) for request in mine])
+    within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    where = np.repeat(p.row * p.length + p.start, sizes) + within
+    first = np.array([request.position for request in mine])
+
+    def scatter(values) -> np.ndarray:
+        array = np.zeros((p.rows, p.length), np.int32)
+        array.ravel()[where] = values
+        return array
+
+    kinds = None
+    if types:
+        none = np.zeros(p.length, np.int32)
+        kinds = [none[: len(r.ids)] if r.types is None else r.types for r in mine]
+    batch = Batch(
+        scatter(np.concatenate([request.ids for request in mine])),
+        scatter(np.repeat(p.segment, sizes)),
+        scatter(within + np.repeat(first, sizes)),
+        None if kinds is None else scatter(np.concatenate(kinds)),
+        scatter(np.repeat([request.adapter for request in mine], sizes)) if adapters else None,
+        scatter(_context(mine, sizes, within)) if context else None,
+    )
+    return batch, _controls(p, mine, chunks)
+
+
+def _context(requests: list[Request], sizes: np.ndarray, within: np.ndarray) -> np.ndarray:
+    seen = sizes - [request.unseen for request in requests]
+    parents = np.array([request.position > 0 for request in requests], np.int32)
+    return np.where(within < np.repeat(seen, sizes), np.repeat(parents, sizes), UNSEEN)
+
+
+def _controls(p: Plan, requests: list[Request], chunks: bool) -> Controls:
+    columns, segments = {}, segments_of(p.length)
+    for name, (dtype, default) in CONTROLS.items():
+        columns[name] = np.full((p.rows, segments), default, dtype)
+        columns[name][p.row, p.segment - 1] = [getattr(request, name) for request in requests]
+    compared = requests[0].query is not None
+    return Controls(
+        **columns,
+        queries=queries.fill(p, requests, segments) if compared else None,
+        chunks=_chunks(p, requests) if chunks else None,
+    )
+
+
+def _chunks(p: Plan, requests: list[Request]) -> Chunks:
+    made = Chunks(*(np.zeros((p.rows, chunks_of(p.length)), np.int32) for _ in Chunks._fields))
+    if requests[0].spans is not None:
+        counts = [len(request.spans) for request in requests]
+        places = _places(p, counts)
+        spans = np.concatenate([request.spans for request in requests])
+        made.first[places], made.end[places] = (spans + np.repeat(p.start, counts)[:, None]).T
+        made.segment[places] = np.repeat(p.segment, counts)
+    return made
+
+
+def _places(p: Plan, counts: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Where the chunks of requests lie: rows, and places from 0 in each."""
+    rows = np.repeat(p.row, counts)
+    return rows, np.arange(len(rows)) - np.searchsorted(rows, rows)
+
+
+def unpack(
+    p: Plan, output: np.ndarray, requests: Sequence[Request], pooled: bool
+) -> Iterable[tuple[int, np.ndarray]]:
+    """`(request, result)` of a fetched output.
+
+    Of a pooled task a result is `[...]`, or `[chunks, ...]` of a request for these; of another
+    `[tokens, ...]`.
+    """
+    indices = p.request.tolist()
+    if pooled and requests[indices[0]].spans is not None:
+        counts = [len(requests[i].spans) for i in indices]
+        parts = np.split(output[_places(p, counts)], np.cumsum(counts)[:-1])
+        yield from zip(indices, parts, strict=True)
+        return
+    if pooled:
+        yield from zip(indices, output[p.row, p.segment - 1], strict=True)
+        return
+    for index, row, start in zip(indices, p.row, p.start, strict=True):
+        yield index, output[row, start : start + len(requests[index].ids)]
+
+
+def pad(texts: Sequence[Sequence[int]], length: int | None = None) -> Batch:
+    """The simplest batch: one text a row, padded to `length` (the longest if not given)."""
+    requests = [Request(np.asarray(ids, np.int32)) for ids in texts]
+    length = length or max(len(request.ids) for request in requests)
+    lengths = [len(request.ids) for request in requests]
+    rows = [[i] for i in range(len(requests))]
+    return fill(place(rows, len(rows), length, lengths), requests)[0]

@@ -1,0 +1,107 @@
+"""Several processes that run one model together, each with devices of its own.
+
+Offline every process makes the same calls. A server has one that is called, the leader: it tells
+the followers what its device is about to run, and they run it too.
+"""
+
+import secrets
+from collections import deque
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Client, Connection, Listener
+from threading import Lock
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental.multihost_utils import broadcast_one_to_all, process_allgather
+
+from jaxpool.engine.executor import IN_FLIGHT, Executor
+
+MANUAL = '{"coordinator_address": "10.0.0.1:1234", "num_processes": 2, "process_id": 0}'
+
+
+def start(distributed: bool | Mapping[str, Any]) -> None:
+    """Join the other processes through `jax.distributed`, unless that is done already.
+
+    True finds them by itself on TPU pods, under Slurm, Open MPI and Kubernetes; elsewhere a
+    mapping gives the arguments of `jax.distributed.initialize`. It comes before anything that
+    uses a device. Every process then makes the same calls, and each gets all results.
+    """
+    if not distributed or jax.distributed.is_initialized():
+        return
+    try:
+        jax.distributed.initialize(**({} if distributed is True else distributed))
+    except ValueError as error:
+        raise ValueError(
+            f"distributed={distributed!r} does not say which processes there are ({error}); "
+            f"outside a TPU pod, Slurm, Open MPI and Kubernetes pass distributed={MANUAL}"
+        ) from error
+
+
+def all_agree(mine: bool) -> bool:
+    """Whether every process says True; each must ask, and waits for the others."""
+    return bool(process_allgather(np.array(mine)).all())
+
+
+class Leader:
+    """The first process's lines to all others; made in every process at the same point.
+
+    Orders go through sockets rather than through the devices: a follower that waits for the next
+    one occupies none, and one that has ended is noticed.
+    """
+
+    def __init__(self):
+        secret = secrets.token_bytes(32)
+        with Listener(("", 0), authkey=secret) as listener:
+            _agree(secret, listener.address[1])
+            self.followers = [listener.accept() for _ in range(jax.process_count() - 1)]
+        self._lock = Lock()
+
+    def order(self, model: int, *what: Any) -> None:
+        """Tell every follower what to compile (a key) or run (chains, batch, controls)."""
+        with self._lock:
+            for follower in self.followers:
+                follower.send((model, *what))
+
+    def check(self) -> None:
+        """Raise ConnectionError if a follower has ended: they never send anything else."""
+        if any(follower.poll() for follower in self.followers):
+            raise ConnectionError("a process of this server has ended")
+
+    def close(self) -> None:
+        """Let the followers end."""
+        for follower in self.followers:
+            follower.close()
+
+
+def leader_line() -> Connection:
+    """A follower's line to the leader, which makes its `Leader` meanwhile."""
+    from jax._src.distributed import global_state  # has no public name
+
+    secret, port = _agree(bytes(32), 0)
+    host = global_state.coordinator_address.rpartition(":")[0].strip("[]")
+    return Client((host, port), authkey=secret)
+
+
+def _agree(secret: bytes, port: int) -> tuple[bytes, int]:
+    """What the first process says, in all of them."""
+    said = broadcast_one_to_all((np.frombuffer(secret, np.uint8), np.int32(port)))
+    return said[0].astype(np.uint8).tobytes(), int(said[1])
+
+
+def follow(line: Connection, executors: Sequence[Executor]) -> None:
+    """Run what the leader runs, in its order, until it is gone; compile in a thread beside."""
+    flying: deque = deque()
+    with line, ThreadPoolExecutor(1) as compiler:
+        while True:
+            try:
+                model, *what = line.recv()
+            except (EOFError, ConnectionError):
+                return
+            if len(what) == 1:
+                compiler.submit(executors[model].compiled, *what)
+                continue
+            flying.append(executors[model](*what))
+            if len(flying) > IN_FLIGHT:
+                jax.block_until_ready(flying.popleft())

@@ -1,0 +1,268 @@
+"""The engine: requests into planned batches, batches through executables, results back in order."""
+
+import logging
+import os
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxpool.engine import batch as batching
+from jaxpool.engine import distributed, planner
+from jaxpool.engine.batch import Plan, Request
+from jaxpool.engine.executor import IN_FLIGHT, Chains, Executor, Key
+from jaxpool.engine.programs import Programs, chains_of
+from jaxpool.engine.shared_prefix import plan_shared
+from jaxpool.heads import queries
+from jaxpool.heads.steps import pools_chunks
+from jaxpool.nn import quantization
+from jaxpool.tasks.task import Task
+
+log = logging.getLogger("jaxpool")
+
+
+class Grain(NamedTuple):
+    """How a platform's batches are cut: tokens of a batch, row lengths to a doubling."""
+
+    tokens: int
+    steps: int
+
+
+FINE = 2  # rungs to a doubling: 16, 24, 32, 48, ...
+# A program is dear to compile for an accelerator, and small batches leave it idle: fewer rungs are
+# fewer programs, and rows of one length go together. A CPU gains what finer rungs spare of padding.
+GRAINS = {"cpu": Grain(1024, FINE), "gpu": Grain(32768, 1), "tpu": Grain(16384, 1)}
+DISPATCHERS = 2  # on CPU a dispatch computes in its thread: two fill each other's idle cores
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How a model is run.
+
+    max_num_batched_tokens: tokens of a batch (None: by platform); warmup: compile every shape of
+    these tasks ("embed", "embed:int8" in that precision, "embed&sparse" for both of one forward;
+    True: of all, in any combination) at load;
+    forbid_compiles: afterwards a shape without executable is
+    an error; batch_invariant: a text's result is bit-identical whatever is computed beside it, at
+    the price of padding; compiled: a folder of `jaxpool compile`; quantization: a key of
+    `jaxpool.nn.quantization.KINDS`.
+    """
+
+    max_num_batched_tokens: int | None = None
+    warmup: bool | tuple[str, ...] = False
+    forbid_compiles: bool = False
+    batch_invariant: bool = False
+    compiled: str | None = None
+    quantization: str | None = None
+
+    def __post_init__(self):
+        quantization.check(self.quantization)
+
+
+@dataclass(frozen=True)
+class Flight:
+    """Requests whose batches are on the device, one output a chain each; `count` were asked."""
+
+    task: Task | tuple[Task, ...]
+    requests: Sequence[Request]
+    batches: list[tuple[Plan, Future]]
+    count: int
+
+
+class Engine:
+    """Plans, compiles and runs the batches of one model. Safe for threads.
+
+    Wherever a task is asked for, a tuple of tasks gives each request a tuple of results, all from
+    one forward. real_tokens and computed_tokens count what was dispatched.
+    """
+
+    def __init__(
+        self, executor: Executor, max_length: int, options: EngineOptions, programs: Programs
+    ):
+        self.executor, self.options = executor, options
+        # Where each text has a row of its own, only finer rungs spare padding.
+        steps = FINE if options.batch_invariant else grain().steps
+        self.rungs = planner.ladder(max_length, steps)
+        self.multiple = executor.mesh.shape["data"]
+        self.budget = _budget(options.max_num_batched_tokens, max_length)
+        self.programs = programs
+        self.real_tokens = self.computed_tokens = 0
+        self._lock = threading.Lock()
+
+    @property
+    def shapes(self) -> list[tuple[int, int]]:
+        """Every `(rows, length)` of this engine."""
+        shapes = planner.full_shapes if self.options.batch_invariant else planner.shapes
+        return shapes(self.rungs, self.budget, self.multiple)
+
+    def plan(self, requests: Sequence[Request]) -> tuple[list[Plan], Sequence[Request]]:
+        """The batches that serve some requests, and these as they are laid out.
+
+        Where several begin with the same tokens, their prefix is a further request at the end.
+        """
+        shape = (self.rungs, self.budget, self.multiple)
+        if any(request.shared for request in requests) and not self.options.batch_invariant:
+            return plan_shared(requests, *shape, self.executor.arch.dim)
+        how = planner.plan_alone if self.options.batch_invariant else planner.plan
+        plans = []
+        for group in queries.groups(requests):
+            lengths = [len(requests[i].ids) for i in group]
+            plans += [p._replace(request=group[p.request]) for p in how(lengths, *shape)]
+        return plans, requests
+
+    def dispatch(self, task, plan: Plan, requests: Sequence[Request]) -> tuple[jax.Array, ...]:
+        """Start one batch; one output a chain, futures until they are read."""
+        chains, program = chains_of(task), self.programs.of(task)
+        try:
+            outputs = self.executor(program, *self.fill(program, plan, requests))
+        except MemoryError:
+            self._lower_below(plan)
+            raise
+        with self._lock:
+            self.real_tokens += sum(len(requests[i].ids) for i in plan.request)
+            self.computed_tokens += plan.rows * plan.length
+        return tuple(outputs[program.index(steps)] for steps in chains)
+
+    def fill(self, program: Chains, plan: Plan, requests: Sequence[Request]) -> tuple:
+        """The arrays that a program takes of a batch: `Batch` and `Controls`."""
+        arch, context = self.executor.arch, self.executor.context
+        types, adapters = arch.token_types > 0, arch.adapters > 0
+        chunks = pools_chunks(program)
+        return batching.fill(plan, requests, types, adapters, context, chunks)
+
+    def start(self, task, requests: Sequence[Request]) -> Flight:
+        """Start all batches of some requests."""
+        plans, laid = self.plan(requests)
+        submit = partial(self.dispatchers.submit, self.dispatch, task)
+        return Flight(task, laid, [(plan, submit(plan, laid)) for plan in plans], len(requests))
+
+    def finish(self, flight: Flight) -> list[np.ndarray]:
+        """Wait for the results of a flight, in the order of its requests."""
+        results: list[Any] = [None] * len(flight.requests)
+        for plan, outputs in flight.batches:
+            for index, result in _fetch(flight.task, plan, outputs.result(), flight.requests):
+                results[index] = result
+        return results[: flight.count]
+
+    def run(self, task, requests: Sequence[Request]) -> Iterator[tuple[int, Any]]:
+        """Compute a task; yields `(index of the request, result)` as batches finish.
+
+        Where a batch does not fit in memory, what is left is planned again in smaller ones.
+        """
+        budget, left = self.budget, dict.fromkeys(range(len(requests)))
+        try:
+            for index, result in self._run(task, requests):
+                del left[index]
+                yield index, result
+        except MemoryError:
+            if self.budget == budget:
+                raise
+            indices = list(left)
+            for index, result in self.run(task, [requests[i] for i in indices]):
+                yield indices[index], result
+
+    def _run(self, task, requests: Sequence[Request]) -> Iterator[tuple[int, Any]]:
+        flying: deque = deque()
+        plans, laid = self.plan(requests)
+        for plan in plans:
+            flying.append((plan, self.dispatchers.submit(self.dispatch, task, plan, laid)))
+            while len(flying) > (0 if plan is plans[-1] else IN_FLIGHT):
+                plan_done, outputs = flying.popleft()
+                results = _fetch(task, plan_done, outputs.result(), laid)
+                yield from (item for item in results if item[0] < len(requests))
+
+    @cached_property
+    def dispatchers(self) -> ThreadPoolExecutor:
+        # Programs with collectives must reach all devices in one order: one thread for a mesh.
+        return ThreadPoolExecutor(DISPATCHERS if self.executor.mesh.size == 1 else 1)
+
+    def warmup(self, tasks: Sequence[Task | tuple[Task, ...]] | None = None) -> None:
+        """Compile every shape of some tasks (None: of all, in any combination), in parallel."""
+        self.fit(tasks)
+        self._compile(self.keys(tasks))
+
+    def keys(self, tasks: Sequence[Task | tuple[Task, ...]] | None = None) -> list[Key]:
+        """The keys of the executables that serve some tasks (None: all) at every shape."""
+        return [(each, *shape) for each in self.programs.serving(tasks) for shape in self.shapes]
+
+    def fit(self, tasks: Sequence[Task | tuple[Task, ...]] | None = None) -> None:
+        """Halve the token budget until the largest shapes of some tasks fit in memory.
+
+        Those of the program that does most are compiled. Several processes keep one budget, which
+        fits in the memory of each.
+        """
+        chains = max(self.programs.serving(tasks), key=len)
+        while not self._fits(chains):
+            self._lower(self.budget // 2)
+
+    def _fits(self, chains: Chains) -> bool:
+        largest, lack = self._largest, None
+        try:
+            self._compile([(chains, *shape) for shape in largest])
+        except MemoryError as error:
+            lack = error
+        if distributed.all_agree(lack is None):
+            return True
+        if all(rows == self.multiple for rows, _ in largest):
+            elsewhere = "A batch of {} x {} tokens does not fit in another process's memory"
+            raise lack or MemoryError(elsewhere.format(*max(largest)))
+        return False
+
+    @property
+    def _largest(self) -> set[tuple[int, int]]:
+        """The shapes that take most memory: the longest rows, and the rows of most texts."""
+        longest = max(self.shapes, key=lambda shape: shape[0] * shape[1] ** 2)
+        fullest = max(self.shapes, key=lambda shape: shape[0] * batching.segments_of(shape[1]))
+        return {longest, fullest}
+
+    def _compile(self, keys: Sequence[Key]) -> None:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(self.executor.compiled, keys))
+
+    def _lower_below(self, plan: Plan) -> None:
+        """Keep to smaller batches than one that does not fit.
+
+        Not where results, or what other processes run, depend on the shapes.
+        """
+        fixed = self.options.batch_invariant or self.executor.mesh.is_multi_process
+        with self._lock:
+            smaller = plan.rows * plan.length // 2
+            if plan.rows > self.multiple and smaller < self.budget and not fixed:
+                self._lower(smaller)
+
+    def _lower(self, tokens: int) -> None:
+        self.budget = tokens
+        log.warning("max_num_batched_tokens lowered to %d: memory", tokens)
+
+
+def grain() -> Grain:
+    """The grain of the platform in use."""
+    return GRAINS.get(jax.default_backend(), GRAINS["cpu"])
+
+
+def _budget(asked: int | None, max_length: int) -> int:
+    if asked is None:
+        return grain().tokens
+    if asked < max_length:
+        raise ValueError(
+            f"max_num_batched_tokens ({asked}) is smaller than max_model_len ({max_length})"
+        )
+    return asked
+
+
+def _fetch(task, plan: Plan, outputs, requests) -> Iterator[tuple[int, Any]]:
+    if not isinstance(task, tuple):
+        yield from batching.unpack(plan, np.asarray(outputs[0]), requests, task.pooled)
+        return
+    parts = [
+        batching.unpack(plan, np.asarray(output), requests, t.pooled)
+        for t, output in zip(task, outputs, strict=True)
+    ]
+    for results in zip(*parts, strict=True):
+        yield results[0][0], tuple(result for _, result in results)

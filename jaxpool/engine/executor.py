@@ -1,0 +1,203 @@
+"""Executables: one compiled program a shape and task, made ahead of time, cached and counted."""
+
+import os
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+from jaxpool.engine.batch import CONTROLS, Batch, Chunks, Controls, chunks_of, segments_of
+from jaxpool.engine.sharding import output_sharding, put, replicated, rows_sharding
+from jaxpool.heads import queries
+from jaxpool.heads.steps import compared, picked, pools_chunks
+from jaxpool.heads.steps import run as run_steps
+from jaxpool.nn.arch import Arch
+from jaxpool.nn.params import as_bits
+from jaxpool.nn.transformer import forward
+
+Chains = tuple[tuple, ...]  # the steps of each task that one program serves
+Key = tuple[Chains, int, int]  # chains, rows, length
+
+IN_FLIGHT = 2  # batches started ahead of the one whose results are waited for
+
+
+def cache_folder() -> Path | None:
+    """Where a start leaves what later ones need: `JAXPOOL_CACHE`, by default in ~/.cache/jaxpool.
+
+    None, and nothing is kept, where it is set to an empty string.
+    """
+    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "jaxpool" / "xla"
+    folder = os.environ.get("JAXPOOL_CACHE", str(default))
+    return Path(folder) if folder else None
+
+
+def enable_cache() -> None:
+    """Turn on JAX's persistent compilation cache, unless the user has set one."""
+    folder = cache_folder()
+    if folder and jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+def programs(params, batch: Batch, controls: Controls, arch: Arch, chains: Chains) -> tuple:
+    """From token ids to the outputs of several chains of steps, all from one forward."""
+    kept = picked(chains, batch, controls)
+    hidden, weights = forward(params, batch, arch, kept=kept), params.get("heads", {})
+    run = partial(run_steps, pooled=kept is not None)
+    return tuple(run(steps, weights, hidden, batch, controls) for steps in chains)
+
+
+def precise(arch: Arch):
+    """The context in which a float32 model's products are float32 on every platform.
+
+    TPUs and GPUs round their operands otherwise; `jax_default_matmul_precision` is the user's say.
+    """
+    whole = "highest" if arch.dtype == "float32" else None
+    return jax.default_matmul_precision(jax.config.jax_default_matmul_precision or whole)
+
+
+class Executor:
+    """Runs the programs of one model. Safe for threads.
+
+    Each is compiled when it is first needed. context: batches say what tokens see beside their own
+    segment; compilations: how many programs were compiled; frozen: a further one is an error;
+    stored: how to load those compiled elsewhere; tell: called with what the device is about to
+    compile (a key), or to run (its chains, batch and controls), for other processes to do the same.
+    """
+
+    def __init__(self, params: dict, arch: Arch, mesh: jax.sharding.Mesh, context: bool = False):
+        if mesh.devices.flat[0].platform == "cpu" and arch.layers:
+            params = params | {"layers": as_bits(params["layers"])}
+        self.params, self.arch, self.mesh, self.context = params, arch, mesh, context
+        self.compilations, self.frozen = 0, False
+        self.stored: dict[Key, Callable[[], jax.stages.Compiled]] = {}
+        self.tell: Callable[..., None] = lambda *order: None
+        self._ready: dict[Key, Future] = {}
+        self._lock = threading.Lock()
+
+    def compiled(self, key: Key) -> jax.stages.Compiled:
+        """The executable of some chains at a shape."""
+        if key not in self._ready:
+            self.tell(key)
+        with self._lock:
+            future = self._ready.get(key)
+            make_here = future is None
+            if make_here:
+                future = self._ready[key] = Future()
+        if make_here:
+            self._make(key, future)
+        return future.result()
+
+    def _make(self, key: Key, future: Future) -> None:
+        name = f"A batch of {key[1]} x {key[2]} tokens"
+        load = self.stored.get(key, partial(self._compile, key, name))
+        try:
+            compiled = load()
+            check_memory(compiled, name, self.mesh)
+        except BaseException as error:
+            del self._ready[key]
+            future.set_exception(error)
+        else:
+            future.set_result(compiled)
+
+    def _compile(self, key: Key, name: str) -> jax.stages.Compiled:
+        if self.frozen:
+            ready = sorted(str(k[1:]) for k in (self._ready | self.stored) if k != key)
+            raise RuntimeError(
+                f"{name} has no executable and compiling is off (forbid_compiles); "
+                f"ready: {', '.join(ready)}"
+            )
+        compiled = self.lower(key).compile()
+        with self._lock:
+            self.compilations += 1
+        return compiled
+
+    def lower(self, key: Key) -> jax.stages.Lowered:
+        """The program of a key, traced for this mesh."""
+        chains = key[0]
+        sharding = output_sharding(self.mesh)
+        # A function of its own: jit remembers what it compiled, be it out of a cache on disk,
+        # and such an executable cannot be serialized again on CPU.
+        jitted = jax.jit(partial(programs), static_argnums=(3, 4), out_shardings=sharding)
+        with jax.set_mesh(self.mesh), precise(self.arch):
+            return jitted.lower(self.params, *self.arguments(key), self.arch, chains)
+
+    def arguments(self, key: Key) -> tuple[Batch, Controls]:
+        """The abstract batch and controls of a key."""
+        chains, rows, length = key
+        sharding = rows_sharding(self.mesh)
+        tokens = jax.ShapeDtypeStruct((rows, length), jnp.int32, sharding=sharding)
+        types = tokens if self.arch.token_types else None
+        adapters = tokens if self.arch.adapters else None
+        context = tokens if self.context else None
+        batch = Batch(tokens, tokens, tokens, types, adapters, context)
+        places = (rows, segments_of(length))
+        controls = {
+            name: jax.ShapeDtypeStruct(places, kind, sharding=sharding)
+            for name, (kind, _) in CONTROLS.items()
+        }
+        compared = self._queries(chains, *places, length)
+        chunk = jax.ShapeDtypeStruct((rows, chunks_of(length)), jnp.int32, sharding=sharding)
+        chunks = Chunks(chunk, chunk, chunk) if pools_chunks(chains) else None
+        return batch, Controls(**controls, queries=compared, chunks=chunks)
+
+    def _queries(self, chains: Chains, rows: int, segments: int, length: int):
+        """The abstract queries of chains that compare with some."""
+        if not (features := compared(chains, self.arch.dim)):
+            return None
+        by_row, whole = rows_sharding(self.mesh), replicated(self.mesh)
+        return jax.tree.map(
+            lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+            queries.empty(rows, segments, length, features),
+            queries.Queries(whole, whole, whole, by_row, by_row),
+        )
+
+    def __call__(self, chains: Chains, batch: Batch, controls: Controls) -> tuple[jax.Array, ...]:
+        """Start one batch; the results are futures like every JAX array.
+
+        NumPy arrays go in as they are: the executable knows their sharding, and placing them by
+        itself takes a third of the time that `device_put` of each does. Not so where it is a part
+        of several processes.
+        """
+        self.tell(chains, batch, controls)
+        key = (chains, *batch.tokens.shape)
+        if self.mesh.is_multi_process:
+            batch, controls = jax.tree.map(
+                lambda array, abstract: put(array, abstract.sharding),
+                (batch, controls),
+                self.arguments(key),
+            )
+        return self.compiled(key)(self.params, batch, controls)
+
+
+def memory(compiled: jax.stages.Compiled) -> Mapping[str, int]:
+    """XLA's own account of an executable, in bytes."""
+    stats = compiled.memory_analysis()
+    names = ("argument", "output", "temp", "generated_code")
+    return {name: getattr(stats, f"{name}_size_in_bytes") for name in names}
+
+
+def free_memory(device: jax.Device) -> int:
+    """Bytes a device can still give."""
+    stats = device.memory_stats()
+    if stats and "bytes_limit" in stats:
+        return stats["bytes_limit"] - stats["bytes_in_use"]
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def check_memory(compiled, name: str, mesh: jax.sharding.Mesh) -> None:
+    """Refuse an executable that would not fit beside the weights (MemoryError)."""
+    account = memory(compiled)
+    need = account["temp"] + account["output"]
+    free = free_memory(mesh.local_devices[0])
+    if need > free:
+        raise MemoryError(
+            f"{name} needs {need / 2**30:.2f} GiB a device "
+            f"beside the weights, {free / 2**30:.2f} GiB are free; lower max_num_batched_tokens "
+            "or max_model_len"
+        )

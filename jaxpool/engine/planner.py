@@ -1,0 +1,197 @@
+"""The planner: which requests share a row, and which rows a batch. No device, no arrays of tokens.
+
+Lengths come from a ladder and row counts from a token budget, so the set of shapes is closed:
+rows shorter than `PACKED` are only ever alone, since several of them would share one row.
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+
+from jaxpool.engine.batch import Plan, place, segments_of
+
+SHORTEST = 16  # the first rung of a ladder
+PACKED = 128  # rows of short requests are filled up to this many tokens
+LONG = 1024  # rows beyond this are opened with an eye on who fills them
+SLACK = 0.02  # share of a call's tokens that may be padding to spare the compile of a shape
+
+
+def ladder(max_length: int, steps: int = 2) -> tuple[int, ...]:
+    """Row lengths from 16 up to `max_length`: powers of two, `steps` to a doubling."""
+    rungs, rung = [], SHORTEST
+    while rung < max_length:
+        rungs += [rung + rung * i // steps for i in range(steps)]
+        rung *= 2
+    return tuple(r for r in rungs if r < max_length) + (max_length,)
+
+
+def counts(length: int, rungs: Sequence[int], budget: int, multiple: int = 1) -> tuple[int, ...]:
+    """Row counts a batch of `length` may have, ascending multiples of the data axis.
+
+    Powers of two up to what the token budget holds, and just one below `PACKED` tokens.
+    """
+    if length < min(PACKED, rungs[-1]):
+        return (multiple,)
+    most = max(1, budget // (length * multiple))
+    return (*(multiple << i for i in range((most - 1).bit_length())), multiple * most)
+
+
+def shapes(rungs: Sequence[int], budget: int, multiple: int = 1) -> list[tuple[int, int]]:
+    """Every `(rows, length)` a plan may use."""
+    return [(rows, n) for n in rungs for rows in counts(n, rungs, budget, multiple)]
+
+
+def full_shapes(rungs: Sequence[int], budget: int, multiple: int = 1) -> list[tuple[int, int]]:
+    """The largest `(rows, length)` of each rung: what `plan_alone` uses."""
+    return [(multiple * max(1, budget // (n * multiple)), n) for n in rungs]
+
+
+def pack(lengths: Sequence[int], rungs: Sequence[int]) -> dict[int, list[list[int]]]:
+    """Share rows among requests: the members of each row, by row length; best-fit decreasing.
+
+    Longest first; each request goes into the fullest row that still has room for it, and opens a
+    new row otherwise. A bit set of free spaces makes each step O(1).
+    """
+    _fitting(max(lengths, default=0), rungs)
+    order = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
+    short = lengths[order[-1 - len(order) // 5]] if order else 0
+    rows: dict[int, list[list[int]]] = {}
+    free: dict[int, list[tuple[list[int], int]]] = {}  # by free tokens: (members, most members)
+    spaces = 0  # bit n is set when a row has n tokens free
+    left = sum(lengths)
+    for request in order:
+        size = max(lengths[request], 1)
+        room = spaces >> size
+        if room:
+            space = size + (room & -room).bit_length() - 1
+            members, most = free[space].pop()
+            if not free[space]:
+                spaces &= ~(1 << space)
+        else:
+            space = _open(size, left, short, rungs)
+            members, most = [], segments_of(space)
+            rows.setdefault(space, []).append(members)
+        members.append(request)
+        space -= size
+        left -= size
+        if space and len(members) < most:
+            free.setdefault(space, []).append((members, most))
+            spaces |= 1 << space
+    return rows
+
+
+def _open(size: int, left: int, short: int, rungs: Sequence[int]) -> int:
+    """The length of a new row for a request of `size`, with `left` tokens still to place.
+
+    The first rung that holds it, or `PACKED` while there is enough to fill that; for long requests
+    the second, if the first would leave a gap too small for all but the `short` fifth of requests.
+    """
+    size = max(size, min(PACKED, left))
+    first = bisect_left(rungs, size)
+    # Past the ladder only `PACKED` may be too long, in a model of fewer tokens.
+    length, longer = (rungs[min(i, len(rungs) - 1)] for i in (first, first + 1))
+    unfillable = length * 0.05 < length - size < short
+    return longer if size > LONG and unfillable and left >= longer else length
+
+
+def plan(
+    lengths: Sequence[int], rungs: Sequence[int], budget: int, multiple: int = 1
+) -> list[Plan]:
+    """Batches for requests of `lengths`, longest rows first, each within the token budget.
+
+    Rows of one length go together in the largest batches. What is left over joins longer rows, or
+    a batch with empty rows, while that pads less than `SLACK`: each shape spared is a compile. Rows
+    that are there because the data axis divides them take in shorter ones, or share what is there.
+    """
+    plans = schedule(pack(lengths, rungs), lengths, rungs, budget, multiple)
+    if multiple == 1:
+        return plans
+    return [_spread(p, lengths, rungs, budget, multiple) for p in plans]
+
+
+def schedule(
+    packed: dict[int, list[list[int]]], lengths, rungs: Sequence[int], budget: int, multiple: int
+) -> list[Plan]:
+    """The batches of packed rows: the second half of `plan`."""
+    slack = SLACK * sum(length * len(rows) for length, rows in packed.items())
+    plans: list[Plan] = []
+    carried: list[list[int]] = []
+    used = sorted(packed)
+    for length, longer in zip(used, [*used[1:], 0], strict=True):
+        rows = packed[length] + carried
+        options = counts(length, rungs, budget, multiple)
+        whole = len(rows) - len(rows) % options[-1]
+        for i in range(0, whole, options[-1]):
+            plans.append(place(rows[i : i + options[-1]], options[-1], length, lengths))
+        carried = rows[whole:]
+        empty = -len(packed.get(longer, ())) % multiple  # rows that longer ones have anyway
+        free, carried = carried[:empty], carried[empty:]
+        padding = len(carried) * (longer - length)
+        if 0 <= padding <= slack:
+            slack -= padding
+        else:
+            slack = _leftover(carried, length, options, slack, lengths, plans)
+            carried = []
+        carried = free + carried
+    return plans[::-1]
+
+
+def _leftover(rows, length, options, slack, lengths, plans) -> float:
+    """Batches for fewer rows than a full one: exact powers of two, padded up where slack allows."""
+    while rows:
+        enough = next(count for count in options if count >= len(rows))
+        padding = (enough - len(rows)) * length
+        below = [count for count in options if count <= len(rows)]
+        if padding <= slack or not below:
+            slack -= padding
+            below = [enough]
+        plans.append(place(rows[: below[-1]], below[-1], length, lengths))
+        rows = rows[below[-1] :]
+    return slack
+
+
+def _spread(p: Plan, lengths, rungs: Sequence[int], budget: int, multiple: int) -> Plan:
+    """A batch that has empty rows with its requests in all of them, where these can be shorter."""
+    if len(set(p.row.tolist())) == p.rows:
+        return p
+    rows: list[list[int]] = [[] for _ in range(p.rows)]
+    sizes = [0] * p.rows
+    for request in sorted(p.request.tolist(), key=lengths.__getitem__, reverse=True):
+        least = sizes.index(min(sizes))
+        rows[least].append(request)
+        sizes[least] += max(lengths[request], 1)
+    texts = max(map(len, rows))
+    enough = next(n for n in rungs if max(sizes) <= n and texts <= segments_of(n))
+    shorter = enough < p.length and p.rows in counts(enough, rungs, budget, multiple)
+    return place([row for row in rows if row], p.rows, enough, lengths) if shorter else p
+
+
+def plan_alone(
+    lengths: Sequence[int], rungs: Sequence[int], budget: int, multiple: int = 1
+) -> list[Plan]:
+    """Batches of one shape a rung and one request a row.
+
+    What is computed for a request then depends on its length alone: the same executable, and
+    nothing else in its row.
+    """
+    by_rung: dict[int, list[list[int]]] = {}
+    for i, size in enumerate(lengths):
+        by_rung.setdefault(_fitting(size, rungs), []).append([i])
+    plans = []
+    for count, length in reversed(full_shapes(rungs, budget, multiple)):
+        rows = by_rung.get(length, [])
+        for i in range(0, len(rows), count):
+            plans.append(place(rows[i : i + count], count, length, lengths))
+    return plans
+
+
+def _fitting(size: int, rungs: Sequence[int]) -> int:
+    if size > rungs[-1]:
+        raise ValueError(f"A request of {size} tokens is beyond the limit of {rungs[-1]}")
+    return rungs[bisect_left(rungs, size)]
+
+
+def efficiency(plans: Iterable[Plan], lengths: Sequence[int]) -> float:
+    """Real tokens over computed tokens of some plans."""
+    plans = list(plans)
+    computed = sum(p.rows * p.length for p in plans)
+    return sum(lengths[i] for p in plans for i in p.request) / computed if computed else 1.0

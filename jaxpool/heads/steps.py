@@ -1,0 +1,300 @@
+"""Heads: what happens to hidden states after the forward, as a tuple of steps.
+
+A task is a chain like sentence-transformers' modules.json: `(Pool, Dense, Cut, Normalize)`,
+`(Dense, Normalize)` for late interaction, `(Dense, Norm, Dense, Activate, Pool)` for SPLADE.
+Each step is a frozen dataclass, hashable and so static under jit; its parameters, if any, lie in
+`params["heads"][step.name]`. Before a `Pool` step vectors are tokens' `[B, T, F]`, after it the
+segments' `[B, R, F]`, or the chunks' `[B, C, F]`; all steps compute in float32.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxpool.heads.pooling import PICKS, POOLS, members
+from jaxpool.heads.similarity import MaxSim
+from jaxpool.nn import layers
+from jaxpool.nn.params import Leaf
+
+
+class Context(NamedTuple):
+    """What a step may look at beside its input."""
+
+    batch: object
+    controls: object
+    segments: jax.Array | None  # of each vector of the input; None where there is one a segment
+
+    def of(self, control: jax.Array) -> jax.Array:
+        """A control for each vector of the input, with a trailing axis of one."""
+        if self.segments is None:
+            return control[..., None]
+        index = jnp.maximum(self.segments - 1, 0)
+        return jnp.take_along_axis(control, index, axis=1)[..., None]
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Token vectors to one a segment; several kinds are concatenated in order."""
+
+    kinds: tuple[str, ...]
+
+    def mask(self, context):
+        """The tokens each segment pools over: bool `[B, R, T]`."""
+        controls, batch = context.controls, context.batch
+        mask = members(batch.segments, controls.skip.shape[1])
+        return mask & (batch.positions[:, None, :] >= controls.skip[..., None])
+
+    def __call__(self, params, x, context):
+        """`[B, T, F] -> [B, R, F * kinds]`."""
+        mask, positions = self.mask(context), context.batch.positions
+        return jnp.concatenate([POOLS[kind](x, mask, positions) for kind in self.kinds], axis=-1)
+
+
+@dataclass(frozen=True)
+class PoolChunks(Pool):
+    """Token vectors to the mean of each chunk of a text (late chunking, arXiv 2409.04701)."""
+
+    kinds: tuple[str, ...] = ("mean",)
+
+    def mask(self, context):
+        """The tokens of each chunk: bool `[B, C, T]`."""
+        chunks, token = context.controls.chunks, jnp.arange(context.batch.tokens.shape[1])
+        return (chunks.first[..., None] <= token) & (token < chunks.end[..., None])
+
+
+@dataclass(frozen=True)
+class WeighedPool(Pool):
+    """Pooling of tokens times a weight of their id (sentence-transformers' WordWeights).
+
+    Means divide by the sum of those weights (by theirs alone also in `weightedmean`).
+    """
+
+    name: str
+    vocab: int
+
+    def leaves(self):
+        """The parameters of the step."""
+        return {"embedding": Leaf("V O", (self.vocab, 1))}
+
+    def __call__(self, params, x, context):
+        """`[B, T, F] -> [B, R, F * kinds]`."""
+        mask, positions = self.mask(context), context.batch.positions
+        weights = jnp.take(params["embedding"], context.batch.tokens, axis=0, mode="clip")
+        weights = weights.astype(jnp.float32)
+        level = jnp.maximum(POOLS["mean"](weights, mask, positions), 1e-9)
+        place = POOLS["mean"]((positions + 1)[..., None], mask, positions)
+        scale = {
+            "mean": 1 / level,
+            "mean_sqrt_len_tokens": jax.lax.rsqrt(level),
+            "weightedmean": place / level,
+        }
+        parts = [
+            POOLS[kind](x * weights, mask, positions) * scale.get(kind, 1.0) for kind in self.kinds
+        ]
+        return jnp.concatenate(parts, axis=-1)
+
+
+@dataclass(frozen=True)
+class WordsPresent(Pool):
+    """A weight for each word that a segment has, whatever its token vectors are.
+
+    sentence-transformers' SparseStaticEmbedding: inverse document frequencies of a query's words.
+    omitted: ids that count as no words.
+    """
+
+    name: str
+    vocab: int
+    omitted: tuple[int, ...] = ()
+
+    def leaves(self):
+        """The parameters of the step."""
+        return {"embedding": Leaf("V", (self.vocab,))}
+
+    def __call__(self, params, x, context):
+        """`[B, T, F] -> [B, R, V]`."""
+        mask, tokens = self.mask(context), context.batch.tokens
+        rows, count = jnp.arange(len(tokens))[:, None], mask.shape[1]
+        segment = jnp.where(jnp.any(mask, axis=1), jnp.argmax(mask, axis=1), count)
+        weights = jnp.take(params["embedding"], tokens, mode="clip").astype(jnp.float32)
+        weights = jnp.where(jnp.isin(tokens, jnp.array(self.omitted, tokens.dtype)), 0.0, weights)
+        found = jnp.zeros((len(tokens), count, self.vocab), jnp.float32)
+        return found.at[rows, segment, tokens].set(weights, mode="drop")
+
+
+@dataclass(frozen=True)
+class Dense:
+    """A linear layer and its activation; `residual` adds the input, projected if it must be."""
+
+    name: str
+    inputs: int
+    outputs: int
+    bias: bool = True
+    activation: str = "identity"
+    residual: bool = False
+
+    def leaves(self):
+        """The parameters of the step."""
+        kernel = {"kernel": Leaf("I O", (self.inputs, self.outputs))}
+        bias = {"bias": Leaf("O", (self.outputs,))} if self.bias else {}
+        project = self.residual and self.inputs != self.outputs
+        return kernel | bias | ({"residual": kernel} if project else {})
+
+    def __call__(self, params, x, context):
+        """`[..., I] -> [..., O]`."""
+        params = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), params)
+        out = layers.ACTIVATIONS[self.activation](layers.dense(params, x, "bti,io->bto"))
+        if self.residual:
+            kept = params.get("residual")
+            out = out + (x if kept is None else layers.dense(kept, x, "bti,io->bto"))
+        return out
+
+
+@dataclass(frozen=True)
+class Norm:
+    """A LayerNorm or RMSNorm with (or without) parameters."""
+
+    name: str
+    dim: int
+    eps: float
+    kind: str = "layer"
+    scale: bool = True
+    bias: bool = True
+
+    def leaves(self):
+        """The parameters of the step."""
+        leaf = Leaf("O", (self.dim,))
+        return ({"scale": leaf} if self.scale else {}) | ({"bias": leaf} if self.bias else {})
+
+    def __call__(self, params, x, context):
+        """`[..., O] -> [..., O]`."""
+        return layers.norm(params, x, self.kind, self.eps)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Keep the leading features a request asks for (Matryoshka); the rest become zero."""
+
+    def __call__(self, params, x, context):
+        """`[..., F] -> [..., F]`; the host slices what it returns."""
+        wanted = context.of(context.controls.dimensions)
+        return jnp.where(jnp.arange(x.shape[-1], dtype=wanted.dtype) < wanted, x, 0.0)
+
+
+@dataclass(frozen=True)
+class Normalize:
+    """L2-normalize, for the requests that want activation."""
+
+    def __call__(self, params, x, context):
+        """`[..., F] -> [..., F]`."""
+        return jnp.where(context.of(context.controls.activate), unit(x), x)
+
+
+def unit(x: jax.Array) -> jax.Array:
+    """Vectors of length 1: `[..., F] -> [..., F]`."""
+    return x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """L2-normalize always: a normalization inside a chain, not at its end."""
+
+    def __call__(self, params, x, context):
+        """`[..., F] -> [..., F]`."""
+        return unit(x)
+
+
+@dataclass(frozen=True)
+class Activate:
+    """A classifier's activation, for the requests that want it: sigmoid, softmax, ..."""
+
+    kind: str
+
+    def __call__(self, params, x, context):
+        """`[..., C] -> [..., C]`."""
+        act = jax.nn.softmax if self.kind == "softmax" else layers.ACTIVATIONS[self.kind]
+        return jnp.where(context.of(context.controls.activate), act(x), x)
+
+
+@dataclass(frozen=True)
+class Margin:
+    """The second of two logits less the first: its sigmoid is the softmax's second probability."""
+
+    def __call__(self, params, x, context):
+        """`[..., 2] -> [..., 1]`."""
+        return x[..., 1:] - x[..., :1]
+
+
+@dataclass(frozen=True)
+class Calibrate:
+    """(logit - mean) / sigma."""
+
+    mean: float = 0.0
+    sigma: float = 1.0
+
+    def __call__(self, params, x, context):
+        """`[..., C] -> [..., C]`."""
+        return (x - self.mean) / self.sigma
+
+
+def picked(chains, batch, controls) -> jax.Array | None:
+    """The tokens `[B, R]` whose hidden states serve all chains, where these begin by picking them.
+
+    None where a chain takes others too.
+    """
+    match list({steps[:1] for steps in chains}):
+        case [(Pool(kinds=(kind,)) as pool,)] if type(pool) is Pool and kind in PICKS:
+            return PICKS[kind](pool.mask(Context(batch, controls, batch.segments)))
+    return None
+
+
+def run(steps: tuple, params: dict, hidden: jax.Array, batch, controls, pooled=False) -> jax.Array:
+    """Apply a chain of steps to hidden states: `[B, R, F]`, or `[B, T, F]` without a `Pool`.
+
+    pooled: they are already those that the first step picks.
+    """
+    context = Context(batch, controls, None if pooled else batch.segments)
+    x = hidden.astype(jnp.float32)
+    for step in steps[pooled:]:
+        x = step(params.get(getattr(step, "name", None), {}), x, context)
+        if isinstance(step, PoolChunks):
+            context = context._replace(segments=controls.chunks.segment)
+        elif isinstance(step, Pool | MaxSim):
+            context = context._replace(segments=None)
+    return x
+
+
+def is_pooled(steps: tuple) -> bool:
+    """Whether a chain ends in one vector a segment (or chunk) rather than one a token."""
+    return any(isinstance(step, Pool | MaxSim) for step in steps)
+
+
+def pools_chunks(chains) -> bool:
+    """Whether some chains average the tokens of chunks."""
+    return any(PoolChunks() in steps for steps in chains)
+
+
+def width(steps: tuple, dim: int) -> int:
+    """Features that come out of a chain which `dim` go into."""
+    for step in steps:
+        if isinstance(step, WordsPresent):
+            dim = step.vocab
+        elif isinstance(step, Pool):
+            dim *= len(step.kinds)
+        elif isinstance(step, Dense):
+            dim = step.outputs
+        elif isinstance(step, Margin | MaxSim):
+            dim = 1
+    return dim
+
+
+def compared(chains, dim: int) -> int:
+    """Features of the token vectors that `MaxSim` compares in some chains; 0 where none does."""
+    ends = [steps[: steps.index(MaxSim())] for steps in chains if MaxSim() in steps]
+    return width(ends[0], dim) if ends else 0
+
+
+def abstract(chains) -> dict:
+    """The parameter tree (`Leaf`s) of several chains; steps of one name share parameters."""
+    return {step.name: step.leaves() for steps in chains for step in steps if hasattr(step, "name")}

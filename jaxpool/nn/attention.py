@@ -1,0 +1,287 @@
+"""Attention over packed rows: which keys a token may see, and the products that use it.
+
+Here, and only here, the kernel is chosen: by platform, row length and what an architecture asks.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxpool.nn.arch import Arch
+from jaxpool.nn.positions import attention_bias, take
+
+NEVER = -1e30  # finite, so that a row without any key gives a mean instead of NaN
+DENSE = 256  # rows beyond this are computed in blocks of queries: linear memory, scores in cache
+BLOCK = 128  # queries of one block
+QUARTERS = 4  # extents of keys that the past of a causal row is cut into
+CUDNN = 128  # rows from which cuDNN's kernel serves: all that hold packed texts
+CUDNN_NEVER = -(2.0**15)  # `NEVER` there: float16 holds it
+SPLASH = 256  # rows from which splash attention serves, in multiples of
+LANES = 128
+CUDNN_IMPLEMENTATION = "cudnn"
+INTERPRET = False  # run Pallas kernels without their chip (tests)
+
+
+class Places(NamedTuple):
+    """Where some tokens lie: segments, positions and contexts (see `Batch`), `[B, T]` each."""
+
+    segments: jax.Array
+    positions: jax.Array
+    context: jax.Array | None = None
+
+    def map(self, function) -> "Places":
+        """The same function of each array."""
+        return Places(*(None if x is None else function(x) for x in self))
+
+    def at(self, start, size: int) -> "Places":
+        """`size` tokens from `start` on."""
+        return self.map(lambda x: jax.lax.dynamic_slice_in_dim(x, start, size, axis=1))
+
+
+def choose(platform: str, arch: Arch) -> str:
+    """The family of kernels for a platform: "splash" on TPU, "cudnn" on GPU, "xla" elsewhere.
+
+    What a family cannot compute exactly stays with XLA.
+    """
+    biased = arch.alibi or arch.relative_buckets > 0
+    if platform == "tpu" and not biased:
+        return "splash"
+    half = arch.dtype in ("bfloat16", "float16")
+    narrow = arch.head_dim % 8 == 0 and arch.head_dim <= 128
+    if platform in ("gpu", "cuda") and half and narrow and not arch.attention_softcap:
+        return "cudnn"
+    return "xla"
+
+
+def backend(arch: Arch, length: int) -> str:
+    """The name of the kernel that serves rows of `length`."""
+    if arch.kernel == "splash" and length >= SPLASH and length % LANES == 0 and splits(arch):
+        return "splash"
+    if arch.kernel == "cudnn" and length >= CUDNN:
+        return "cudnn"
+    return xla(length)
+
+
+def xla(length: int) -> str:
+    """The name of XLA's kernel for rows of `length`, which computes everything."""
+    return "dense" if length <= DENSE else "blocked"
+
+
+def splits(arch: Arch) -> bool:
+    """Whether the heads divide over the model axis of the mesh in use, if any."""
+    mesh = jax.sharding.get_abstract_mesh()
+    size = 1 if mesh.empty else mesh.shape["model"]
+    return arch.heads % size == 0 and arch.kv_heads % size == 0
+
+
+def attention(params: dict, batch, arch: Arch, kept: jax.Array | None = None) -> Callable:
+    """`attend(q, k, v, window)` for the layers of one batch; q of the tokens `kept` alone, if any.
+
+    q `[B, T, N, H]`, k and v `[B, T, K, H]` -> `[B, T, N, H]`; `window` is the layer's reach, a
+    scalar out of `arch.windows` (None without). Each distinct reach has a program of its own.
+    """
+    length = batch.tokens.shape[1]
+    # The fused kernels know segments alone, not what a token sees beside its own.
+    kernel = KERNELS[backend(arch, length) if batch.context is None else xla(length)]
+    places = Places(batch.segments, batch.positions, batch.context)
+    if kept is not None:
+        kernel = partial(_dense, queries=places.map(lambda x: take(x, kept)))
+    reaches = sorted(set(arch.windows)) or [0]
+    programs = [kernel(params, places, arch, reach) for reach in reaches]
+
+    def attend(q, k, v, window):
+        if len(programs) == 1:
+            return programs[0](q, k, v)
+        index = jnp.searchsorted(jnp.asarray(reaches), window)
+        return jax.lax.switch(index, programs, q, k, v)
+
+    return attend
+
+
+def visible(queries: Places, keys: Places, arch: Arch, reach: int) -> jax.Array:
+    """Which keys a query sees, bool `[B, T, S]`: its segment and context, its past, its window."""
+    seen = queries.segments[:, :, None] == keys.segments[:, None, :]
+    if queries.context is not None:
+        context = queries.context[:, :, None]
+        seen |= (context > 0) & (context == keys.segments[:, None, :])
+        seen &= keys.context[:, None, :] >= 0
+    ahead = keys.positions[:, None, :] - queries.positions[:, :, None]
+    if arch.causal:
+        seen &= ahead <= 0
+    if reach:
+        seen &= jnp.abs(ahead) <= reach
+    return seen
+
+
+def _added(params: dict, queries: Places, keys: Places, arch: Arch, reach: int) -> jax.Array:
+    """What is added to the scores, float32 `[B, 1 or N, T, S]`: the bias, and `NEVER` where unseen.
+
+    A sum and not a selection: XLA on CPU computes the sum, the softmax and both products in one.
+    """
+    unseen = jnp.where(visible(queries, keys, arch, reach), 0.0, NEVER)[:, None]
+    bias = attention_bias(params, queries.positions, keys.positions, arch)
+    return unseen if bias is None else bias + unseen
+
+
+def _dense(params, places: Places, arch: Arch, reach: int, queries: Places | None = None):
+    """All scores at once; `queries` are those of the row unless given."""
+    added = _added(params, queries or places, places, arch, reach)
+
+    def attend(q, k, v):
+        return _tokens_first(_product(*_heads_first(q, k, v, arch), added, arch), q)
+
+    return attend
+
+
+def _blocked(params: dict, places: Places, arch: Arch, reach: int) -> Callable:
+    """A block of queries at a time, against the keys that its past and its window can reach.
+
+    What a window reaches lies near in the row, but for a shared prefix. A past lies before in the
+    row: the blocks of one quarter share an extent of keys, which halves the work but for an eighth.
+    """
+    length = places.segments.shape[1]
+    blocks = -(-length // BLOCK)
+    near = reach if places.context is None else 0
+    span = min(length, BLOCK + near * (1 if arch.causal else 2)) if near else length
+    each = -(-blocks // QUARTERS) if arch.causal and not near else blocks
+    pad = ((0, 0), (0, blocks * BLOCK - length))
+    queries = places.map(lambda x: jnp.pad(x, pad))
+    part = jax.lax.dynamic_slice_in_dim
+
+    def attend(q, k, v):
+        qs, ks, vs = _heads_first(jnp.pad(q, (*pad, (0, 0), (0, 0))), k, v, arch)
+
+        def block(start, span):
+            first = jnp.clip(start - near, 0, length - span) if near else 0
+            mine, theirs = queries.at(start, BLOCK), places.at(first, span)
+            added = _added(params, mine, theirs, arch, reach)
+            keys, values = (part(x, first, span, 2) for x in (ks, vs))
+            return _product(part(qs, start, BLOCK, 3), keys, values, added, arch)
+
+        def extent(first):
+            last = min(first + each, blocks)
+            seen = span if near else min(length, last * BLOCK)
+            return jax.lax.map(lambda i: block(i * BLOCK, seen), jnp.arange(first, last))
+
+        out = jnp.concatenate([extent(first) for first in range(0, blocks, each)])
+        out = jnp.moveaxis(out, 0, 3)  # [B, K, G, blocks, BLOCK, H]
+        out = out.reshape(*out.shape[:3], -1, out.shape[-1])[:, :, :, :length]
+        return _tokens_first(out, q)
+
+    return attend
+
+
+def _heads_first(q, k, v, arch: Arch) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """q `[B, T, N, H]` as `[B, K, G, T, H]`, k and v `[B, S, K, H]` as `[B, K, S, H]`."""
+    b, t, n, h = q.shape
+    q = (q * arch.scale if _scaled(q) else q).reshape(b, t, arch.kv_heads, -1, h)
+    return q.transpose(0, 2, 3, 1, 4), k.swapaxes(1, 2), v.swapaxes(1, 2)
+
+
+def _tokens_first(out, q) -> jax.Array:
+    """`[B, K, G, T, H]` with the shape and dtype of `q`, `[B, T, N, H]`."""
+    return out.transpose(0, 3, 1, 2, 4).reshape(q.shape).astype(q.dtype)
+
+
+def _scaled(q) -> bool:
+    """Whether the scale goes into the query; a bfloat16 query would be rounded once more."""
+    return q.dtype == jnp.float32
+
+
+def _product(q, k, v, added, arch: Arch) -> jax.Array:
+    """Softmax attention of heads: q `[B, K, G, T, H]`, k and v `[B, K, S, H]` -> float32 as q.
+
+    Both products are plain batched matrix products `[B, K, G T, .]`: left to einsum, XLA on CPU
+    transposes the scores between them. The division comes last, on `H` features and not `S` keys.
+    """
+    b, kv, g, t, h = q.shape
+    scores = _matmul(q.reshape(b, kv, g * t, h), k, 3).reshape(b, kv, g, t, -1)
+    scores = scores if _scaled(q) else scores * arch.scale
+    if arch.attention_softcap:
+        scores = arch.attention_softcap * jnp.tanh(scores / arch.attention_softcap)
+    by_head = added.shape[1] > 1
+    scores = scores + added.reshape(b, *((kv, g) if by_head else (1, 1)), *added.shape[-2:])
+    weights = jnp.exp(scores - jnp.max(scores, axis=-1, keepdims=True))
+    out = _matmul(weights.astype(v.dtype).reshape(b, kv, g * t, -1), v, 2)
+    return out.reshape(b, kv, g, t, h) / jnp.sum(weights, axis=-1, keepdims=True)
+
+
+def _matmul(a, b, axis: int) -> jax.Array:
+    """`[B, K, X, C]` times `b` contracted over its `axis`, in float32."""
+    dims = (((3,), (axis,)), ((0, 1), (0, 1)))
+    return jax.lax.dot_general(a, b, dims, preferred_element_type=jnp.float32)
+
+
+def _cudnn(params: dict, places: Places, arch: Arch, reach: int) -> Callable:
+    """cuDNN's flash attention, which leaves out what lies ahead where `arch` is causal.
+
+    Segments and window are a bias, made once for all layers in the dtype that cuDNN reads.
+    """
+    added = jnp.maximum(_added(params, places, places, arch, reach), CUDNN_NEVER)
+    added = added.astype(arch.dtype)
+
+    def attend(q, k, v):
+        return jax.nn.dot_product_attention(
+            q,
+            k,
+            v,
+            added,
+            scale=arch.scale,
+            is_causal=arch.causal,
+            implementation=CUDNN_IMPLEMENTATION,
+        )
+
+    return attend
+
+
+def _splash(params: dict, places: Places, arch: Arch, reach: int) -> Callable:
+    """Splash attention (Pallas, TPU): blocks that no query sees are never computed."""
+    from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as splash
+
+    length = places.segments.shape[1]
+    mesh = jax.sharding.get_abstract_mesh()
+    rows, heads = (None, None) if mesh.empty else ("data", "model")
+    per_shard = arch.heads // (1 if mesh.empty else mesh.shape["model"])
+    block = next(size for size in (512, 256, LANES) if length % size == 0)
+    kernel = splash.make_splash_mha(
+        _splash_mask(length, arch, reach, per_shard),
+        block_sizes=splash.BlockSizes(block_q=block, block_kv=block, block_kv_compute=block),
+        attn_logits_soft_cap=arch.attention_softcap or None,
+        head_shards=1,
+        q_seq_shards=1,
+        interpret=INTERPRET,
+    )
+
+    def run(q, k, v, segments):
+        each = jax.vmap(lambda q, k, v, s: kernel(q, k, v, segment_ids=splash.SegmentIds(s, s)))
+        return each(q, k, v, segments)
+
+    spec = jax.P(rows, heads)
+    if not mesh.empty:
+        run = jax.shard_map(
+            run, in_specs=(spec, spec, spec, jax.P(rows)), out_specs=spec, check_vma=False
+        )
+
+    def attend(q, k, v):
+        q = (q * arch.scale).astype(q.dtype)
+        out = run(*(x.swapaxes(1, 2) for x in (q, k, v)), places.segments)
+        return out.swapaxes(1, 2).astype(q.dtype)
+
+    return attend
+
+
+def _splash_mask(length: int, arch: Arch, reach: int, heads: int):
+    from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
+
+    shape = (length, length)
+    if reach:
+        mask = masks.LocalMask(shape, (reach, 0 if arch.causal else reach), 0)
+    else:
+        mask = masks.CausalMask(shape) if arch.causal else masks.FullMask(shape)
+    return masks.MultiHeadMask([mask] * heads)
+
+
+KERNELS = {"dense": _dense, "blocked": _blocked, "cudnn": _cudnn, "splash": _splash}

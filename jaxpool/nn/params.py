@@ -1,0 +1,240 @@
+"""The parameter tree: which leaves an `Arch` has, their axes and shapes.
+
+Dimension letters, the same in axis strings, einsums and comments everywhere:
+
+    B rows of a batch    T query tokens    S key tokens      R requests (segments) of a row
+    V vocabulary         E embedding       D model           L layers
+    N query heads        K key/value heads G = N / K         H head features
+    F mlp features       P positions       Y token types     U relative-position buckets
+    Z task types         q adapters        r adapter rank
+    I inputs, O outputs of a dense step of a head
+    A taps, Q input features of a group of a convolution
+    X experts            W expert features   M layers with experts, J layers with a dense MLP
+"""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import keystr, tree_flatten_with_path, tree_map
+
+from jaxpool.nn.arch import Arch
+
+
+class Leaf(NamedTuple):
+    """A parameter that is not there yet: its axis string and its shape."""
+
+    axes: str
+    shape: tuple[int, ...]
+
+
+def is_leaf(node) -> bool:
+    """True for a `Leaf`; pass as `is_leaf` to the functions of `jax.tree`."""
+    return isinstance(node, Leaf)
+
+
+def axes(arch: Arch) -> dict:
+    """The nested dict of axis strings of an architecture, with Flax leaf names."""
+    norm = {"scale": "D"} | ({"bias": "D"} if arch.norm == "layer" and arch.norm_bias else {})
+    tree = {"embed": _embed_axes(arch, norm)}
+    if arch.layers:
+        tree["layers"] = _layer_axes(arch, norm)
+    if arch.adapters:
+        tree = _adapted(tree)
+    if arch.final_norm:
+        tree["norm"] = norm
+    if arch.relative_buckets and not arch.relative_layers:
+        tree["relative"] = {"embedding": "U N"}
+    return tree | (_disentangled_axes(arch, norm) if arch.disentangled else {})
+
+
+def _disentangled_axes(arch: Arch, norm: dict) -> dict:
+    facts, tree = arch.disentangled, {}
+    if facts.span:
+        tree["relative"] = {"embedding": "U D"} | ({"norm": norm} if facts.normed else {})
+    if facts.taps:
+        tree["conv"] = {"kernel": "A Q D", "bias": "D", "norm": norm}
+    return tree
+
+
+def _adapted(tree: dict, name: str = "") -> dict:
+    """A tree with an adapter, a product of rank r, beside every kernel and table of tokens."""
+    if "kernel" in tree:
+        layer, inputs, outputs = _split(tree["kernel"], 2 if name == "out" else 1)
+        return tree | {
+            "lora_a": {"kernel": f"{layer} q {inputs} r"},
+            "lora_b": {"kernel": f"{layer} q r {outputs}"},
+        }
+    if name in ("token", "type"):
+        rows, features = tree["embedding"].split()
+        return tree | {
+            "lora_a": {"embedding": f"q {rows} r"},
+            "lora_b": {"kernel": f"q r {features}"},
+        }
+    return {k: _adapted(v, k) if isinstance(v, dict) else v for k, v in tree.items()}
+
+
+def _split(axes: str, count: int) -> tuple[str, str, str]:
+    """The layer, the `count` inputs and the outputs of a kernel's axes."""
+    layer, *rest = axes.split()
+    return layer, " ".join(rest[:count]), " ".join(rest[count:])
+
+
+def _embed_axes(arch: Arch, norm: dict) -> dict:
+    embed = {"token": {"embedding": "V E"}}
+    if arch.positions:
+        embed["position"] = {"embedding": "P E"}
+    if arch.token_types:
+        embed["type"] = {"embedding": "Y E"}
+    if arch.task_types:
+        embed["task"] = {"embedding": "Z E"}
+    if arch.embed_norm:
+        embed["norm"] = {name: "E" for name in norm}
+    if arch.embed_dim and arch.embed_dim != arch.dim:
+        embed["project"] = {"kernel": "E D", "bias": "D"}
+    return embed
+
+
+def _layer_axes(arch: Arch, norm: dict) -> dict:
+    def dense(kernel, bias_axes, bias):
+        return {"kernel": kernel} | ({"bias": bias_axes} if bias else {})
+
+    attention = {
+        "query": dense("D N H", "N H", arch.qkv_bias),
+        "key": dense("D K H", "K H", arch.qkv_bias),
+        "value": dense("D K H", "K H", arch.qkv_bias),
+        "out": dense("N H D", "D", arch.out_bias),
+    }
+    if arch.disentangled:
+        attention |= _position_axes(arch, dense)
+    if arch.qk_norm != "none":
+        names = ("scale", "bias") if arch.qk_norm == "layer" else ("scale",)
+        for norm_name, heads in (("query_norm", "N "), ("key_norm", "K ")):
+            features = "H" if arch.qk_norm == "head" else f"{heads}H"
+            attention[norm_name] = dict.fromkeys(names, features)
+    norms = ["attention_norm", "mlp_norm"]
+    if arch.placement == "sandwich":
+        norms += ["attention_post_norm", "mlp_post_norm"]
+    if arch.inner_attention_norm:
+        norms.append("attention_inner_norm")
+    tree = {"attention": attention} | {name: norm for name in norms}
+    if arch.relative_layers:
+        tree["relative"] = {"embedding": "U N"}
+    tree = tree_map(lambda axes: f"L {axes}", tree)
+    if not all(arch.sparse):
+        letter = "J" if arch.experts else "L"
+        tree["mlp"] = tree_map(lambda axes: f"{letter} {axes}", _mlp_axes(arch))
+    if any(arch.sparse):
+        tree["experts"] = tree_map(lambda axes: f"M {axes}", _expert_axes(arch))
+    return tree
+
+
+def _position_axes(arch: Arch, dense) -> dict:
+    """The products of disentangled attention that differ from those of contents."""
+    facts = arch.disentangled
+    made = {"key": dense("D K H", "K H", facts.key_bias)}
+    if facts.content_to_position and not facts.shared:
+        made["position_key"] = dense("D N H", "N H", facts.key_bias)
+    if facts.position_to_content and not facts.shared:
+        made["position_query"] = dense("D N H", "N H", True)
+    return made
+
+
+def _mlp_axes(arch: Arch) -> dict:
+    names = ("up", "gate") if arch.gated else ("up",)
+    tree = {name: {"kernel": "D F"} for name in names} | {"down": {"kernel": "F D"}}
+    if arch.mlp_bias:
+        for name in names:
+            tree[name]["bias"] = "F"
+    if arch.mlp_bias if arch.down_bias is None else arch.down_bias:
+        tree["down"]["bias"] = "D"
+    return tree
+
+
+def _expert_axes(arch: Arch) -> dict:
+    names = ("up", "gate") if arch.gated else ("up",)
+    tree = {name: {"kernel": "X D W"} for name in names} | {"router": {"kernel": "D X"}}
+    # One bias on the sum of a token's experts (nomic-embed-text-v2-moe), none inside.
+    return tree | {"down": {"kernel": "X W D"} | ({"bias": "D"} if arch.mlp_bias else {})}
+
+
+def abstract(arch: Arch) -> dict:
+    """The tree of `Leaf`s (axes and shapes) that `forward` wants for `arch`."""
+    sizes = arch.sizes()
+    return tree_map(lambda a: Leaf(a, tuple(sizes[x] for x in a.split())), axes(arch))
+
+
+def init(key: jax.Array, leaves: dict, std: float = 0.02, dtype=jnp.float32) -> dict:
+    """Random parameters for a tree of `Leaf`s: kernels and tables N(0, std), scales 1, biases 0."""
+    paths, treedef = tree_flatten_with_path(leaves, is_leaf=is_leaf)
+    fills = {"scale": jnp.ones, "bias": jnp.zeros}
+
+    def make(key, path, leaf):
+        fill = fills.get(path[-1].key)
+        return fill(leaf.shape, dtype) if fill else std * jax.random.normal(key, leaf.shape, dtype)
+
+    keys = jax.random.split(key, len(paths))
+    return treedef.unflatten([make(k, *item) for k, item in zip(keys, paths, strict=True)])
+
+
+def flatten(tree: dict) -> dict[str, object]:
+    """{"layers.mlp.up.kernel": leaf} of a nested dict of arrays, `Leaf`s or strings."""
+    items = tree_flatten_with_path(tree, is_leaf=is_leaf)[0]
+    return {keystr(path, simple=True, separator="."): leaf for path, leaf in items}
+
+
+def unflatten(flat: dict[str, object]) -> dict:
+    """The nested dict of dotted names: the inverse of `flatten`."""
+    tree: dict = {}
+    for name, leaf in flat.items():
+        *parents, last = name.split(".")
+        node = tree
+        for part in parents:
+            node = node.setdefault(part, {})
+        node[last] = leaf
+    return tree
+
+
+def count(tree: dict) -> int:
+    """The number of parameters in a tree of arrays or `Leaf`s."""
+    return sum(math.prod(leaf.shape) for leaf in flatten(tree).values())
+
+
+def unstack(layers, depth: int) -> list:
+    """The `depth` layers of a stacked tree, one tree each (debugging, and the unrolled twin)."""
+    return [tree_map(lambda leaf: leaf[i], layers) for i in range(depth)]  # noqa: B023
+
+
+def stack(layers: list[dict]) -> dict:
+    """One tree with a leading layer axis: the inverse of `unstack`."""
+    return tree_map(lambda *leaves: jnp.stack(leaves), *layers)
+
+
+def as_bits(tree: dict) -> dict:
+    """The same arrays with bfloat16 ones as views of their bits, uint16; not for tracing.
+
+    XLA on CPU slices bfloat16 in float32: a loop over layers would first widen all of them, at
+    every call. Integers pass as they are, and `from_bits` undoes this for one layer at a time.
+    """
+
+    def view(x: jax.Array) -> jax.Array:
+        if x.dtype != jnp.bfloat16:
+            return x
+        bits = [
+            jax.device_put(np.asarray(part.data).view(np.uint16), part.device, may_alias=True)
+            for part in x.addressable_shards
+        ]
+        return jax.make_array_from_single_device_arrays(x.shape, x.sharding, bits)
+
+    return tree_map(view, tree)
+
+
+def from_bits(tree: dict) -> dict:
+    """The inverse of `as_bits`, for tracing; other trees pass unchanged."""
+
+    def view(x: jax.Array) -> jax.Array:
+        return jax.lax.bitcast_convert_type(x, jnp.bfloat16) if x.dtype == jnp.uint16 else x
+
+    return tree_map(view, tree)

@@ -1,0 +1,170 @@
+"""The one forward: embed -> scan(block) -> norm. Data (`Arch`) picks the architecture."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from jaxpool.nn import disentangled, layers, positions
+from jaxpool.nn.arch import Arch
+from jaxpool.nn.attention import attention
+from jaxpool.nn.experts import experts
+from jaxpool.nn.params import from_bits, unstack
+from jaxpool.nn.positions import take
+
+
+def forward(
+    params: dict, batch, arch: Arch, unroll: bool = False, kept: jax.Array | None = None
+) -> jax.Array:
+    """Hidden states `[B, T, D]` of a `batch.Batch`; pure, jit-able and differentiable.
+
+    `unroll` runs the layers in a Python loop instead of `jax.lax.scan`: the same numbers, slower
+    to compile, easier to look into. Positions of segment 0 (padding) hold arbitrary finite values.
+    kept: the tokens of each row that are wanted, int32 `[B, R]`; the result is then `[B, R, D]`,
+    and the last layer computes what they take and no more.
+    """
+    if arch.disentangled:
+        return take(disentangled.forward(params, batch, arch, unroll), kept)
+    x = layers.embed(params["embed"], batch, arch)
+    if not arch.layers:  # a table of vectors alone
+        return take(x, kept)
+    x = _layers(params, x, batch, arch, unroll, kept)
+    return layers.arch_norm(params["norm"], x, arch) if arch.final_norm else x
+
+
+def _layers(params: dict, x, batch, arch: Arch, unroll: bool, kept) -> jax.Array:
+    """All layers, a period at a time; the last period is a step of its own where tokens are kept.
+
+    There each takes its weights by index, as `scan` does: a slice of the stack would be a copy of
+    most of it, and an index that XLA knows made it copy all of it on TPU, into another layout.
+    """
+    xs = (None if arch.shared_layers else params["layers"], *_layer_data(arch))
+    steps = arch.layers // arch.period
+    if steps < arch.layers:  # a second axis of one makes XLA on CPU copy all weights at every call
+        xs = jax.tree.map(lambda leaf: leaf.reshape(steps, -1, *leaf.shape[1:]), xs)
+    block = _block(params, batch, arch)
+    if unroll:
+        *groups, end = unstack(xs, steps)
+        for group in groups:
+            x, _ = block(x, group)
+        x, _ = block(x, end, kept)
+    elif kept is None:
+        x, _ = jax.lax.scan(block, x, xs, length=steps)
+    else:
+        at = partial(jax.lax.dynamic_index_in_dim, keepdims=False)
+        group = lambda i: jax.tree.map(lambda leaf: at(leaf, i), xs)  # noqa: E731
+        x = jax.lax.fori_loop(0, steps - 1, lambda i, x: block(x, group(i))[0], x)
+        end = jax.lax.optimization_barrier(jnp.int32(steps - 1))
+        x, _ = block(x, group(end), kept)
+    return x
+
+
+def _layer_data(arch: Arch) -> tuple:
+    """What differs between layers, scanned beside their weights: window, table, first or not."""
+    windows = jnp.asarray(arch.windows, jnp.int32) if arch.windows else None
+    tables = jnp.asarray(arch.rotary_layers, jnp.int32) if arch.rotary_layers else None
+    first = None if arch.first_attention_norm else jnp.arange(arch.layers) == 0
+    return windows, tables, first
+
+
+def _block(params: dict, batch, arch: Arch):
+    """The body of the scan, closed over what all layers share: one period of layers, often one.
+
+    Given tokens `kept`, its last layer computes those alone.
+    """
+    tables = positions.rotary_tables(arch, batch)
+    attend = None if arch.relative_layers else attention(params, batch, arch)
+    chosen = layers.chosen_adapters(batch, arch)
+    shared = unstack(params["layers"], 1)[0] if arch.shared_layers else None
+
+    def layer(x, p, window, index, first, kept):
+        table = tables if tables is None else tables[0 if index is None else index]
+        own = attend is None or kept is not None
+        source = p if arch.relative_layers else params
+        look = partial(attention(source, batch, arch, kept) if own else attend, window=window)
+        mix = lambda y: _attention(p["attention"], y, table, look, arch, chosen, kept)  # noqa: E731
+        x = _residual(p, "attention", x, mix, arch, first, kept)
+        return _residual(p, "mlp", x, lambda y: _mlp(p, y, arch, take(chosen, kept)), arch)
+
+    def block(x, group, kept=None):
+        if arch.period == 1:
+            group = jax.tree.map(lambda leaf: leaf[None], group)
+        p, *data = group
+        for i, facts in enumerate(unstack(data, arch.period)):
+            wanted = kept if i == arch.period - 1 else None
+            x = layer(x, from_bits(shared or _member(p, i, arch)), *facts, wanted)
+        return x, None
+
+    return block
+
+
+def _member(group: dict, i: int, arch: Arch) -> dict:
+    """The parameters of layer `i` of a period: its MLP or its experts lie among their own kind."""
+    sparse = arch.sparse[: arch.period]
+    kind, other = ("experts", "mlp") if sparse[i] else ("mlp", "experts")
+    rank = sparse[:i].count(sparse[i])
+    return {
+        name: jax.tree.map(lambda leaf, at=rank if name == kind else i: leaf[at], part)
+        for name, part in group.items()
+        if name != other
+    }
+
+
+def _mlp(p: dict, x, arch: Arch, chosen) -> jax.Array:
+    if "experts" in p:
+        return experts(p["experts"], x, arch)
+    return layers.mlp(p["mlp"], x, arch, chosen)
+
+
+def _scaled(branch, factor: float, x) -> jax.Array:
+    return factor * branch(x)
+
+
+def _residual(p: dict, name: str, x, branch, arch: Arch, skip=None, kept=None) -> jax.Array:
+    """x + branch(x) with its norm before, after, around, or on the branch alone.
+
+    Where the scalar `skip` is true the norm before is left out (ModernBERT's first layer). kept:
+    the tokens that the branch gives.
+    """
+    stays = take(x, kept)
+    before = lambda y: layers.arch_norm(p[f"{name}_norm"], y, arch)  # noqa: E731
+    if arch.residual_scale != 1.0:
+        branch = partial(_scaled, branch, arch.residual_scale)
+    match arch.placement:
+        case "post":
+            y = branch(x)
+            if f"{name}_inner_norm" in p:
+                y = layers.arch_norm(p[f"{name}_inner_norm"], stays + y, arch)
+            return before(stays + y)
+        case "pre":
+            y = before(x)
+            return stays + branch(y if skip is None else jnp.where(skip, x, y))
+        case "sandwich":
+            return stays + layers.arch_norm(p[f"{name}_post_norm"], branch(before(x)), arch)
+        case "branch":
+            return stays + before(branch(x))
+
+
+def _attention(p: dict, x, table, attend, arch: Arch, chosen, kept) -> jax.Array:
+    mine = take(chosen, kept)
+    q = layers.dense(p["query"], take(x, kept), "btd,dnh->btnh", mine)
+    k = layers.dense(p["key"], x, "btd,dkh->btkh", chosen)
+    v = layers.dense(p["value"], x, "btd,dkh->btkh", chosen)
+    if arch.qk_norm != "none":
+        q, k = _qk_norm(p["query_norm"], q, arch), _qk_norm(p["key_norm"], k, arch)
+    if table is not None:
+        interleaved = arch.rotary[0].interleaved
+        turned = jnp.stack([take(part, kept) for part in table])
+        q = positions.rotate(q, turned, interleaved)
+        k = positions.rotate(k, table, interleaved)
+    return layers.dense(p["out"], attend(q, k, v), "btnh,nhd->btd", mine)
+
+
+def _qk_norm(p: dict, x, arch: Arch) -> jax.Array:
+    """RMSNorm of each head, RMSNorm or LayerNorm of all together; the arch's epsilon and offset."""
+    if arch.qk_norm == "head":
+        return layers.norm(p, x, "rms", arch.norm_eps, arch.norm_offset)
+    kind = "layer" if arch.qk_norm == "layer" else "rms"
+    flat = {name: leaf.reshape(-1) for name, leaf in p.items()}
+    y = layers.norm(flat, x.reshape(*x.shape[:2], -1), kind, arch.norm_eps, arch.norm_offset)
+    return y.reshape(x.shape)

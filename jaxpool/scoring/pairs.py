@@ -1,0 +1,254 @@
+"""Scores of text pairs in pure phases, which `LLM.score` and the server share.
+
+`prepare_scores` makes a `Scoring` of two sides: what to compute, and how the results become one
+score a pair. Cross-encoders read both texts at once, listwise rerankers a query with many
+documents; bi-encoders compare two embeddings by their cosine, late interaction two matrices of
+token vectors by MaxSim.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxpool.engine.shared_prefix import common
+from jaxpool.errors import RequestError
+from jaxpool.heads import queries
+from jaxpool.scoring import compare, listwise
+from jaxpool.scoring.call import Call, checked, shorten
+from jaxpool.tasks.pooling_params import PoolingParams
+from jaxpool.tasks.task import Task
+from jaxpool.tasks.validate import resolve_params
+from jaxpool.text.options import Tokenization
+from jaxpool.text.prepare import Prepared, encode, prepare, request
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One score to be: its id, and the tokens it is computed from."""
+
+    request_id: str
+    tokens: list[int]
+
+
+class Part(NamedTuple):
+    """A task with the requests to run under it, which may wait for the results of parts before."""
+
+    task: Task | tuple[Task, ...]
+    requests: list[Prepared]
+    complete: Callable[[list, Sequence], list] = lambda requests, results: requests
+
+    def after(self, results: Sequence) -> list[Prepared]:
+        """The requests to run, given what has been computed so far."""
+        return self.complete(self.requests, results)
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """Scores to be computed.
+
+    parts: run one after the other; pairs: one a score; combine: the results of all parts'
+    requests, in order, to float32 scores `[len(pairs)]`.
+    """
+
+    parts: tuple[Part, ...]
+    pairs: list[Pair]
+    combine: Callable[[Sequence[np.ndarray]], np.ndarray]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens to compute: each distinct text once."""
+        return sum(len(request.ids) for part in self.parts for request in part.requests)
+
+
+HYBRID = ("embed", "sparse", "token_embed")  # in the order of their weights
+
+
+def prepare_scores(
+    model,
+    data_1: str | Sequence[str],
+    data_2: str | Sequence[str],
+    params: PoolingParams | None = None,
+    tokenization_kwargs: Mapping[str, Any] | None = None,
+    chat_template: str | None = None,
+) -> Scoring:
+    """The scores of one query with one or several documents, or of N queries with N documents.
+
+    Raises before anything is computed. `chat_template` (text, file or name) replaces the model's
+    own score template.
+    """
+    task = model.task()
+    if task.name not in SCORERS:
+        raise ValueError("This model does not support the Scoring API.")
+    call = checked(model, data_1, data_2, params, tokenization_kwargs, chat_template)
+    if call.options.weights is None:
+        scorer = _listwise if model.listwise else SCORERS[task.name]
+        return scorer(model, task, call)
+    mixed = _hybrid(model, call)
+    return replace(mixed, combine=lambda results: mixed.combine(results)[compare.MIXED])
+
+
+def prepare_hybrid(model, data_1, data_2, params=None, tokenization_kwargs=None) -> Scoring:
+    """The scores of dense, sparse and token vectors from one forward, and their weighted means.
+
+    As `prepare_scores`, but `combine` gives a dict by FlagEmbedding's names: "dense", "sparse",
+    "colbert", "sparse+dense" and "colbert+sparse+dense". Source: Chen et al., arXiv 2402.03216.
+    """
+    return _hybrid(model, checked(model, data_1, data_2, params, tokenization_kwargs, None))
+
+
+def comparing(model, tasks: Sequence[Task]) -> dict:
+    """By what of some tasks gives queries' token vectors: what scores documents with those."""
+    by_name = {task.name: task for task in tasks}
+    found: dict = {}
+    vectors = by_name.get("token_embed")
+    if vectors and model.pooling_task == vectors.name and not model.listwise:
+        found[vectors] = vectors.route("document").compared
+    if set(HYBRID) <= set(by_name):
+        together = tuple(by_name[name] for name in HYBRID)
+        found[together] = _answering(together)
+    return found
+
+
+def _cross_encoder(model, task: Task, call: Call) -> Scoring:
+    """One prompt a pair, read by the classifier."""
+    queries, documents = call.queries, call.documents
+    if task.width(model.arch.dim) != 1:
+        raise ValueError("Scoring API is only enabled for num_labels == 1.")
+    pairs = list(zip(compare.repeated(queries, documents), documents, strict=True))
+    requests = _templated(model, task, pairs, call, call.params)
+    if len(queries) == 1 and model.executor.context:
+        prefix = common([r.ids for r in requests])
+        requests = [replace(r, shared=prefix) for r in requests]
+    names = [Pair(str(i), r.ids.tolist()) for i, r in enumerate(requests)]
+    return Scoring((Part(task, requests),), names, lambda results: np.concatenate(results))
+
+
+def _listwise(model, task: Task, call: Call) -> Scoring:
+    """One prompt for a query and as many of its documents as share one."""
+    rule, tokenizer = model.listwise, model.tokenizer
+    queries = [shorten(tokenizer, rule.clean(q), rule.query_length) for q in call.queries]
+    documents = [shorten(tokenizer, rule.clean(d), rule.document_length) for d in call.documents]
+    lengths = [[len(t.ids) for t in tokenizer(side)] for side in (queries, documents)]
+    prompts = rule.prompts(*lengths, model.max_length)
+    asked = [(queries[p.query], *(documents[i] for i in p.documents)) for p in prompts]
+    raw = replace(call.params, use_activation=False)  # cosines come after the queries' mean
+    requests = [
+        replace(r, keep=rule.places(tokenizer, r.ids))
+        for r in _templated(model, task, asked, call, raw)
+    ]
+    names = [
+        Pair(str(i), r.ids.tolist())
+        for r, prompt in zip(requests, prompts, strict=True)
+        for i in prompt.documents
+    ]
+    return Scoring((Part(task, requests),), names, partial(listwise.scores, prompts))
+
+
+def _templated(model, task: Task, asked: list[tuple], call: Call, params) -> list[Prepared]:
+    """A request for each (query, document, ...): the template's text, or a pair of texts."""
+    options = Tokenization.of(call.tokenization, model.max_length)
+    if call.template is not None:
+        asked = call.template.render(model.tokenizer.transformers, asked, call.options.variables)
+        options = replace(options, special_tokens=call.template.special_tokens)
+    (settings,) = resolve_params(model, task, params, 1)
+    return [request(task, tokens, settings) for tokens in encode(model, asked, options)]
+
+
+class Sides(NamedTuple):
+    """Queries and documents, each text by itself; `pairs` names their scores."""
+
+    queries: Part
+    documents: Part
+    pairs: list[Pair]
+
+
+def _sides(model, task: Task | tuple[Task, ...], call: Call) -> Sides:
+    parts = [
+        Part(
+            task if isinstance(task, tuple) else task.route(side),
+            prepare(
+                model,
+                task,
+                texts,
+                call.params,
+                call.tokenization,
+                input_type=None if call.options.plain else side,
+            ),
+        )
+        for side, texts in (("query", call.queries), ("document", call.documents))
+    ]
+    asked, answers = (part.requests for part in parts)
+    count = len(asked)
+    ids = [r.ids.tolist() for r in (*asked, *answers)]
+    names = [
+        Pair(f"{q}_{count + d}", [*ids[q], model.tokenizer.pad_id, *ids[count + d]])
+        for d, q in enumerate(compare.repeated(list(range(count)), call.documents))
+    ]
+    return Sides(*parts, names)
+
+
+def _bi_encoder(model, task: Task, call: Call) -> Scoring:
+    """Two embeddings, by their cosine."""
+    asked, answers, names = _sides(model, task, call)
+    count = len(asked.requests)
+    # One batch may mix both sides, unless each has its own path through the model.
+    same = asked.task == answers.task
+    parts = (Part(task, asked.requests + answers.requests),) if same else (asked, answers)
+    return Scoring(parts, names, lambda r: compare.cosines(r[:count], r[count:]))
+
+
+def _late_interaction(model, task: Task, call: Call) -> Scoring:
+    """The queries' token vectors; then the documents', compared with them where they are made."""
+    settings = model.late_interaction
+    mean = settings is not None and settings.mean
+    return _compared(model, task, call, partial(compare.maxsims, mean=mean))
+
+
+def _hybrid(model, call: Call) -> Scoring:
+    """Each text by itself, as three kinds of vectors."""
+    if missing := [name for name in HYBRID if name not in model.tasks]:
+        raise RequestError(
+            f"weights need the tasks {list(HYBRID)} in one model; this one has no {missing}"
+        )
+    tasks = tuple(model.task(name) for name in HYBRID)
+    mix = partial(compare.mixtures, weights=call.options.weights or (1, 1, 1))
+    return _compared(model, tasks, call, mix)
+
+
+def _compared(model, task: Task | tuple[Task, ...], call: Call, score: Callable) -> Scoring:
+    """Queries as token vectors, by the last of some tasks; documents as their MaxSim with those.
+
+    `score` takes the results of both sides to one score a pair.
+    """
+    asked, answers, names = _sides(model, task, call)
+    count, several = len(asked.requests), isinstance(task, tuple)
+    features = (task[-1] if several else task).width(model.arch.dim)
+
+    def each(function: Callable, results: Sequence) -> Sequence:
+        """A function of the token vectors of each document's query."""
+        of_query = [function(result[-1] if several else result) for result in results]
+        return compare.repeated(of_query, answers.requests)
+
+    def complete(requests: list[Prepared], results: Sequence) -> list[Prepared]:
+        cuts = each(partial(queries.cut, features=features), results)
+        pairs = zip(requests, cuts, strict=True)
+        return [request.against(piece) for request, cut in pairs for piece in cut]
+
+    def combine(results: Sequence) -> Any:
+        asked, found = results[:count], iter(results[count:])
+        pieces = each(queries.pieces, asked)
+        return score(asked, [compare.added(list(islice(found, size))) for size in pieces])
+
+    parts = (asked, Part(_answering(answers.task), answers.requests, complete))
+    return Scoring(parts, names, combine)
+
+
+def _answering(task: Task | tuple[Task, ...]) -> Task | tuple[Task, ...]:
+    return (*task[:-1], task[-1].compared) if isinstance(task, tuple) else task.compared
+
+
+SCORERS = {"classify": _cross_encoder, "embed": _bi_encoder, "token_embed": _late_interaction}

@@ -1,0 +1,86 @@
+"""Score templates: the prompt that a reranker made of a language model was trained with.
+
+A template is Jinja over the messages `[{"role": "query"}, {"role": "document"}, ...]`, as
+transformers renders chat templates. Those of published rerankers ship in `templates/`.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+RESERVED = ("chat_template", "tools", "tokenize")  # arguments of the renderer itself
+
+
+@dataclass(frozen=True)
+class ScoreTemplate:
+    """A template and how its text is to be tokenized.
+
+    special_tokens: whether the tokenizer adds its own around the text; structured: contents are
+    lists of parts, not texts; system: a message put before the query (sentence-transformers'
+    default prompt); options: template variables.
+    """
+
+    source: str
+    special_tokens: bool = True
+    structured: bool = False
+    system: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def render(self, tokenizer, asked: Sequence[tuple], options: Mapping) -> list[str]:
+        """The prompt of each (query, document, ...); `options` are variables (instruction)."""
+        if clash := sorted(set(RESERVED) & set(options)):
+            raise ValueError(
+                "chat_template_kwargs contains reserved keys that conflict with fixed scorer "
+                f"arguments: {clash}"
+            )
+        head = [] if self.system is None else [("system", self.system)]
+        roles = [
+            (*head, ("query", query), *(("document", text) for text in documents))
+            for query, *documents in asked
+        ]
+        messages = [[self._message(*part) for part in parts] for parts in roles]
+        variables = {**self.options, **options}
+        with _one_line():
+            return tokenizer.apply_chat_template(
+                messages, chat_template=self.source, tokenize=False, **variables
+            )
+
+    def _message(self, role: str, text: str) -> dict[str, Any]:
+        content = [{"type": "text", "text": text}] if self.structured else text
+        return {"role": role, "content": content}
+
+
+def load_template(given: str) -> ScoreTemplate:
+    """A template from its text, its file, or the name of one that ships with jaxpool."""
+    if "{" in given or "\n" in given:
+        return ScoreTemplate(given)
+    shipped = files("jaxpool") / "scoring" / "templates" / f"{given}.jinja"
+    file = shipped if shipped.is_file() else Path(given)
+    if not file.is_file():
+        raise ValueError(
+            f"chat template {given!r} is neither a file, nor the text of a template, nor one of "
+            f"{shipped_templates()}"
+        )
+    return ScoreTemplate(file.read_text(encoding="utf-8"))
+
+
+def shipped_templates() -> list[str]:
+    """The names of the templates that ship with jaxpool."""
+    folder = files("jaxpool") / "scoring" / "templates"
+    return sorted(file.name.removesuffix(".jinja") for file in folder.iterdir())
+
+
+@contextmanager
+def _one_line():
+    """Errors of Jinja as one clear line."""
+    from jinja2 import TemplateError, TemplateSyntaxError
+
+    try:
+        yield
+    except TemplateSyntaxError as error:
+        raise ValueError(f"chat template, line {error.lineno}: {error.message}") from error
+    except TemplateError as error:
+        raise ValueError(f"chat template: {error.message}") from error

@@ -1,0 +1,189 @@
+"""What a checkpoint can do: its tasks, and where each setting of its pooling comes from.
+
+A setting is looked up in the user's `PoolerConfig`, then in the sentence-transformers files, then
+among the defaults of the model class; `Resolution.origins` tells which of them answered.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any, NamedTuple
+
+from jaxpool.heads.steps import Activate, Calibrate, Cut, Norm, Normalize, Pool, width
+from jaxpool.nn.layers import TORCH_ACTIVATIONS
+from jaxpool.tasks.pooling_params import PoolerConfig, sequence_pooling, sequence_pooling_name
+from jaxpool.tasks.task import Task, default
+from jaxpool.tasks.validate import check_step
+
+USER, FILES, CLASS = "PoolerConfig", "sentence-transformers files", "model class"
+TORCH = "torch.nn.modules."
+
+
+class Resolution(NamedTuple):
+    """The tasks of a model, the one it serves by default, and its settings with their origins."""
+
+    tasks: dict[str, Task]
+    pooling_task: str
+    pooler_config: PoolerConfig
+    origins: dict[str, str]
+
+
+def resolve(checkpoint, user: PoolerConfig) -> Resolution:
+    """The tasks of an opened checkpoint under a user's settings."""
+    kind = checkpoint.head.task if checkpoint.uses_head else "embed"
+    if kind not in TASKS:
+        raise ValueError(
+            f"{checkpoint.architecture}: no task uses this head ({kind}); "
+            '`convert="embed"` makes it an embedding model'
+        )
+    given = {name: value for name, value in asdict(user).items() if name != "pooling_type"}
+    sources = {USER: given, FILES: _from_files(checkpoint), CLASS: _from_class(checkpoint)}
+    settings, origins = {}, {}
+    for name in given:
+        for source, values in sources.items():
+            if values.get(name) is not None:
+                settings[name], origins[name] = values[name], source
+                break
+    config = PoolerConfig(**settings)
+    tasks = TASKS["token_embed" if checkpoint.late_interaction else kind](checkpoint, config)
+    active = default(tasks, checkpoint.architecture, config.task)
+    if config.tok_pooling_type == "STEP":
+        arch = checkpoint.arch
+        check_step(config, arch.vocab, max(task.width(arch.dim) for task in tasks.values()))
+    return Resolution(tasks, active, config, origins)
+
+
+def _from_files(checkpoint) -> Mapping[str, Any]:
+    pipeline = checkpoint.pipeline
+    chains = pipeline.chains if pipeline else ()
+    pools = [step for steps in chains for step in steps if isinstance(step, Pool)]
+    if not pools or (checkpoint.uses_head and checkpoint.head.task != "embed"):
+        return {}
+    return {
+        "seq_pooling_type": sequence_pooling_name(pools[0].kinds),
+        "use_activation": pipeline.normalize,
+    }
+
+
+def _from_class(checkpoint) -> Mapping[str, Any]:
+    steps = checkpoint.head_steps if checkpoint.uses_head else ()
+    kinds = next((step.kinds for step in steps if isinstance(step, Pool)), None)
+    values = {
+        "seq_pooling_type": sequence_pooling_name(kinds or (checkpoint.pool,)),
+        "tok_pooling_type": "ALL",
+        "use_activation": True,
+    }
+    return values | dict(checkpoint.head.defaults if checkpoint.uses_head else {})
+
+
+def _pools(checkpoint) -> bool:
+    return checkpoint.pipeline is not None and checkpoint.pipeline.pools
+
+
+def _pooled(steps: tuple, config: PoolerConfig) -> tuple:
+    kinds = sequence_pooling(config.seq_pooling_type)
+    return tuple(replace(step, kinds=kinds) if isinstance(step, Pool) else step for step in steps)
+
+
+def _embedding(checkpoint, config: PoolerConfig) -> dict[str, Task]:
+    pipeline, bare = checkpoint.pipeline, (Pool((checkpoint.pool,)),)
+    steps, routes = (pipeline.steps, pipeline.routes) if _pools(checkpoint) else (bare, ())
+
+    projection = checkpoint.head_steps if checkpoint.uses_head else ()  # of each token
+
+    def chain(steps):
+        steps = (*projection, *_pooled(steps, config))
+        norm = ()
+        if getattr(checkpoint.config, "matryoshka_layer_norm", False):
+            # nomic-embed-text-v1.5's card normalizes the layer before it cuts.
+            size = width(steps, checkpoint.arch.dim)
+            norm = (Norm("matryoshka_norm", size, 1e-5, scale=False, bias=False),)
+        return (*steps, *norm, Cut(), Normalize())
+
+    routes = tuple((route, chain(way)) for route, way in routes)
+    task = Task("embed", chain(steps) if steps else (), config.use_activation, routes)
+    beside = checkpoint.beside.items()
+    own = {name: replace(other, activate=config.use_activation) for name, other in beside}
+    return {"embed": task, "token_embed": task.tokenwise("token_embed")} | own
+
+
+def _token_embedding(checkpoint, config: PoolerConfig) -> dict[str, Task]:
+    own = checkpoint.head_steps if checkpoint.uses_head else checkpoint.pipeline.steps
+    steps = (*own, Cut(), Normalize())
+    return {"token_embed": Task("token_embed", steps, config.use_activation)}
+
+
+def _sparse(checkpoint, config: PoolerConfig) -> dict[str, Task]:
+    """SPLADE (arXiv 2107.05720): unless files say otherwise, log(1 + relu) of the words' maxima."""
+    pipeline, usual = checkpoint.pipeline, (Pool(("max",)), Activate("log1p_relu"))
+
+    def chain(after):
+        return (*checkpoint.head_steps, *after)
+
+    if pipeline and pipeline.sparse_routes:
+        # Queries may be looked up in a table: then XLA leaves the forward out of their program.
+        routes = tuple((route, chain(steps)) for route, steps in pipeline.sparse_routes)
+        steps = chain(pipeline.sparse) if pipeline.sparse else ()
+        task = Task("sparse", steps, routes=routes)
+    else:
+        task = Task("sparse", chain((pipeline and pipeline.sparse) or usual))
+    return _embedding(checkpoint, config) | {"sparse": task}
+
+
+def _logits(checkpoint, config: PoolerConfig) -> tuple:
+    steps = _pooled(checkpoint.head_steps, config)
+    if config.logit_mean is not None or config.logit_sigma is not None:
+        steps += (Calibrate(config.logit_mean or 0.0, config.logit_sigma or 1.0),)
+    labels = width(steps, checkpoint.arch.dim)
+    saved = checkpoint.pipeline and checkpoint.pipeline.activation
+    return (*steps, Activate(activation(checkpoint.config, labels, saved)))
+
+
+def _classification(checkpoint, config: PoolerConfig) -> dict[str, Task]:
+    task = Task("classify", _logits(checkpoint, config), config.use_activation)
+    return {"classify": task, "token_classify": task.tokenwise("token_classify")}
+
+
+def _token_classification(checkpoint, config: PoolerConfig) -> dict[str, Task]:
+    task = Task("token_classify", _logits(checkpoint, config), config.use_activation)
+    return {"token_classify": task.tokenwise("token_classify")}
+
+
+TASKS = {
+    "embed": _embedding,
+    "token_embed": _token_embedding,
+    "sparse": _sparse,
+    "classify": _classification,
+    "token_classify": _token_classification,
+}
+
+
+def activation(config, labels: int, saved: str | None = None) -> str:
+    """The activation of a classifier: by problem_type, else what a CrossEncoder saved, else width.
+
+    `saved` is that of its own file, which precedes the keys in config.json. Sigmoid for one label,
+    softmax for several; a saved Sigmoid or Softmax follows the same rule.
+    """
+    by_width = "sigmoid" if labels < 2 else "softmax"
+    by_problem = {
+        "regression": "identity",
+        "single_label_classification": by_width,
+        "multi_label_classification": "sigmoid",
+    }
+    problem = getattr(config, "problem_type", None)
+    if problem in by_problem:
+        return by_problem[problem]
+    saved = saved or (getattr(config, "sentence_transformers", None) or {}).get("activation_fn")
+    saved = saved or getattr(config, "sbert_ce_default_activation_function", None)
+    if saved is None:
+        return by_width
+    if not saved.startswith(TORCH):
+        raise ValueError(
+            f"activation function {saved!r}: loading of activation functions is restricted to "
+            f"{TORCH}*"
+        )
+    name = saved.rpartition(".")[2]
+    if name in ("Sigmoid", "Softmax"):
+        return by_width
+    if name not in TORCH_ACTIVATIONS:
+        raise ValueError(f"unknown activation {saved!r}; known: {sorted(TORCH_ACTIVATIONS)}")
+    return TORCH_ACTIVATIONS[name]

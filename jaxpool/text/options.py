@@ -1,0 +1,129 @@
+"""`Tokenization`: what a call asks of the tokenizer: truncation, padding, case, special tokens."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from jaxpool.errors import RequestError
+from jaxpool.text.tokenizer import Tokenizer, Tokens
+
+log = logging.getLogger("jaxpool")
+
+NAMES = {
+    "truncate_prompt_tokens": "truncate",
+    "truncation_side": "side",
+    "pad_prompt_tokens": "pad",
+    "do_lower_case": "lower_case",
+    "add_special_tokens": "special_tokens",
+}
+SWITCHES = (
+    ("truncation", "truncate", (True, "longest_first"), (False, "do_not_truncate")),
+    ("padding", "pad", ("max_length",), (False, "do_not_pad")),
+)
+
+
+@dataclass(frozen=True)
+class Tokenization:
+    """How texts become ids: `tokenization_kwargs`, checked.
+
+    limit: tokens a request may have, longest: those of one pass of the model; truncate, pad: to
+    how many tokens, None for not at all;
+    side: where truncation cuts. A named side cuts the finished ids, special tokens included;
+    without one the tokenizer cuts the text and keeps them.
+    """
+
+    limit: int
+    truncate: int | None = None
+    side: str | None = None
+    pad: int | None = None
+    lower_case: bool = False
+    special_tokens: bool = True
+    longest: int | None = None
+
+    @classmethod
+    def of(
+        cls, options: Mapping[str, Any] | None, limit: int, longest: int | None = None
+    ) -> "Tokenization":
+        """Read `tokenization_kwargs` of a call; without `longest`, it is `limit`."""
+        given = {name: value for name, value in (options or {}).items() if value is not None}
+        length = given.pop("max_length", limit)
+        found = {ours: given.pop(name) for name, ours in NAMES.items() if name in given}
+        for name, ours, on, off in SWITCHES:
+            if name in given and given[name] in (*on, *off):
+                found[ours] = length if given.pop(name) in on else None
+        given.pop("needs_detokenization", None)
+        if given:
+            log.warning("tokenization arguments that are not supported and ignored: %s", given)
+        return cls(limit, longest=longest, **found)
+
+    def shorter(self, limit: int | None) -> "Tokenization":
+        """The same, truncating at `limit` too."""
+        known = [n for n in (self.truncate, limit) if n is not None]
+        return replace(self, truncate=min(known, default=None))
+
+    def __post_init__(self):
+        if self.side not in (None, "left", "right"):
+            message = "`truncation_side` must be either 'left' or 'right'."
+            raise RequestError(message, "truncation_side", self.side)
+        if self.truncate is not None and self.truncate > (self.longest or self.limit):
+            raise RequestError(
+                "truncate_prompt_tokens value is greater than max_model_len. "
+                "Please request a smaller truncation size."
+            )
+        for name in ("truncate", "pad"):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                object.__setattr__(self, name, self.limit)
+
+    def encode(self, tokenizer: Tokenizer, texts: Sequence, offsets: bool = False) -> list[Tokens]:
+        """The tokens of texts or pairs, truncated."""
+        self._check_characters(tokenizer, texts)
+        if self.lower_case:
+            texts = [t.lower() if isinstance(t, str) else tuple(map(str.lower, t)) for t in texts]
+        if self.truncate is None or self.side is None:
+            return tokenizer(texts, self.truncate, None, self.special_tokens, offsets)
+        whole = tokenizer(texts, None, None, self.special_tokens, offsets)
+        return [self._slice(tokens, self.side) for tokens in whole]
+
+    def of_ids(self, tokenizer: Tokenizer, ids: Sequence[int]) -> Tokens:
+        """Token ids given by the caller, truncated."""
+        # ids beyond int32 are out of any vocabulary; -1 is reported as such too
+        narrow = [i if -(2**31) <= i < 2**31 else -1 for i in ids]
+        return self._slice(Tokens(np.array(narrow, np.int32)), self.side or tokenizer.side)
+
+    def _slice(self, tokens: Tokens, side: str) -> Tokens:
+        count, wanted = len(tokens.ids), self.truncate
+        if wanted is None or wanted >= count:
+            return tokens
+        return tokens.take(slice(count - wanted, None) if side == "left" else slice(0, wanted))
+
+    def padded(self, tokens: Tokens, tokenizer: Tokenizer) -> Tokens:
+        """`tokens` with padding tokens that count, as `padding="max_length"` asks."""
+        more = (self.pad or 0) - len(tokens.ids)
+        if more <= 0:
+            return tokens
+        return Tokens(
+            np.pad(tokens.ids, (0, more), constant_values=tokenizer.pad_id),
+            None if tokens.types is None else np.pad(tokens.types, (0, more)),
+            None if tokens.offsets is None else np.pad(tokens.offsets, ((0, more), (0, 0))),
+        )
+
+    def _check_characters(self, tokenizer: Tokenizer, texts: Sequence) -> None:
+        if self.truncate is not None:
+            return
+        for text in texts:
+            count = len(text) if isinstance(text, str) else sum(map(len, text))
+            if count <= self.limit or count <= self.limit * tokenizer.longest_token:
+                continue
+            most = self.limit * tokenizer.longest_token
+            raise RequestError(
+                f"This model's maximum context length is {self.limit} tokens. However, your "
+                f"prompt contains {count} characters (more than {most} characters, which is the "
+                f"upper bound for {self.limit} input tokens). "
+                "Please reduce the length of the input prompt.",
+                "input_text",
+                count,
+            )

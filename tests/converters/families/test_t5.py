@@ -1,0 +1,89 @@
+"""The encoders of T5 and UMT5 against Hugging Face torch, and their relative buckets."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+import transformers as hf
+from parity import check, save_random
+from safetensors.torch import load_file
+from transformers.models.t5.modeling_t5 import T5Attention
+
+import jaxpool
+from converters.checkpoint import open_checkpoint
+from jaxpool.nn.positions import relative_bucket
+
+COMMON = dict(
+    vocab_size=97,
+    d_model=36,
+    d_kv=10,
+    d_ff=50,
+    num_layers=3,
+    num_heads=4,
+    relative_attention_num_buckets=8,
+    relative_attention_max_distance=12,
+)
+
+
+CASES = [("T5", "relu"), ("T5", "gated-gelu"), ("UMT5", "relu")]
+
+
+@pytest.mark.parametrize(("family", "mlp"), CASES)
+def test_hidden_states(family, mlp, tmp_path):
+    config = getattr(hf, f"{family}Config")(**COMMON, feed_forward_proj=mlp)
+    model_class = getattr(hf, f"{family}EncoderModel")
+    check(save_random(model_class, config, tmp_path / "model"), model_class)
+
+
+@pytest.mark.parametrize(("count", "longest"), [(32, 128), (8, 12), (16, 300)])
+def test_buckets(count, longest):
+    distance = np.arange(-1000, 1001, dtype=np.int32)
+    wanted = T5Attention._relative_position_bucket(
+        torch.from_numpy(distance).long(), True, count, longest
+    )
+    got = relative_bucket(jnp.asarray(distance), count, longest)
+    np.testing.assert_array_equal(got, wanted.numpy())
+
+
+def test_sentence_transformers_folder(tmp_path):
+    """sentence-t5's modules: the mean, a dense layer without bias, unit length."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import (
+        Dense,
+        Normalize,
+        Pooling,
+        Transformer,
+    )
+    from tokenizers import Tokenizer, models, processors
+
+    config = hf.T5Config(**COMMON, feed_forward_proj="relu")
+    folder = save_random(hf.T5EncoderModel, config, tmp_path / "t5")
+    words = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *((c, -1.0) for c in "▁abcdefgh")]
+    fast = Tokenizer(models.Unigram(words, 2))
+    fast.post_processor = processors.TemplateProcessing(
+        single="$A </s>", special_tokens=[("</s>", 1)]
+    )
+    hf.PreTrainedTokenizerFast(
+        tokenizer_object=fast, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+    ).save_pretrained(folder)
+    torch.manual_seed(0)
+    dense = Dense(36, 24, bias=False, activation_function=torch.nn.Identity())
+    theirs = SentenceTransformer(
+        modules=[Transformer(str(folder)), Pooling(36, "mean"), dense, Normalize()], device="cpu"
+    )
+    theirs.save(str(tmp_path / "st"))
+    texts = ["abc", "a", "hgfedcba" * 3]
+    outputs = jaxpool.LLM(str(tmp_path / "st")).embed(texts, use_tqdm=False)
+    got = np.array([output.outputs.embedding for output in outputs])
+    assert got.shape == (3, 24)
+    np.testing.assert_allclose(got, theirs.encode(texts), rtol=0, atol=1e-5)
+
+    def module(folder):
+        return open_checkpoint(folder).read(np.float32, lambda path, array: array)["heads"]
+
+    wanted = module(tmp_path / "st")
+    (weights,) = (tmp_path / "st").glob("2_Dense/*.safetensors")
+    torch.save(load_file(weights), weights.with_name("pytorch_model.bin"))
+    weights.unlink()
+    jax.tree.map(np.testing.assert_array_equal, module(tmp_path / "st"), wanted)

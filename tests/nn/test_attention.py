@@ -1,0 +1,155 @@
+"""The attention kernels against a plain float64 computation, text by text."""
+
+import jax
+import numpy as np
+import pytest
+
+from jaxpool.engine.batch import Request, fill, place
+from jaxpool.nn import attention, params
+from jaxpool.nn.arch import Arch
+from jaxpool.nn.positions import alibi_slopes
+
+LENGTHS = (150, 90, 300)
+
+
+def arch(**switches) -> Arch:
+    """Attention of 4 heads over 2 key heads."""
+    sizes = {"vocab": 9, "layers": 1, "dim": 8, "heads": 4, "kv_heads": 2, "head_dim": 8}
+    return Arch(**sizes, mlp_dim=8, **switches)
+
+
+ARCHS = {
+    "bidirectional": arch(),
+    "causal": arch(causal=True),
+    "window": arch(windows=(20,)),
+    "causal window": arch(causal=True, windows=(20,)),
+    "softcap": arch(attention_softcap=2.0, attention_scale=0.5),
+    "alibi": arch(alibi=True),
+}
+
+
+def expected(q, k, v, arch: Arch) -> np.ndarray:
+    """Attention of one text: q `[T, N, H]`, k and v `[T, K, H]`."""
+    group = arch.heads // arch.kv_heads
+    k, v = (np.repeat(x, group, axis=1) for x in (k, v))
+    scores = np.einsum("tnh,snh->nts", q, k) * arch.scale
+    if arch.attention_softcap:
+        scores = arch.attention_softcap * np.tanh(scores / arch.attention_softcap)
+    ahead = np.arange(len(q))[None, :] - np.arange(len(q))[:, None]
+    if arch.alibi:
+        scores -= alibi_slopes(arch.heads)[:, None, None] * np.abs(ahead)
+    hidden = np.zeros_like(ahead, bool)
+    if arch.causal:
+        hidden |= ahead > 0
+    if arch.windows:
+        hidden |= np.abs(ahead) > arch.windows[0]
+    scores = np.where(hidden, -np.inf, scores)
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    return np.einsum("nts,snh->tnh", weights / weights.sum(-1, keepdims=True), v)
+
+
+def operands(plan, arch: Arch):
+    """Random q, k, v of a batch."""
+    rng = np.random.default_rng(0)
+    shapes = [(plan.rows, plan.length, n, arch.head_dim) for n in (arch.heads, 2, 2)]
+    return [rng.normal(size=shape).astype(np.float32) for shape in shapes]
+
+
+def packed():
+    """Two rows of 400: texts of 150 and 90 tokens in one, of 300 in the other."""
+    plan = place([[0, 1], [2]], 2, 400, LENGTHS)
+    return plan, fill(plan, [Request(np.ones(n, np.int32)) for n in LENGTHS])[0]
+
+
+@pytest.mark.parametrize("kernel", ["dense", "blocked"])
+@pytest.mark.parametrize("name", ARCHS)
+def test_kernel(kernel, name, monkeypatch):
+    arch, (plan, batch) = ARCHS[name], packed()
+    monkeypatch.setattr(attention, "backend", lambda *_: kernel)
+    q, k, v = operands(plan, arch)
+    attend = attention.attention(params.init(jax.random.key(0), params.abstract(arch)), batch, arch)
+    got = np.asarray(attend(q, k, v, None))
+    for row, start, index in zip(plan.row, plan.start, plan.request, strict=True):
+        span = (row, slice(start, start + LENGTHS[index]))
+        wanted = expected(*(x[span].astype(np.float64) for x in (q, k, v)), arch)
+        np.testing.assert_allclose(got[span], wanted, atol=2e-6, rtol=0)
+
+
+@pytest.mark.parametrize("name", [name for name in ARCHS if name != "alibi"])
+def test_splash(name, monkeypatch):
+    arch = ARCHS[name].replace(kernel="splash")
+    plan = place([[0, 1], [2]], 2, 384, LENGTHS)
+    batch = fill(plan, [Request(np.ones(n, np.int32)) for n in LENGTHS])[0]
+    assert attention.backend(arch, 384) == "splash"
+    monkeypatch.setattr(attention, "INTERPRET", True)
+    agrees_with_xla(arch, batch, operands(plan, arch), 5e-6)
+
+
+@pytest.mark.parametrize("name", [name for name in ARCHS if name != "softcap"])
+def test_what_cudnn_is_asked(name, monkeypatch):
+    arch, (plan, batch) = ARCHS[name].replace(kernel="cudnn"), packed()
+    assert attention.backend(arch, 400) == "cudnn"
+    monkeypatch.setattr(attention, "CUDNN_IMPLEMENTATION", "xla")
+    agrees_with_xla(arch, batch, operands(plan, arch), 5e-6)
+
+
+def agrees_with_xla(arch, batch, operands, tolerance: float) -> None:
+    """The kernel of `arch` against XLA's, on real tokens."""
+    real = batch.segments > 0
+    got = attention.attention({}, batch, arch)(*operands, None)
+    wanted = attention.attention({}, batch, arch.replace(kernel="xla"))(*operands, None)
+    np.testing.assert_allclose(got[real], wanted[real], atol=tolerance, rtol=0)
+
+
+@pytest.mark.parametrize("windows", [(), (20,)], ids=["past", "window"])
+def test_extents_of_a_long_causal_row(windows, monkeypatch):
+    """Texts of 150 and 90 after the prefix that both see: numbers and gradients of all keys."""
+    causal = arch(causal=True, windows=windows)
+    plan = place([[2, 0, 1]], 1, 700, LENGTHS)
+    after = (
+        Request(np.ones(150, np.int32), position=300),
+        Request(np.ones(90, np.int32), position=300),
+    )
+    batch = fill(plan, [*after, Request(np.ones(300, np.int32))], context=True)[0]
+    weights = (
+        np.random.default_rng(1).normal(size=(700, 4, 8)) * (batch.segments[0] > 0)[:, None, None]
+    )
+
+    def loss(operands):
+        out = attention.attention({}, batch, causal)(*operands, None)
+        return (out[0] * weights.astype(np.float32)).sum(), out
+
+    found = {}
+    for kernel in ("dense", "blocked"):
+        monkeypatch.setattr(attention, "xla", lambda _, kernel=kernel: kernel)
+        (_, out), slopes = jax.value_and_grad(loss, has_aux=True)(operands(plan, causal))
+        found[kernel] = [np.asarray(out)[0, :540], *slopes]
+    for dense, blocked in zip(*found.values(), strict=True):
+        np.testing.assert_allclose(blocked, dense, atol=5e-6, rtol=0)
+
+
+def test_kernels_by_platform_and_capability():
+    half = arch(dtype="bfloat16")
+    assert attention.choose("cpu", half) == "xla"
+    assert attention.choose("tpu", half) == "splash"
+    assert attention.choose("tpu", half.replace(alibi=True)) == "xla"
+    assert attention.choose("gpu", half) == "cudnn"
+    for change in ({"dtype": "float32"}, {"head_dim": 256}, {"attention_softcap": 30.0}):
+        assert attention.choose("gpu", half.replace(**change)) == "xla"
+    assert attention.backend(half.replace(kernel="splash"), 192) == "dense"
+
+
+def test_each_layer_has_its_window():
+    layered = arch().replace(layers=3, windows=(20, 0, 20))
+    plan, batch = packed()
+    q, k, v = operands(plan, layered)
+    attend = jax.jit(lambda window: attention.attention({}, batch, layered)(q, k, v, window))
+    for window in layered.windows:
+        single = layered.replace(layers=1, windows=(window,))
+        wanted = attention.attention({}, batch, single)(q, k, v, None)
+        np.testing.assert_allclose(attend(window), wanted, atol=1e-6, rtol=0)
+
+
+def test_long_rows_take_blocks():
+    assert attention.backend(arch(), 256) == "dense"
+    assert attention.backend(arch(), 8192) == "blocked"
