@@ -14,7 +14,7 @@ from converters import lora, rows
 from converters.architectures import architecture, check_options, choose_head
 from converters.configuration import Config, read_config
 from converters.family import Family, Head
-from converters.files.folder import copy_companions, update_json
+from converters.files.folder import TOKENIZER, copy_companions, digests, update_json
 from converters.files.tensors import Manifest, Tensors, open_tensors, save_tensors
 from converters.heads import answers
 from converters.heads.beside import Beside, read_beside
@@ -118,6 +118,11 @@ class Checkpoint:
         """The dtype of the first parameter on disk, as safetensors spells it."""
         part = self.parts[0]
         return part.source.dtype(next(name for _, name in part.layouts[0].names()))
+
+    def identity(self) -> dict[str, dict]:
+        """What tells these tensors and this tokenizer from others, wherever the files lie."""
+        tensors = {part.path: part.source.describe() for part in self.parts}
+        return {"tensors": tensors, "tokenizer": digests(self.tokenizer_folder, TOKENIZER)}
 
     def copy_companions(self, folder: Path) -> None:
         """Copy everything but weights and the adapter, which is merged."""

@@ -166,8 +166,16 @@ class Merged:
         return self._base.dtype(name) if has else self._adapter.dtype(self._whole[name])
 
     def describe(self) -> dict[str, dict]:
-        """The shape and dtype of every tensor."""
-        return {n: {"shape": self.shape(n), "dtype": self.dtype(n)} for n in self.keys()}
+        """The shape, dtype and samples of every tensor, those of its update among them."""
+        own, base = self._adapter.describe(), self._base.describe()
+        facts = {n: {"shape": list(self.shape(n)), "dtype": self.dtype(n)} for n in self.keys()}
+        for name, fact in facts.items():
+            delta, whole = self._deltas.get(name), self._whole.get(name)
+            parts = [own[whole]] if whole else [base[name]]
+            parts += [own[part] for part in (delta.a, delta.b)] if delta else []
+            scale = [str(delta.scale)] if delta else []
+            fact["sample"] = " ".join([part["sample"] for part in parts] + scale)
+        return facts
 
     def __getitem__(self, name: str) -> np.ndarray:
         """A tensor; sums are made in float32 and have the dtype of the base."""

@@ -1,14 +1,14 @@
 """What `jaxpool info` prints: facts of a checkpoint and their origins, without its weights."""
 
-import dataclasses
 from typing import NamedTuple
 
 import jax
 
 from jaxpool.engine.engine import grain
 from jaxpool.engine.planner import ladder
+from jaxpool.fingerprint import fingerprint
 from jaxpool.heads.steps import Pool
-from jaxpool.loading import max_length
+from jaxpool.loading import max_length, parameter_dtype
 from jaxpool.nn import attention, params
 from jaxpool.tasks.pooling_params import PoolerConfig
 from jaxpool.tasks.resolve import resolve as resolve_tasks
@@ -33,12 +33,19 @@ def describe(model: str, revision: str | None = None) -> list[Fact]:
     resolution = resolve_tasks(checkpoint, PoolerConfig())
     return [
         Fact("folder", str(folder), model),
+        Fact("fingerprint", *_fingerprint(checkpoint, resolution)),
         *_architecture(checkpoint),
         *_lengths(checkpoint),
         *_tasks(resolution),
         *_scoring(checkpoint, resolution.tasks),
         *_prompts(checkpoint.pipeline),
     ]
+
+
+def _fingerprint(checkpoint, resolution) -> tuple[str, str]:
+    """The fingerprint of a load with default options."""
+    dtype = parameter_dtype("auto").name
+    return fingerprint(checkpoint, resolution, dtype), f"files, dtype {dtype}"
 
 
 def _attention(arch) -> str:
@@ -52,18 +59,13 @@ def _attention(arch) -> str:
 
 
 def _architecture(checkpoint) -> list[Fact]:
-    default = type(checkpoint.arch).__dataclass_fields__
-    switches = {
-        field.name: getattr(checkpoint.arch, field.name)
-        for field in dataclasses.fields(checkpoint.arch)
-        if getattr(checkpoint.arch, field.name) != default[field.name].default
-    }
+    switches = checkpoint.arch.switches().items()
     size = params.count(checkpoint.leaves)
     return [
         Fact("architecture", checkpoint.architecture, "config.json"),
         Fact("parameters", f"{size:,} ({checkpoint.dtype()})", "weight files"),
         Fact("attention", _attention(checkpoint.arch), "this platform"),
-        Fact("switches", ", ".join(f"{k}={v}" for k, v in switches.items()), "config.json"),
+        Fact("switches", ", ".join(f"{k}={v}" for k, v in switches), "config.json"),
     ]
 
 

@@ -84,7 +84,7 @@ def load(
         settings = replace(settings, pooling_type=None, returned_token_ids=None)
     data = 1 if data_parallel_size is None and jax.process_count() == 1 else data_parallel_size
     mesh = make_mesh(tensor_parallel_size, data)
-    kind = _dtype(dtype)
+    kind = parameter_dtype(dtype)
     arch = checkpoint.arch.replace(dtype=_activations(kind))
     arch = arch.replace(kernel=choose_kernel(mesh.devices.flat[0].platform, arch))
     shardings = tree_shardings(checkpoint.leaves, mesh)
@@ -123,7 +123,8 @@ def _store(options: EngineOptions) -> Path | None:
     return Path(options.compiled)
 
 
-def _dtype(name: str) -> jnp.dtype:
+def parameter_dtype(name: str) -> jnp.dtype:
+    """The dtype of parameters by its name; "auto" is that of the platform."""
     if name == "auto":
         name = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     if name not in DTYPES:

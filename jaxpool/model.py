@@ -15,6 +15,7 @@ from jaxpool.engine.batch import Request
 from jaxpool.engine.engine import Engine, EngineOptions
 from jaxpool.engine.executor import Executor
 from jaxpool.engine.programs import Programs
+from jaxpool.fingerprint import fingerprint
 from jaxpool.heads.steps import Pool
 from jaxpool.nn import quantization
 from jaxpool.nn.arch import Arch
@@ -112,6 +113,12 @@ class Model:
     def adapters(self) -> tuple[str, ...]:
         """The low-rank adapters that a request may choose as its `task`."""
         return self.checkpoint.adapters
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """What this model's vectors have in common, and no other model's (see the module)."""
+        dtype = jax.tree.leaves(self.params["embed"])[0].dtype.name
+        return fingerprint(self.checkpoint, self.resolution, dtype, self.options.quantization)
 
     @cached_property
     def model_config(self) -> ModelConfig:

@@ -94,7 +94,8 @@ class Registry:
             engine.warm(model.task(), self.options.warmup == "all")
         queue = self.owner.add(engine, self.options.max_queued_tokens)
         self.served.append(Served(names, path, model, queue, template(self.options)))
-        log.info("model %s ready after %.1f s", names[0], time.monotonic() - begun)
+        seconds, space = time.monotonic() - begun, model.fingerprint
+        log.info("model %s ready after %.1f s, fingerprint %s", names[0], seconds, space)
 
     def find(self, name: str | None, able: Callable[[Served], Any] = lambda served: True) -> Served:
         """The model of a name, the first able one where none is given."""

@@ -1,5 +1,6 @@
 """A tensor in a file: where its bytes lie, and a read-only map of them."""
 
+import hashlib
 import math
 import mmap
 from pathlib import Path
@@ -25,6 +26,7 @@ DTYPES = {
     "U8": np.uint8,
     "BOOL": np.bool_,
 }
+SAMPLE = 4096  # bytes
 
 
 class Mapped(NamedTuple):
@@ -51,6 +53,13 @@ class Mapped(NamedTuple):
         steps = tuple(step * dtype.itemsize for step in self.strides)
         flat = self._map(dtype, last + 1)
         return np.lib.stride_tricks.as_strided(flat, self.shape, steps, writeable=False)
+
+    def sample(self) -> str:
+        """A digest of some bytes from the middle of the tensor: one read, whatever its size."""
+        size = math.prod(self.shape) * np.dtype(DTYPES[self.dtype]).itemsize
+        with open(self.file, "rb") as file:
+            file.seek(self.offset + max(0, size - SAMPLE) // 2)
+            return hashlib.sha256(file.read(min(size, SAMPLE))).hexdigest()[:16]
 
     def _map(self, dtype: np.dtype, count: int) -> np.ndarray:
         """Elements of the file as an array; the system is told to start reading all of them."""

@@ -46,8 +46,11 @@ class Tensors:
         return self._where[name].dtype
 
     def describe(self) -> dict[str, dict]:
-        """The shape and dtype of every tensor."""
-        return {n: {"shape": self.shape(n), "dtype": self.dtype(n)} for n in self.keys()}
+        """The shape, dtype and a sample (see `Mapped.sample`) of every tensor."""
+        return {
+            name: {"shape": list(one.shape), "dtype": one.dtype, "sample": one.sample()}
+            for name, one in self._where.items()
+        }
 
     def __getitem__(self, name: str) -> np.ndarray:
         """A tensor as a read-only array over its file."""
@@ -73,7 +76,7 @@ class Manifest:
         return self._tensors[name]["dtype"]
 
     def describe(self) -> dict[str, dict]:
-        """The shape and dtype of every tensor."""
+        """The shape, dtype and a sample of every tensor."""
         return self._tensors
 
 

@@ -1,7 +1,7 @@
 """`Arch`: everything the forward needs to know about an architecture, as orthogonal switches."""
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
 
 Norm = Literal["layer", "rms"]
 Placement = Literal["pre", "post", "sandwich", "branch"]
@@ -198,6 +198,11 @@ class Arch:
             "X": self.experts,
             "W": self.expert_dim or self.mlp_dim,
         } | {letter: len(layers) for letter, layers in self.numbers().items()}
+
+    def switches(self) -> dict[str, Any]:
+        """The fields that differ from their defaults."""
+        values = {field: getattr(self, field.name) for field in fields(self)}
+        return {field.name: value for field, value in values.items() if value != field.default}
 
     def replace(self, **changes) -> "Arch":
         """A copy with some switches changed."""

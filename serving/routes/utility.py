@@ -81,6 +81,7 @@ def _card(name: str, served: Served) -> dict:
         "root": served.path,
         "parent": None,
         "max_model_len": served.model.max_length,
+        "fingerprint": served.model.fingerprint,
         "permission": [permission | PERMISSION],
     }
 

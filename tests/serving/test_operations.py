@@ -96,7 +96,7 @@ def test_no_key_in_logs_and_no_path_in_errors(servers_process, folders):
     assert "POST /v1/embeddings 400" in line["message"]
 
 
-def test_utility_routes(servers):
+def test_utility_routes(servers, minilm):
     client = servers("minilm").client
     for method, path in (("GET", "/health"), ("GET", "/ping"), ("POST", "/ping")):
         response = client.request(method, path)
@@ -106,6 +106,7 @@ def test_utility_routes(servers):
     assert client.get("/openapi.json").status_code == 200
     (card,) = client.get("/v1/models").json()["data"]
     assert (card["id"], card["owned_by"], card["max_model_len"]) == ("minilm", "vllm", 256)
+    assert card["fingerprint"] == minilm.model.fingerprint
     assert client.get("/v1/embeddings").json() == {"detail": "Method Not Allowed"}
     assert (
         "access-control-allow-origin" not in client.get("/health", headers={"Origin": "x"}).headers

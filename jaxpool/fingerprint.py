@@ -1,0 +1,32 @@
+"""The fingerprint of an embedding space: a short hash of all that decides a text's vector.
+
+Vectors of one index must have one fingerprint. It is made of what files contain and settings say,
+not of names: a copy of a model has that of the model, and a new revision another one.
+"""
+
+import hashlib
+import json
+
+
+def fingerprint(checkpoint, resolution, dtype: str, quantization: str | None = None) -> str:
+    """16 hexadecimal digits that change with the vectors of the default task.
+
+    checkpoint: its tensors (a sample of each), tokenizer files, architecture and prompts;
+    resolution: the pooling, what follows it, and the dimensions kept; dtype: of the parameters, as
+    they are computed with; quantization: of the matrix products.
+    """
+    task = resolution.tasks[resolution.pooling_task]
+    pipeline = checkpoint.pipeline
+    facts = checkpoint.identity() | {
+        "architecture": checkpoint.arch.switches(),
+        "task": [task.name, repr(task.steps), repr(task.routes), task.activate],
+        "dimensions": resolution.pooler_config.dimensions,
+        "prompts": [pipeline.prompts, pipeline.default_prompt] if pipeline else None,
+        "include_prompt": not pipeline or pipeline.include_prompt,
+        "lower_case": bool(pipeline and pipeline.lower_case),
+        "late_interaction": repr(checkpoint.late_interaction),
+        "dtype": dtype,
+        "quantization": quantization,
+    }
+    text = json.dumps(facts, sort_keys=True, default=repr)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
