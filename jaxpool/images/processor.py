@@ -1,0 +1,59 @@
+"""`Processor`: from a picture as it comes to the patches that one model was trained on."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from jaxpool.errors import RequestError
+from jaxpool.images.decode import LIMIT, decode
+from jaxpool.images.patches import Picture, cut
+from jaxpool.images.resize import Rule
+
+
+@dataclass(frozen=True)
+class Processor:
+    """What the files of a checkpoint say about its pictures.
+
+    patch: pixels of a patch's side; resize: the rule of the size, None to keep it; crop: height and
+    width of the middle that is taken, None for all; resample: Pillow's number of the filter; merge:
+    patches of a side that become one token; scale, mean, std: a value x of a channel goes into the
+    model as (x * scale - mean) / std, which the device computes.
+    """
+
+    patch: int
+    resize: Rule | None = None
+    crop: tuple[int, int] | None = None
+    resample: int = Image.Resampling.BICUBIC
+    merge: int = 1
+    scale: float = 1 / 255
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+
+    def __call__(self, source: Any) -> Picture:
+        """The patches of a picture (see `decode`); RequestError where it cannot be served."""
+        return cut(self.pixels(decode(source)), self.patch, self.merge)
+
+    def pixels(self, image: Image.Image) -> np.ndarray:
+        """An RGB image resized and cropped, uint8 `[height, width, 3]`."""
+        if self.resize:
+            height, width = self.resize(image.height, image.width)
+            if height * width > LIMIT:
+                raise RequestError(
+                    f"an image of {image.width} x {image.height} pixels is too long for this "
+                    f"model: it would be resized to {width} x {height}"
+                )
+            image = image.resize((width, height), self.resample)
+        pixels = np.asarray(image)
+        return _middle(pixels, *self.crop) if self.crop else pixels
+
+
+def _middle(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The middle of a picture, with black around it where that is smaller."""
+    more = [max(0, height - pixels.shape[0]), max(0, width - pixels.shape[1])]
+    if any(more):
+        around = [(-(-count // 2), count // 2) for count in more]
+        pixels = np.pad(pixels, (*around, (0, 0)))
+    top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
+    return pixels[top : top + height, left : left + width]

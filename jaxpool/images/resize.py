@@ -1,0 +1,84 @@
+"""To which size a picture is brought before it is cut into patches: one small rule a kind of model.
+
+Each is `(height, width) -> (height, width)`, and rounds exactly as the models were trained.
+"""
+
+import math
+from dataclasses import dataclass
+
+from jaxpool.errors import RequestError
+
+MOST_ASPECT = 200  # of Qwen2-VL's `smart_resize`
+
+
+@dataclass(frozen=True)
+class Exact:
+    """One size for all; the aspect ratio is lost."""
+
+    height: int
+    width: int
+
+    def __call__(self, height: int, width: int) -> tuple[int, int]:
+        """The size."""
+        return self.height, self.width
+
+
+@dataclass(frozen=True)
+class ShortestEdge:
+    """The shorter side has a given length, the other follows and is rounded down."""
+
+    edge: int
+
+    def __call__(self, height: int, width: int) -> tuple[int, int]:
+        """The size."""
+        short, long = min(height, width), int(self.edge * max(height, width) / min(height, width))
+        return (self.edge, long) if height == short else (long, self.edge)
+
+
+@dataclass(frozen=True)
+class PatchBudget:
+    """The largest size of at most `most` whole patches, found by bisection (SigLIP2 NaFlex)."""
+
+    patch: int
+    most: int
+
+    def __call__(self, height: int, width: int) -> tuple[int, int]:
+        """The size."""
+        low, high = 1e-6, 100.0
+        while high - low >= 1e-5:
+            middle = (low + high) / 2
+            rows, cols = self._grid(middle, height), self._grid(middle, width)
+            low, high = (middle, high) if rows * cols <= self.most else (low, middle)
+        return self._grid(low, height) * self.patch, self._grid(low, width) * self.patch
+
+    def _grid(self, scale: float, side: int) -> int:
+        return max(1, math.ceil(side * scale / self.patch))
+
+
+@dataclass(frozen=True)
+class PixelBudget:
+    """Sides are multiples of `factor`, pixels between `least` and `most` (Qwen2-VL)."""
+
+    factor: int
+    least: int
+    most: int
+
+    def __call__(self, height: int, width: int) -> tuple[int, int]:
+        """The size; RequestError for pictures longer than `MOST_ASPECT` times their width."""
+        if max(height, width) / min(height, width) > MOST_ASPECT:
+            raise RequestError(
+                f"absolute aspect ratio must be smaller than {MOST_ASPECT}, "
+                f"got {max(height, width) / min(height, width)}"
+            )
+        sides = [round(side / self.factor) for side in (height, width)]
+        area = sides[0] * sides[1] * self.factor**2
+        if area > self.most:
+            shrink = math.sqrt(height * width / self.most)
+            sides = [max(1, math.floor(s / shrink / self.factor)) for s in (height, width)]
+        elif area < self.least:
+            grow = math.sqrt(self.least / (height * width))
+            sides = [math.ceil(side * grow / self.factor) for side in (height, width)]
+        return sides[0] * self.factor, sides[1] * self.factor
+
+
+Rule = Exact | ShortestEdge | PatchBudget | PixelBudget
