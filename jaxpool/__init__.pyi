@@ -1,5 +1,6 @@
 from .engine.batch import Batch, pad
 from .heads.similarity import maxsim, maxsim_pairwise
+from .jobs.embedder import Embedder
 from .llm import LLM
 from .loading import load
 from .model import Model
@@ -25,6 +26,7 @@ __all__ = [
     "Batch",
     "ClassificationOutput",
     "ClassificationRequestOutput",
+    "Embedder",
     "EmbeddingOutput",
     "EmbeddingRequestOutput",
     "LateChunkingParams",
