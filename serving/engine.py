@@ -44,7 +44,7 @@ class ModelEngine:
             self._warmup.want(each)
 
     async def available(self, task: Any, requests: Sequence) -> None:
-        """Wait until the device can compute these requests without executors."""
+        """Wait until the device can compute these requests without compiling."""
         for made in self._waits(task, requests):
             await asyncio.shield(asyncio.wrap_future(made))  # others wait for it too
 

@@ -101,7 +101,7 @@ class Warmup(threading.Thread):
             log.info("%d programs ready", self.executor.compilations)
 
     def stop(self) -> None:
-        """End the thread after the programs it is executors."""
+        """End the thread after the programs it is compiling."""
         with self._wake:
             self._stopping = True
             self._wake.notify()
