@@ -20,7 +20,7 @@ def read_json(path: Path, default=None):
             raise FileNotFoundError(f"{path.parent} has no {path.name}")
         return default
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except json.JSONDecodeError as error:
         raise CheckpointError(f"{path} is not valid JSON: {error}") from error
 

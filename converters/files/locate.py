@@ -4,6 +4,8 @@ import importlib.util
 import os
 from pathlib import Path
 
+from converters.files.folder import read_json
+
 
 def resolve(model: str | os.PathLike, revision: str | None = None) -> Path:
     """The local folder of a model name: a folder, `pkg://package/path`, or a Hub id.
@@ -40,10 +42,11 @@ def _hub_folder(name: str, revision: str | None) -> Path:
 
     wanted = ["*.json", "*.txt", "*.model", "*.jinja", "*.metadata", "*.safetensors"]
     wanted += ["[0-9]_*/*.bin", "*_linear.pt"]  # small modules that have no other file
+    options = {"revision": revision, "ignore_patterns": ["checkpoint-*/*"]}  # of a training run
     try:
-        folder = Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
-        if not any(folder.glob("**/*.safetensors")):
-            snapshot_download(name, revision=revision, allow_patterns=["*.bin", "*.pt"])
+        folder = Path(snapshot_download(name, allow_patterns=wanted, **options))
+        if bins := _lacking(folder):
+            snapshot_download(name, allow_patterns=bins, **options)
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise FileNotFoundError(
@@ -51,3 +54,17 @@ def _hub_folder(name: str, revision: str | None) -> Path:
             f"fetched or found in the cache ({reason})"
         ) from error
     return folder
+
+
+def _lacking(folder: Path) -> list[str]:
+    """The .bin files to fetch: of each model and adapter with no safetensors of its own.
+
+    Those elsewhere in the repository are of other modules.
+    """
+    found = []
+    for name, stem in (("config.json", "model"), ("adapter_config.json", "adapter_model")):
+        for file in folder.rglob(name):
+            model = stem != "model" or "model_type" in read_json(file)
+            if model and not any(file.parent.glob(f"{stem}*.safetensors")):
+                found.append((file.parent / f"*{stem}*.bin").relative_to(folder).as_posix())
+    return found

@@ -100,8 +100,14 @@ def has_tensors(folder: Path, path: str) -> bool:
 def weight_files(
     folder: Path, stems: Sequence[str] = ("model.safetensors", "pytorch_model.bin")
 ) -> list[Path]:
-    """The weight files of a checkpoint folder: the first of `stems` there is, whole or sharded."""
+    """The weight files of a checkpoint folder: the first of `stems` there is, whole or sharded.
+
+    A whole file comes before an index beside it, as in transformers: the index is what is left of
+    a model that was saved again in one piece.
+    """
     for stem in stems:
+        if (folder / stem).is_file():
+            return [folder / stem]
         index = folder / f"{stem}.index.json"
         if index.is_file():
             names = sorted(set(read_json(index)["weight_map"].values()))
@@ -109,8 +115,6 @@ def weight_files(
             if missing:
                 raise CheckpointError(f"{index.name} names shards that are not there: {missing}")
             return [folder / name for name in names]
-        if (folder / stem).is_file():
-            return [folder / stem]
     raise CheckpointError(f"{folder} has no {' nor '.join(stems)}, whole or sharded")
 
 

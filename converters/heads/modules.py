@@ -87,10 +87,11 @@ def _pooling(folder: Path, path: str, draft: Draft) -> None:
         names = [mode] if isinstance(mode, str) else mode
         kinds = [MODES.get(name, name) for name in names]
     unknown = [kind for kind in kinds if kind not in MODES.values()]
-    if unknown or not kinds:
-        raise CheckpointError(f"{path}/config.json: unknown pooling mode {unknown or config}")
-    draft.add(WeighedPool(tuple(kinds), *draft.weights) if draft.weights else Pool(tuple(kinds)))
-    draft.include_prompt = config.get("include_prompt", True)
+    if unknown:
+        raise CheckpointError(f"{path}/config.json: unknown pooling mode {unknown}")
+    kinds = tuple(kinds or ("mean",))  # what sentence-transformers does where no mode is named
+    draft.add(WeighedPool(kinds, *draft.weights) if draft.weights else Pool(kinds))
+    draft.include_prompt = config.get("include_prompt") is not False
 
 
 def _dense(folder: Path, path: str, draft: Draft) -> None:

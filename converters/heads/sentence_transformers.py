@@ -16,7 +16,8 @@ class Pipeline:
     input type of a Router, `steps` being its default (empty where it has none); folders: where the
     steps with parameters lie, and the tables of their tensors; answers: the tokens of a LogitScore;
     activation: torch's name of what a CrossEncoder applies to its logits; sparse: the steps from a
-    masked language model's logits to word weights, and those of each input type of a Router.
+    masked language model's logits to word weights, and those of each input type of a Router;
+    truncate_dim, max_active_dims: how many features of a dense, of a sparse vector are kept.
     """
 
     steps: tuple = ()
@@ -29,6 +30,8 @@ class Pipeline:
     prompts: dict[str, str] = field(default_factory=dict)
     default_prompt: str | None = None
     include_prompt: bool = True
+    truncate_dim: int | None = None
+    max_active_dims: int | None = None
     routes: tuple[tuple[str, tuple], ...] = ()
     answers: tuple[int, ...] = ()
     activation: str | None = None
@@ -66,9 +69,11 @@ def read_pipeline(folder: Path) -> Pipeline | None:
         model_type=draft.model_type,
         max_length=draft.max_length,
         lower_case=draft.lower_case,
-        prompts=config.get("prompts") or {},
+        prompts={name: text or "" for name, text in (config.get("prompts") or {}).items()},
         default_prompt=config.get("default_prompt_name"),
         include_prompt=draft.include_prompt,
+        truncate_dim=config.get("truncate_dim"),
+        max_active_dims=config.get("max_active_dims"),
         routes=routes,
         answers=draft.answers,
         activation=config.get("activation_fn"),

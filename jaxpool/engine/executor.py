@@ -28,11 +28,17 @@ IN_FLIGHT = 2  # batches started ahead of the one whose results are waited for
 def cache_folder() -> Path | None:
     """Where a start leaves what later ones need: `JAXPOOL_CACHE`, by default in ~/.cache/jaxpool.
 
-    None, and nothing is kept, where it is set to an empty string.
+    None, and nothing is kept, where it is set to an empty string, or neither it nor the system
+    names a folder (a user without HOME or an entry in /etc/passwd, as in some containers).
     """
-    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "jaxpool" / "xla"
-    folder = os.environ.get("JAXPOOL_CACHE", str(default))
-    return Path(folder) if folder else None
+    named = os.environ.get("JAXPOOL_CACHE")
+    if named is not None:
+        return Path(named) if named else None
+    try:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:  # there is no home
+        return None
+    return base / "jaxpool" / "xla"
 
 
 def enable_cache() -> None:

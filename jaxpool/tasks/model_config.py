@@ -5,6 +5,7 @@ from typing import Any
 
 from jaxpool.errors import RequestError
 from jaxpool.tasks.pooling_params import PoolerConfig
+from jaxpool.tasks.resolve import FILES
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class ModelConfig:
     embedding_size: int
     attn_type: str
     pooler_config: PoolerConfig
+    is_matryoshka: bool  # leading features of an embedding are an embedding (arXiv 2205.13147)
 
     @property
     def id2label(self) -> dict[int, str]:
@@ -31,12 +33,6 @@ class ModelConfig:
     def matryoshka_dimensions(self) -> list[int] | None:
         """The sizes a Matryoshka model was trained to be cut to, where the checkpoint says."""
         return getattr(self.hf_config, "matryoshka_dimensions", None) or None
-
-    @property
-    def is_matryoshka(self) -> bool:
-        """Whether leading features of an embedding are an embedding (arXiv 2205.13147)."""
-        flagged = getattr(self.hf_config, "is_matryoshka", False)
-        return bool(self.matryoshka_dimensions or flagged)
 
     def check_dimensions(self, dimensions: int) -> None:
         """Refuse a size that this model's embeddings cannot be cut to."""
@@ -63,16 +59,19 @@ class ModelConfig:
 def model_config(model) -> ModelConfig:
     """The `ModelConfig` of a loaded model."""
     embed = model.tasks.get("embed") or model.tasks.get("token_embed")
-    dim = model.arch.dim
+    config, dim = model.checkpoint.config, model.arch.dim
+    named = ("matryoshka_dimensions", "is_matryoshka")
+    saved = model.resolution.origins.get("dimensions") == FILES  # its authors cut it
     return ModelConfig(
         model=model.name,
         served_model_name=model.name,
-        hf_config=model.checkpoint.config,
-        architectures=list(model.checkpoint.config.architectures or []),
+        hf_config=config,
+        architectures=list(config.architectures or []),
         max_model_len=model.max_length,
         dtype=model.arch.dtype,
         head_dtype="float32",
         embedding_size=embed.width(dim) if embed else dim,
         attn_type="decoder" if model.arch.causal else "encoder_only",
         pooler_config=model.pooler_config,
+        is_matryoshka=saved or any(getattr(config, name, None) for name in named),
     )

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
+from jaxpool.heads.largest import Largest
 from jaxpool.heads.steps import Activate, Calibrate, Cut, Norm, Normalize, Pool, width
 from jaxpool.nn.layers import TORCH_ACTIVATIONS
 from jaxpool.tasks.pooling_params import PoolerConfig, sequence_pooling, sequence_pooling_name
@@ -61,6 +62,7 @@ def _from_files(checkpoint) -> Mapping[str, Any]:
     return {
         "seq_pooling_type": sequence_pooling_name(pools[0].kinds),
         "use_activation": pipeline.normalize,
+        "dimensions": pipeline.truncate_dim,
     }
 
 
@@ -115,9 +117,10 @@ def _token_embedding(checkpoint, config: PoolerConfig) -> dict[str, Task]:
 def _sparse(checkpoint, config: PoolerConfig) -> dict[str, Task]:
     """SPLADE (arXiv 2107.05720): unless files say otherwise, log(1 + relu) of the words' maxima."""
     pipeline, usual = checkpoint.pipeline, (Pool(("max",)), Activate("log1p_relu"))
+    most = pipeline and pipeline.max_active_dims
 
     def chain(after):
-        return (*checkpoint.head_steps, *after)
+        return (*checkpoint.head_steps, *after, *([Largest(most)] if most else ()))
 
     if pipeline and pipeline.sparse_routes:
         # Queries may be looked up in a table: then XLA leaves the forward out of their program.

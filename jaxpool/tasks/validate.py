@@ -23,6 +23,8 @@ def check_tokens(model, ids: np.ndarray, limit: int, exact: bool) -> None:
     """Refuse empty, too long and out-of-vocabulary requests; `exact` if the length is no guess."""
     count = len(ids) if exact else min(len(ids), limit + 1)
     if not count:
+        if model.arch.layers == 0:
+            return  # the mean of no rows of a table is zero
         raise RequestError("The decoder prompt cannot be empty")
     if count > limit:
         least = "at least " if count == limit + 1 else ""

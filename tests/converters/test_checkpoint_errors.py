@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import jax
 import numpy as np
 import pytest
 import transformers as hf
@@ -115,6 +116,26 @@ def test_shards(folder, good):
     (folder / "b.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"not there: \['b.safetensors'\]"):
         read(folder)
+
+
+def test_an_index_beside_a_whole_file_is_left_over(folder, good):
+    """As in transformers: of shards that are gone, or that are of another model."""
+    index = {"weight_map": {"embeddings.LayerNorm.weight": "model-00001-of-00002.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    other = {"embeddings.LayerNorm.weight": np.zeros(16, np.float32)}
+    assert same(read(folder), read(good))
+    save_file(other, folder / "model-00001-of-00002.safetensors")
+    assert same(read(folder), read(good))
+
+
+def same(one, other) -> bool:
+    return jax.tree.all(jax.tree.map(np.array_equal, one, other))
+
+
+def test_a_byte_order_mark_is_no_error(folder, good):
+    file = folder / "config.json"
+    file.write_text(file.read_text(), encoding="utf-8-sig")
+    assert same(read(folder), read(good))
 
 
 @pytest.mark.parametrize(

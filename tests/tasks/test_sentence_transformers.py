@@ -68,6 +68,38 @@ def test_modules(name, bert, tmp_path):
     np.testing.assert_allclose(vectors(llm), model.encode(TEXTS), atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"pooling_mode": None},
+        {"pooling_mode_mean_tokens": False},
+        {"pooling_mode_cls_token": True},
+        {"pooling_mode": ["max", "mean"], "pooling_mode_cls_token": True},
+    ],
+    ids=str,
+)
+def test_pooling_modes_that_a_file_leaves_open(settings, bert, tmp_path):
+    _, llm = build(bert, tmp_path, [Pooling(DIM)])
+    (tmp_path / "1_Pooling" / "config.json").write_text(
+        json.dumps({"word_embedding_dimension": DIM, "include_prompt": None} | settings)
+    )
+    if settings != {"pooling_mode": None}:  # which sentence-transformers fails on
+        llm = SentenceTransformer(str(tmp_path), device="cpu")
+    wanted = vectors(llm) if isinstance(llm, LLM) else llm.encode(TEXTS)
+    np.testing.assert_allclose(vectors(LLM(str(tmp_path))), wanted, atol=1e-5)
+
+
+def test_a_saved_truncate_dim_is_what_the_model_gives(bert, tmp_path):
+    model, llm = build(bert, tmp_path, [Pooling(DIM)], truncate_dim=12)
+    assert model.encode(TEXTS).shape[1] == 12
+    np.testing.assert_allclose(vectors(llm), model.encode(TEXTS), atol=1e-5)
+    np.testing.assert_allclose(llm.model.encode(TEXTS), model.encode(TEXTS), atol=1e-5)
+    ours = vectors(llm, pooling_params=PoolingParams(dimensions=20))
+    np.testing.assert_allclose(ours, model.encode(TEXTS, truncate_dim=20), atol=1e-5)
+    assert llm.model.resolution.origins["dimensions"] == "sentence-transformers files"
+
+
 @pytest.fixture(scope="module")
 def routed(bert, tmp_path_factory):
     """Queries and documents through Dense layers of their own, then a shared one."""

@@ -50,6 +50,20 @@ def test_saved_by_sentence_transformers(family, strategy, activation, tmp_path):
     np.testing.assert_allclose(ours, wanted, rtol=0, atol=1e-4)
 
 
+def test_a_saved_limit_of_active_dimensions(tmp_path):
+    made = add_tokenizer(save_random(*FAMILIES["bert"], tmp_path / "made"))
+    modules = [MLMTransformer(str(made)), SpladePooling()]
+    reference = SparseEncoder(modules=modules, device="cpu", max_active_dims=9)
+    reference.save_pretrained(str(tmp_path / "saved"))
+    outputs = jaxpool.LLM(str(tmp_path / "saved")).encode(
+        TEXTS, pooling_task="sparse", use_tqdm=False
+    )
+    ours = np.stack([output.outputs.data for output in outputs])
+    wanted = reference.encode(TEXTS, convert_to_sparse_tensor=False).numpy()
+    assert (np.count_nonzero(wanted, axis=1) == 9).all()
+    np.testing.assert_allclose(ours, wanted, rtol=0, atol=1e-4)
+
+
 def test_other_poolings_are_refused(tmp_path):
     made = add_tokenizer(save_random(*FAMILIES["bert"], tmp_path / "made"))
     SparseEncoder(

@@ -48,6 +48,18 @@ def test_static_embeddings(folder, tmp_path_factory):
     np.testing.assert_array_equal(again, wanted)
 
 
+def test_a_text_without_tokens_is_zero(folder):
+    texts = ["one", "", "  ", "日本語"]
+    llm = jaxpool.LLM(str(folder))
+    wanted = SentenceTransformer(str(folder), device="cpu").encode(texts)
+    assert not wanted[1:3].any()
+    ours = np.array([o.outputs.embedding for o in llm.embed(texts, use_tqdm=False)])
+    np.testing.assert_allclose(ours, wanted, rtol=0, atol=1e-5)
+    assert not llm.model.encode([""]).any()
+    (tokens,) = llm.encode([""], pooling_task="token_embed", use_tqdm=False)
+    assert tokens.outputs.data.shape == (0, wanted.shape[1])
+
+
 def test_one_weight_a_token():
     shapes = {"embedding.weight": [5, 2], "mapping": [7], "weights": [6]}
     source = Manifest({name: {"shape": shape} for name, shape in shapes.items()})
