@@ -21,7 +21,7 @@ FLOORS = (
     ("engine",),
     ("text", "images"),
     ("scoring",),
-    ("flax_module", "offline", "encode", "model", "loading", "vllm_options", "llm"),
+    ("fingerprint", "flax_module", "offline", "encode", "model", "loading", "vllm_options", "llm"),
     ("train", "jobs", "integrations", "info", "cli"),
 )
 BELOW = {"nn", "heads"}  # the plain JAX library: what they import of others
