@@ -20,7 +20,7 @@ from jaxpool.tasks.outputs import (
 )
 from jaxpool.tasks.pooling_params import PoolerConfig, PoolingParams, with_task
 from jaxpool.tasks.task import REQUIRED, Task, several
-from jaxpool.text.prepare import Prepared
+from jaxpool.text.prepared import Prepared
 from jaxpool.vllm_options import engine_options
 
 GENERATIVE = (

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxpool.encode import encode
+from jaxpool import offline
 from jaxpool.engine import serialized
 from jaxpool.engine.batch import Request
 from jaxpool.engine.engine import Engine, EngineOptions
@@ -23,11 +23,14 @@ from jaxpool.scoring import pairs
 from jaxpool.scoring.listwise import Listwise
 from jaxpool.scoring.template import ScoreTemplate
 from jaxpool.tasks.model_config import ModelConfig, model_config
-from jaxpool.tasks.pooling_params import PoolerConfig
+from jaxpool.tasks.pooling_params import PoolerConfig, PoolingParams
 from jaxpool.tasks.resolve import Resolution
 from jaxpool.tasks.task import Task, choose, several
 from jaxpool.text.late_interaction import LateInteraction
 from jaxpool.text.tokenizer import Tokenizer
+
+# The names of prompts that an input type may have, the first one found counts.
+PROMPTS = {"query": ("query",), "document": ("document", "passage", "corpus")}
 
 
 @dataclass(frozen=True)
@@ -148,9 +151,39 @@ class Model:
             return self.task(name, input_type, precision)
         return tuple(self.task(one, input_type, precision) for one in names)
 
-    def encode(self, texts, **options) -> np.ndarray:
-        """Vectors as sentence-transformers' `encode` gives them (see `jaxpool.encode`)."""
-        return encode(self, texts, **options)
+    def encode(
+        self,
+        texts: str | Sequence[str],
+        *,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        input_type: str | None = None,
+        dimensions: int | None = None,
+        task: str | None = None,
+        precision: str = "float32",
+    ) -> np.ndarray:
+        """Vectors `[texts, F]`, or `[F]` of a single text; what is too long is cut.
+
+        sentence-transformers' call, with its defaults, where `LLM.embed` keeps vLLM's: the
+        checkpoint's default prompt is applied unless `prompt` or `prompt_name` says otherwise.
+        input_type "query" or "document" chooses the prompt of that name and the path of a Router,
+        task the adapter of that name (jina-embeddings-v3's "retrieval.query", ...) and its prompt;
+        precision: float32, int8, uint8, binary or ubinary (see `jaxpool.heads.precision`).
+        """
+        if prompt is None and prompt_name is None:
+            named = (task, *PROMPTS.get(input_type, ()))
+            prompt_name = next((n for n in named if n in self.prompts), self.default_prompt)
+        single = isinstance(texts, str)
+        _, vectors = offline.run(
+            self,
+            self.task("embed", input_type, precision),
+            [texts] if single else list(texts),
+            PoolingParams(dimensions=dimensions, task=task),
+            tokenization_kwargs={"truncate_prompt_tokens": -1},
+            prompt=prompt,
+            prompt_name=prompt_name,
+        )
+        return vectors[0] if single else np.stack(vectors)
 
     def run(self, task: Task, requests: Sequence[Request]) -> Iterator[tuple[int, np.ndarray]]:
         """Compute a task; yields `(index of the request, result)` as batches finish.

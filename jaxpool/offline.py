@@ -16,7 +16,8 @@ from jaxpool.tasks.pooling_params import PoolingParams
 from jaxpool.tasks.task import Task
 from jaxpool.tasks.validate import check_count
 from jaxpool.text import late_chunking, long_text
-from jaxpool.text.prepare import Prepared, prepare
+from jaxpool.text.prepare import prepare
+from jaxpool.text.prepared import Prepared
 from jaxpool.text.prompts import as_prompts
 
 WINDOW = 16384  # prompts planned together: fewer pad more, more wait longer for the tokenizer

@@ -10,7 +10,8 @@ from converters.family import dense, norm
 from converters.files.folder import read_json
 from converters.files.tensors import open_tensors
 from converters.report import CheckpointError
-from jaxpool.heads.steps import Activate, Dense, Norm, Normalize, Pool, WeighedPool, WordsPresent
+from jaxpool.heads.steps import Activate, Dense, Norm, Normalize, Pool
+from jaxpool.heads.words import WeighedPool, WordsPresent
 from jaxpool.nn.layers import TORCH_ACTIVATIONS
 
 MODES = {

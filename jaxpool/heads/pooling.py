@@ -7,12 +7,7 @@ Segments without tokens give zeros (max: the lowest float).
 import jax
 import jax.numpy as jnp
 
-from jaxpool.nn.positions import take
-
-
-def members(segments: jax.Array, count: int) -> jax.Array:
-    """Which tokens belong to each of `count` segments of a row: bool `[B, R, T]`."""
-    return segments[:, None, :] == jnp.arange(1, count + 1, dtype=segments.dtype)[:, None]
+from jaxpool.nn.segments import take
 
 
 def _sum(hidden, weights):

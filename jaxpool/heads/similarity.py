@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpool.heads.pooling import members
+from jaxpool.nn.segments import members
 
 EMPTY = -1e9  # the score of a document without tokens: below every real one, and still a number
 AT_ONCE = 1 << 24  # similarities (query tokens x document tokens) held at once
@@ -73,6 +73,10 @@ class MaxSim:
 
     For each token of the query the greatest dot product with any of the segment, summed.
     """
+
+    def width(self, dim: int) -> int:
+        """Features that come out."""
+        return 1
 
     def __call__(self, params, x, context):
         """`[B, T, F] -> [B, R, 1]`; a segment of which no token counts has `EMPTY`."""

@@ -13,10 +13,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxpool.heads.pooling import PICKS, POOLS, members
+from jaxpool.heads.pooling import PICKS, POOLS
 from jaxpool.heads.similarity import MaxSim
 from jaxpool.nn import layers
 from jaxpool.nn.params import Leaf
+from jaxpool.nn.segments import members
 
 
 class Context(NamedTuple):
@@ -39,6 +40,10 @@ class Pool:
     """Token vectors to one a segment; several kinds are concatenated in order."""
 
     kinds: tuple[str, ...]
+
+    def width(self, dim: int) -> int:
+        """Features that come out where `dim` go in."""
+        return dim * len(self.kinds)
 
     def mask(self, context):
         """The tokens each segment pools over: bool `[B, R, T]`."""
@@ -65,65 +70,6 @@ class PoolChunks(Pool):
 
 
 @dataclass(frozen=True)
-class WeighedPool(Pool):
-    """Pooling of tokens times a weight of their id (sentence-transformers' WordWeights).
-
-    Means divide by the sum of those weights (by theirs alone also in `weightedmean`).
-    """
-
-    name: str
-    vocab: int
-
-    def leaves(self):
-        """The parameters of the step."""
-        return {"embedding": Leaf("V O", (self.vocab, 1))}
-
-    def __call__(self, params, x, context):
-        """`[B, T, F] -> [B, R, F * kinds]`."""
-        mask, positions = self.mask(context), context.batch.positions
-        weights = jnp.take(params["embedding"], context.batch.tokens, axis=0, mode="clip")
-        weights = weights.astype(jnp.float32)
-        level = jnp.maximum(POOLS["mean"](weights, mask, positions), 1e-9)
-        place = POOLS["mean"]((positions + 1)[..., None], mask, positions)
-        scale = {
-            "mean": 1 / level,
-            "mean_sqrt_len_tokens": jax.lax.rsqrt(level),
-            "weightedmean": place / level,
-        }
-        parts = [
-            POOLS[kind](x * weights, mask, positions) * scale.get(kind, 1.0) for kind in self.kinds
-        ]
-        return jnp.concatenate(parts, axis=-1)
-
-
-@dataclass(frozen=True)
-class WordsPresent(Pool):
-    """A weight for each word that a segment has, whatever its token vectors are.
-
-    sentence-transformers' SparseStaticEmbedding: inverse document frequencies of a query's words.
-    omitted: ids that count as no words.
-    """
-
-    name: str
-    vocab: int
-    omitted: tuple[int, ...] = ()
-
-    def leaves(self):
-        """The parameters of the step."""
-        return {"embedding": Leaf("V", (self.vocab,))}
-
-    def __call__(self, params, x, context):
-        """`[B, T, F] -> [B, R, V]`."""
-        mask, tokens = self.mask(context), context.batch.tokens
-        rows, count = jnp.arange(len(tokens))[:, None], mask.shape[1]
-        segment = jnp.where(jnp.any(mask, axis=1), jnp.argmax(mask, axis=1), count)
-        weights = jnp.take(params["embedding"], tokens, mode="clip").astype(jnp.float32)
-        weights = jnp.where(jnp.isin(tokens, jnp.array(self.omitted, tokens.dtype)), 0.0, weights)
-        found = jnp.zeros((len(tokens), count, self.vocab), jnp.float32)
-        return found.at[rows, segment, tokens].set(weights, mode="drop")
-
-
-@dataclass(frozen=True)
 class Dense:
     """A linear layer and its activation; `residual` adds the input, projected if it must be."""
 
@@ -133,6 +79,10 @@ class Dense:
     bias: bool = True
     activation: str = "identity"
     residual: bool = False
+
+    def width(self, dim: int) -> int:
+        """Features that come out."""
+        return self.outputs
 
     def leaves(self):
         """The parameters of the step."""
@@ -221,6 +171,10 @@ class Activate:
 class Margin:
     """The second of two logits less the first: its sigmoid is the softmax's second probability."""
 
+    def width(self, dim: int) -> int:
+        """Features that come out."""
+        return 1
+
     def __call__(self, params, x, context):
         """`[..., 2] -> [..., 1]`."""
         return x[..., 1:] - x[..., :1]
@@ -278,14 +232,7 @@ def pools_chunks(chains) -> bool:
 def width(steps: tuple, dim: int) -> int:
     """Features that come out of a chain which `dim` go into."""
     for step in steps:
-        if isinstance(step, WordsPresent):
-            dim = step.vocab
-        elif isinstance(step, Pool):
-            dim *= len(step.kinds)
-        elif isinstance(step, Dense):
-            dim = step.outputs
-        elif isinstance(step, Margin | MaxSim):
-            dim = 1
+        dim = step.width(dim) if hasattr(step, "width") else dim
     return dim
 
 

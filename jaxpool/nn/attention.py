@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxpool.nn.arch import Arch
-from jaxpool.nn.positions import attention_bias, take
+from jaxpool.nn.positions import attention_bias
+from jaxpool.nn.segments import take
 
 NEVER = -1e30  # finite, so that a row without any key gives a mean instead of NaN
 DENSE = 256  # rows beyond this are computed in blocks of queries: linear memory, scores in cache

@@ -126,14 +126,6 @@ def rotate(x: jax.Array, table: jax.Array, interleaved: bool) -> jax.Array:
     return jnp.concatenate([pair.astype(x.dtype), rest], axis=-1)
 
 
-def take(x: jax.Array | None, kept: jax.Array | None) -> jax.Array | None:
-    """What the tokens `kept [B, R]` have of `x [B, T, ...]`: `[B, R, ...]`; of None, all of it."""
-    if x is None or kept is None:
-        return x
-    index = kept.reshape(*kept.shape, *(1,) * (x.ndim - 2))
-    return jnp.take_along_axis(x, index, axis=1, mode="clip")
-
-
 def alibi_slopes(heads: int) -> np.ndarray:
     """One slope a head `[N]` (Press et al., arXiv 2108.12409)."""
     power = 2 ** math.floor(math.log2(heads))

@@ -10,7 +10,7 @@ from jaxpool.nn.arch import Arch
 from jaxpool.nn.attention import attention
 from jaxpool.nn.experts import experts
 from jaxpool.nn.params import from_bits, unstack
-from jaxpool.nn.positions import take
+from jaxpool.nn.segments import take
 
 
 def forward(

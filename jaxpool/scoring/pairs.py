@@ -23,7 +23,8 @@ from jaxpool.tasks.pooling_params import PoolingParams
 from jaxpool.tasks.task import Task
 from jaxpool.tasks.validate import resolve_params
 from jaxpool.text.options import Tokenization
-from jaxpool.text.prepare import Prepared, encode, prepare, request
+from jaxpool.text.prepare import encode, prepare, request
+from jaxpool.text.prepared import Prepared
 
 
 @dataclass(frozen=True)
@@ -137,8 +138,7 @@ def _listwise(model, task: Task, call: Call) -> Scoring:
     asked = [(queries[p.query], *(documents[i] for i in p.documents)) for p in prompts]
     raw = replace(call.params, use_activation=False)  # cosines come after the queries' mean
     requests = [
-        replace(r, keep=rule.places(tokenizer, r.ids))
-        for r in _templated(model, task, asked, call, raw)
+        r.keeping(rule.places(tokenizer, r.ids)) for r in _templated(model, task, asked, call, raw)
     ]
     names = [
         Pair(str(i), r.ids.tolist())
@@ -154,8 +154,8 @@ def _templated(model, task: Task, asked: list[tuple], call: Call, params) -> lis
     if call.template is not None:
         asked = call.template.render(model.tokenizer.transformers, asked, call.options.variables)
         options = replace(options, special_tokens=call.template.special_tokens)
-    (settings,) = resolve_params(model, task, params, 1)
-    return [request(task, tokens, settings) for tokens in encode(model, asked, options)]
+    settings = resolve_params(model, task, params, 1)
+    return [request(model, (task,), tokens, settings) for tokens in encode(model, asked, options)]
 
 
 class Sides(NamedTuple):

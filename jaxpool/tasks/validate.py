@@ -1,8 +1,6 @@
-"""Checks of a request against its model: parameters, lengths, vocabulary. Messages are vLLM's."""
+"""Checks of a call's parameters against the model. Messages are vLLM's."""
 
 import copy
-
-import numpy as np
 
 from jaxpool.errors import RequestError
 from jaxpool.tasks.pooling_params import PoolingParams
@@ -17,42 +15,6 @@ VALID = {
 }
 CHECKED = ("dimensions", "use_activation", "late_chunking_params")
 STEP_FIELDS = ("step_tag_id", "returned_token_ids")
-
-
-def check_tokens(model, ids: np.ndarray, limit: int, exact: bool) -> None:
-    """Refuse empty, too long and out-of-vocabulary requests; `exact` if the length is no guess."""
-    count = len(ids) if exact else min(len(ids), limit + 1)
-    if not count:
-        if model.arch.layers == 0:
-            return  # the mean of no rows of a table is zero
-        raise RequestError("The decoder prompt cannot be empty")
-    if count > limit:
-        least = "at least " if count == limit + 1 else ""
-        raise RequestError(
-            f"This model's maximum context length is {limit} tokens. However, your prompt "
-            f"contains {least}{count} input tokens, which exceeds this limit even without any "
-            "output tokens. Please reduce the length of the input prompt.",
-            "input_tokens",
-            count,
-        )
-    vocab = model.arch.vocab
-    if ids.min() < 0 or ids.max() >= vocab:
-        bad = int(ids[(ids < 0) | (ids >= vocab)][0])
-        raise RequestError(f"Token id {bad} is out of vocabulary")
-
-
-def check_late_chunking(model, prompts, options) -> None:
-    """Refuse late chunks of anything but whole texts, whose characters tokens can point to."""
-    if model.pooler_config.tok_pooling_type == "STEP":
-        raise RequestError("Late chunking does not support step pooling")
-    if not all(isinstance(prompt, str) and prompt for prompt in prompts):
-        raise RequestError("Late chunking requires nonempty plain-text input")
-    lower = options.lower_case or model.tokenizer.lower_case
-    if options.truncate is not None or options.pad is not None or lower:
-        raise RequestError(
-            "Late chunking does not support input padding, truncation or renderer text "
-            "normalization"
-        )
 
 
 def check_count(count: int, given) -> None:

@@ -3,6 +3,7 @@
 Source: Günther et al., arXiv 2409.04701.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from jaxpool.engine.batch import TOKENS_PER_CHUNK
 from jaxpool.errors import RequestError
 from jaxpool.tasks.outputs import Chunk, LateChunking
 from jaxpool.tasks.pooling_params import LateChunkingParams
+from jaxpool.text.prepared import Prepared
 from jaxpool.text.tokenizer import Tokens
 
 
@@ -40,13 +42,13 @@ def _tokens(offsets: np.ndarray, span: tuple[int, int]) -> tuple[int, int]:
     return int(places[0]), int(places[-1]) + 1
 
 
-def split(request) -> list:
+def split(request: Prepared) -> list[Prepared]:
     """The requests for a text's chunks, each for as many as a row has room for beside others."""
     spans = np.array([chunk.token_range for chunk in request.chunks.chunks], np.int32)
     room = -(-len(request.ids) // TOKENS_PER_CHUNK)
     return [replace(request, spans=spans[i : i + room]) for i in range(0, len(spans), room)]
 
 
-def join(parts: list, vectors: list[np.ndarray]) -> np.ndarray:
+def join(parts: Sequence[Prepared], vectors: Sequence[np.ndarray]) -> np.ndarray:
     """The vectors of a text's chunks `[C, F]` from those of its requests."""
     return np.concatenate(vectors)

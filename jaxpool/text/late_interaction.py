@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from jaxpool.text.prepared import Prepared
+
 SIDES = ("query", "document")
 
 
@@ -64,8 +66,8 @@ class LateInteraction:
             return self.lengths.get(side)
         return expansion.length if expansion.cut else self.lengths.get(side)
 
-    def apply(self, request, side: str, tokenizer):
-        """A prepared request with its expansion and with the tokens whose vectors count."""
+    def apply(self, request: Prepared, side: str, tokenizer) -> Prepared:
+        """A request with its expansion and with the tokens whose vectors count."""
         ids, count = request.ids, 0
         if side == "query" and self.expansion is not None:
             count = max(0, self.expansion.length - len(ids))
@@ -74,10 +76,10 @@ class LateInteraction:
             ids = np.concatenate([ids, np.full(count, mask, np.int32)])
         known = [tokenizer.id(word) for word in self.skipped.get(side, ())]
         skipped = [i for i in known if i is not None]
-        return replace(
+        expanded = replace(
             request,
             ids=ids,
             types=None if request.types is None else np.pad(request.types, (0, count)),
             unseen=count if self.unseen else 0,
-            keep=np.flatnonzero(~np.isin(ids, skipped)) if skipped else request.keep,
         )
+        return expanded.keeping(np.flatnonzero(~np.isin(ids, skipped))) if skipped else expanded

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from jaxpool.text.prepare import Prepared
+from jaxpool.text.prepared import Prepared
 
 
 def split(request: Prepared, size: int, affixes: tuple[list[int], list[int]]) -> list[Prepared]:

@@ -1,74 +1,27 @@
-"""From what a caller passes to what the engine computes on, with every check on the way.
+"""The whole way from what a caller passes to what the engine computes on, with every check on it.
 
 `prepare` serves `LLM` and the server alike: pure functions of a model and a call, safe in threads.
+In order: the prompts (`prompts`), the parameters (`tasks.validate`), what is asked of the tokenizer
+(`options`), the instruction before each text, the tokens, and a request of each (`prepared`).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from jaxpool.engine.batch import CONTROLS, NO_CUT, Request
+from jaxpool.engine.batch import NO_CUT
 from jaxpool.errors import RequestError
-from jaxpool.heads.precision import unpack
 from jaxpool.heads.steps import Activate
-from jaxpool.tasks.outputs import LateChunking
 from jaxpool.tasks.pooling_params import PoolingParams
 from jaxpool.tasks.task import Task
-from jaxpool.tasks.token_rows import Inner, Words
-from jaxpool.tasks.validate import check_late_chunking, check_tokens, resolve_params
+from jaxpool.tasks.validate import resolve_params
 from jaxpool.text.late_chunking import chunks
-from jaxpool.text.late_interaction import SIDES
+from jaxpool.text.late_interaction import SIDES, LateInteraction
 from jaxpool.text.options import Tokenization
+from jaxpool.text.prepared import Epilogue, Prepared
 from jaxpool.text.prompts import as_prompts
 from jaxpool.text.tokenizer import NO_LIMIT, Tokens
-
-
-@dataclass(frozen=True)
-class Prepared(Request):
-    """A request and what the host does to its result.
-
-    keep: the token rows that count; rows: what becomes of them, where a task says so; columns: the
-    classes (None returns all); shares: the columns are probabilities, to be renormalized; offsets:
-    characters of each token; chunks: late chunks, whose vectors are the result; precision: what
-    its vectors are quantized to; others: the same text for the further tasks of a call.
-    """
-
-    keep: np.ndarray | None = None
-    rows: Inner | Words | None = None
-    columns: tuple[int, ...] | None = None
-    shares: bool = False
-    offsets: np.ndarray | None = None
-    chunks: LateChunking | None = None
-    precision: str = "float32"
-    others: tuple["Prepared", ...] = ()
-
-    def finish(self, result: Any) -> Any:
-        """The result the caller gets, from what the device computed; a tuple of several tasks'."""
-        if isinstance(result, tuple):
-            parts = zip((self, *self.others), result, strict=True)
-            return tuple(request.finish(part) for request, part in parts)
-        result = unpack(result, self.precision, self.dimensions)
-        if self.chunks is not None:
-            return result
-        if self.keep is not None:
-            result = result[self.keep]
-        if self.rows is not None:
-            return self.rows.gather(self.ids[self.keep], result)
-        if self.columns is not None:
-            result = result[..., list(self.columns)]
-            if self.shares:
-                # a softmax over some of the logits is the softmax over all, rescaled
-                result = result / result.sum(axis=-1, keepdims=True)
-        return result
-
-    def against(self, query: np.ndarray) -> "Prepared":
-        """The same text to be compared with token vectors `[T, F]`, by the last of its tasks."""
-        *others, last = (self, *self.others)
-        counted, last = last.keep, replace(last, keep=None, rows=None)
-        first = replace(others[0], others=(*others[1:], last)) if others else last
-        return replace(first, query=query, counted=counted)
 
 
 def prepare(
@@ -85,58 +38,47 @@ def prepare(
 ) -> list[Prepared]:
     """One request a prompt, ready for `model.run`; raises before anything is computed.
 
-    Of several tasks, every one must allow the parameters.
-
-    prompt, prompt_name: an instruction put before each text, given or by its name in
-    config_sentence_transformers.json; offsets: keep the characters of each token; input_type:
-    "query" or "document", where late interaction was trained with markers, expansion and skips.
+    task: of several, every one must allow the parameters; prompt, prompt_name: an instruction put
+    before each text, given or by its name in config_sentence_transformers.json; offsets: keep the
+    characters of each token; input_type: "query" or "document", where late interaction was trained
+    with markers, expansion and skips.
     """
     prompts = as_prompts(prompts)
     tasks = task if isinstance(task, tuple) else (task,)
-    settings = [resolve_params(model, task, params, len(prompts)) for task in tasks]
-    limit = min(token_limit(model, task) for task in tasks)
-    options = Tokenization.of(tokenization_kwargs, limit, model.max_length)
-    side = _side(model, tasks[0], input_type)
-    if side is not None:
-        prompt = side.prompts[input_type] if prompt is None and prompt_name is None else prompt
-        options = options.shorter(side.limit(input_type))
-    late = any(setting.late_chunking_params is not None for setting in settings[0])
-    if late:
-        check_late_chunking(model, prompts, options)
-    prefix = instruction(model, prompt, prompt_name)
-    skip = prompt_length(model, prefix, options)
-    texts = [prefix + p if isinstance(p, str) else p for p in prompts]
-    tokens = encode(model, texts, options, offsets or late)
-    if prefix and (offsets or late):
-        tokens = [t._replace(offsets=np.maximum(t.offsets - len(prefix), 0)) for t in tokens]
-    skips = [skip if isinstance(prompt, str) else 0 for prompt in prompts]
-    requests = [
-        [_request(model, task, *each) for each in zip(tokens, own, skips, strict=True)]
-        for task, own in zip(tasks, settings, strict=True)
-    ]
-    if side is not None:
-        return [side.apply(r, input_type, model.tokenizer) for r in requests[0]]
-    return [_together(*parts) for parts in zip(*requests, strict=True)]
+    settings = [resolve_params(model, one, params, len(prompts)) for one in tasks]
+    options = Tokenization.of(tokenization_kwargs, _limit(model, tasks), model.max_length)
+    trained = _trained(model, tasks[0], input_type)
+    if trained is not None:
+        options = options.shorter(trained.limit(input_type))
+        if prompt is None and prompt_name is None:
+            prompt = trained.prompts[input_type]
+    if any(setting.late_chunking_params is not None for setting in settings[0]):
+        _check_late_chunking(model, prompts, options)
+        offsets = True
+    prefix = _instruction(model, prompt, prompt_name)
+    tokens = _instructed(model, prompts, prefix, options, offsets)
+    skips = _skips(model, prompts, prefix, options)
+    each = zip(tokens, zip(*settings, strict=True), skips, strict=True)
+    requests = [request(model, tasks, *one) for one in each]
+    if trained is not None:
+        return [trained.apply(one, input_type, model.tokenizer) for one in requests]
+    return requests
 
 
-def _request(model, task: Task, tokens: Tokens, params: PoolingParams, skip: int) -> Prepared:
-    """The request of some tokens, with the rows of them that count in this task."""
-    made = request(task, tokens, params, skip)
-    if task.rows is None:
-        return made
-    return replace(made, keep=task.rows.keep(made.ids, model.tokenizer), rows=task.rows)
+def _limit(model, tasks: Sequence[Task]) -> int:
+    """Tokens a request may have: the model's, or max_embed_len where embeddings say so."""
+    config, limits = model.pooler_config, set()
+    for task in tasks:
+        embeds = task.name == "embed"
+        pieces = embeds and config.enable_chunked_processing
+        limits.add(NO_LIMIT if pieces else model.max_length)
+        if embeds and config.max_embed_len:
+            limits.add(config.max_embed_len)
+    return min(limits)
 
 
-def _together(first: Prepared, *others: Prepared) -> Prepared:
-    """One request of several tasks: the device has one set of controls for them."""
-    for name in CONTROLS:
-        if any(getattr(other, name) != getattr(first, name) for other in others):
-            raise RequestError(f"these tasks differ in {name}: ask for each by itself")
-    return replace(first, others=others) if others else first
-
-
-def _side(model, task: Task, input_type: str | None):
-    """The late-interaction settings for texts of this type; None where they are plain texts."""
+def _trained(model, task: Task, input_type: str | None) -> LateInteraction | None:
+    """How texts of this type were trained for late interaction; None where they are plain texts."""
     settings = model.late_interaction
     if settings is None or task.name != "token_embed" or input_type is None:
         return None
@@ -145,17 +87,21 @@ def _side(model, task: Task, input_type: str | None):
     return settings
 
 
-def token_limit(model, task: Task) -> int:
-    """Tokens a request may have: the model's, or max_embed_len where embeddings say so."""
-    config = model.pooler_config
-    if task.name != "embed":
-        return model.max_length
-    if config.enable_chunked_processing:
-        return config.max_embed_len or NO_LIMIT
-    return min(config.max_embed_len or model.max_length, model.max_length)
+def _check_late_chunking(model, prompts: Sequence, options: Tokenization) -> None:
+    """Refuse late chunks of anything but whole texts, whose characters tokens can point to."""
+    if model.pooler_config.tok_pooling_type == "STEP":
+        raise RequestError("Late chunking does not support step pooling")
+    if not all(isinstance(prompt, str) and prompt for prompt in prompts):
+        raise RequestError("Late chunking requires nonempty plain-text input")
+    lower = options.lower_case or model.tokenizer.lower_case
+    if options.truncate is not None or options.pad is not None or lower:
+        raise RequestError(
+            "Late chunking does not support input padding, truncation or renderer text "
+            "normalization"
+        )
 
 
-def instruction(model, prompt: str | None, name: str | None) -> str:
+def _instruction(model, prompt: str | None, name: str | None) -> str:
     """The text before each prompt: `prompt`, or the one called `name`, or none."""
     if prompt is not None or name is None:
         return prompt or ""
@@ -165,13 +111,24 @@ def instruction(model, prompt: str | None, name: str | None) -> str:
     return known[name]
 
 
-def prompt_length(model, prefix: str, options: Tokenization) -> int:
-    """Leading tokens that pooling leaves out: those of the prompt where include_prompt is false."""
+def _instructed(
+    model, prompts: Sequence, prefix: str, options: Tokenization, offsets: bool
+) -> list[Tokens]:
+    """The tokens of prompts, texts after a prefix; their offsets count from its end."""
+    texts = [prefix + p if isinstance(p, str) else p for p in prompts]
+    tokens = encode(model, texts, options, offsets)
+    if not (prefix and offsets):
+        return tokens
+    return [t._replace(offsets=np.maximum(t.offsets - len(prefix), 0)) for t in tokens]
+
+
+def _skips(model, prompts: Sequence, prefix: str, options: Tokenization) -> list[int]:
+    """Leading tokens that pooling leaves out: those of a prefix where include_prompt is false."""
     if not prefix or model.include_prompt:
-        return 0
+        return [0] * len(prompts)
     ids = options.encode(model.tokenizer, [prefix])[0].ids
     after = len(model.tokenizer.affixes[1]) if options.special_tokens else 0
-    return len(ids) - after
+    return [len(ids) - after if isinstance(prompt, str) else 0 for prompt in prompts]
 
 
 def encode(model, prompts: Sequence, options: Tokenization, offsets: bool = False) -> list[Tokens]:
@@ -184,25 +141,77 @@ def encode(model, prompts: Sequence, options: Tokenization, offsets: bool = Fals
         given = isinstance(prompt, list)
         tokens = options.of_ids(tokenizer, prompt) if given else next(encoded)
         tokens = options.padded(tokens, tokenizer)
-        check_tokens(model, tokens.ids, options.limit, exact=given)
+        _check_tokens(model, tokens.ids, options.limit, exact=given)
         found.append(tokens)
     return found
 
 
-def request(task: Task, tokens: Tokens, params: PoolingParams, skip: int = 0) -> Prepared:
-    """The request of some tokens under resolved parameters (see `resolve_params`)."""
-    tag, columns, late = params.step_tag_id, params.returned_token_ids, params.late_chunking_params
+def _check_tokens(model, ids: np.ndarray, limit: int, exact: bool) -> None:
+    """Refuse empty, too long and out-of-vocabulary requests; `exact` if the length is no guess."""
+    count = len(ids) if exact else min(len(ids), limit + 1)
+    if not count:
+        if model.arch.layers == 0:
+            return  # the mean of no rows of a table is zero
+        raise RequestError("The decoder prompt cannot be empty")
+    if count > limit:
+        least = "at least " if count == limit + 1 else ""
+        raise RequestError(
+            f"This model's maximum context length is {limit} tokens. However, your prompt "
+            f"contains {least}{count} input tokens, which exceeds this limit even without any "
+            "output tokens. Please reduce the length of the input prompt.",
+            "input_tokens",
+            count,
+        )
+    vocab = model.arch.vocab
+    if ids.min() < 0 or ids.max() >= vocab:
+        bad = int(ids[(ids < 0) | (ids >= vocab)][0])
+        raise RequestError(f"Token id {bad} is out of vocabulary")
+
+
+def request(
+    model, tasks: Sequence[Task], tokens: Tokens, params: Sequence[PoolingParams], skip: int = 0
+) -> Prepared:
+    """The request of some tokens for tasks, under the resolved parameters of each."""
+    controls = _controls(params)
+    late = params[0].late_chunking_params
     return Prepared(
         tokens.ids,
         tokens.types,
-        dimensions=NO_CUT if params.dimensions is None else params.dimensions,
-        activate=params.use_activation,
+        **controls,
         skip=skip,
-        adapter=params.adapter,
-        keep=None if tag is None else np.flatnonzero(tokens.ids == tag),
-        columns=tuple(columns) if columns else None,
-        shares=params.use_activation and task.steps[-1] == Activate("softmax"),
+        adapter=params[0].adapter,
+        epilogues=tuple(
+            _epilogue(model, *each, tokens.ids) for each in zip(tasks, params, strict=True)
+        ),
         offsets=tokens.offsets,
         chunks=None if late is None else chunks(tokens, late),
+    )
+
+
+def _controls(params: Sequence[PoolingParams]) -> dict[str, Any]:
+    """What tasks ask of the device, which has one set of controls for all of them."""
+    asked = [
+        {
+            "dimensions": NO_CUT if one.dimensions is None else one.dimensions,
+            "activate": one.use_activation,
+        }
+        for one in params
+    ]
+    for name, value in asked[0].items():
+        if any(other[name] != value for other in asked):
+            raise RequestError(f"these tasks differ in {name}: ask for each by itself")
+    return asked[0]
+
+
+def _epilogue(model, task: Task, params: PoolingParams, ids: np.ndarray) -> Epilogue:
+    if params.late_chunking_params is not None:  # a vector a chunk: no token rows
+        return Epilogue(precision=task.precision)
+    tag, columns = params.step_tag_id, params.returned_token_ids
+    keep = None if tag is None else np.flatnonzero(ids == tag)
+    return Epilogue(
+        keep if task.rows is None else task.rows.keep(ids, model.tokenizer),
+        task.rows,
+        tuple(columns) if columns else None,
+        shares=params.use_activation and task.steps[-1] == Activate("softmax"),
         precision=task.precision,
     )

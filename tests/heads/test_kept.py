@@ -7,11 +7,12 @@ import pytest
 
 from jaxpool.engine.batch import Request, fill, place
 from jaxpool.engine.executor import programs
-from jaxpool.heads.steps import Activate, Cut, Dense, Normalize, Pool, WeighedPool, picked, run
+from jaxpool.heads.steps import Activate, Cut, Dense, Normalize, Pool, picked, run
 from jaxpool.heads.steps import abstract as abstract_heads
+from jaxpool.heads.words import WeighedPool
 from jaxpool.nn import params
 from jaxpool.nn.arch import Arch, Disentangled, Rotary
-from jaxpool.nn.positions import take
+from jaxpool.nn.segments import take
 from jaxpool.nn.transformer import forward
 
 SIZES = dict(vocab=50, layers=2, dim=16, heads=4, kv_heads=2, head_dim=4, mlp_dim=20)

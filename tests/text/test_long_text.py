@@ -57,7 +57,7 @@ def test_raw_chunks_are_not_normalized(bert):
 
 
 def test_ids_without_special_tokens_stay_without(bert):
-    from jaxpool.text.prepare import Prepared
+    from jaxpool.text.prepared import Prepared
 
     pieces = split(Prepared(np.arange(200, 290, dtype=np.int32)), 40, ([101], [102]))
     assert [len(piece.ids) for piece in pieces] == [40, 40, 10]

@@ -1,0 +1,71 @@
+"""`Prepared`: a request as the engine computes it, with what the host does to its results."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from jaxpool.engine.batch import Request
+from jaxpool.heads.precision import unpack
+from jaxpool.tasks.outputs import LateChunking
+from jaxpool.tasks.token_rows import Inner, Words
+
+
+@dataclass(frozen=True)
+class Epilogue:
+    """What the host does to the result of one task.
+
+    keep: the token rows that count; rows: what becomes of them, where a task says so; columns: the
+    classes (None returns all); shares: the columns are probabilities, to be renormalized;
+    precision: what the vectors were quantized to.
+    """
+
+    keep: np.ndarray | None = None
+    rows: Inner | Words | None = None
+    columns: tuple[int, ...] | None = None
+    shares: bool = False
+    precision: str = "float32"
+
+    def __call__(self, request: Request, result: np.ndarray) -> np.ndarray:
+        """What the caller gets of a request's result."""
+        result = unpack(result, self.precision, request.dimensions)
+        if self.keep is not None:
+            result = result[self.keep]
+        if self.rows is not None:
+            return self.rows.gather(request.ids[self.keep], result)
+        if self.columns is not None:
+            result = result[..., list(self.columns)]
+            if self.shares:
+                # a softmax over some of the logits is the softmax over all, rescaled
+                result = result / result.sum(axis=-1, keepdims=True)
+        return result
+
+
+@dataclass(frozen=True)
+class Prepared(Request):
+    """A request and what the host needs of it beside.
+
+    epilogues: one a task of the call; offsets: characters of each token; chunks: where the late
+    chunks lie, whose vectors are then the result.
+    """
+
+    epilogues: tuple[Epilogue, ...] = (Epilogue(),)
+    offsets: np.ndarray | None = None
+    chunks: LateChunking | None = None
+
+    def finish(self, result: Any) -> Any:
+        """The result the caller gets, from what the device computed; a tuple of several tasks'."""
+        if not isinstance(result, tuple):
+            return self.epilogues[0](self, result)
+        parts = zip(self.epilogues, result, strict=True)
+        return tuple(epilogue(self, part) for epilogue, part in parts)
+
+    def keeping(self, rows: np.ndarray) -> "Prepared":
+        """The same request of one task, of whose token rows these count."""
+        return replace(self, epilogues=(replace(self.epilogues[0], keep=rows),))
+
+    def against(self, query: np.ndarray) -> "Prepared":
+        """The same text to be compared with token vectors `[T, F]`, by the last of its tasks."""
+        *others, last = self.epilogues
+        compared = replace(last, keep=None, rows=None)
+        return replace(self, query=query, counted=last.keep, epilogues=(*others, compared))
