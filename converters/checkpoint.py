@@ -169,60 +169,57 @@ def open_checkpoint(
     logits are the output of a causal language model (see `answers`). `name`: what the model was
     asked for as, the folder if not given. `store`: a folder that keeps configurations.
     """
+    files = _open(folder, overrides, adapter, store)
+    family, config, pipeline = files.family, files.config, files.pipeline
+    arch = family.arch(config)
+    check_options(runner, convert, architecture(config), bool(pipeline and pipeline.pools))
+    chosen = choose_head(family, config, convert, bool(pipeline and any(pipeline.chains)))
+    reranker = find_published(name or str(folder), config)
+    choice = answers.choose(config, files.base, pipeline, reranker, convert, returned)
+    if choice:
+        chosen = (choice.head, True)
+        source = files.source
+        source = answers.add(source, choice.ids, *output_of(family, source, config))
+        files = files._replace(source=source)
+    head, uses_head, table, steps = head_of(family, config, arch, chosen, files.source)
+    beside = Beside({}, {}) if uses_head else read_beside(folder, config, arch)
+    leaves, parts = _match(files, arch, table, steps, beside)
+    return Checkpoint(
+        *(folder, files.base, config, family, arch, head, uses_head, steps, pipeline),
+        *(beside.tasks, leaves, parts, reranker, choice),
+    )
+
+
+class Files(NamedTuple):
+    """The files of a folder: what they say, and the transformer's tensors, none of them read.
+
+    inside: where in the folder its transformer lies; base: the folder of config.json and weights.
+    """
+
+    folder: Path
+    inside: str
+    base: Path
+    family: Family
+    config: Config
+    pipeline: Pipeline | None
+    source: Tensors | Manifest
+
+
+def _open(folder: Path, overrides, adapter: Path | None, store: Path | None) -> Files:
+    """Read the configuration files, and list the tensors of the weight files."""
     pipeline = read_pipeline(folder)
     inside = pipeline.transformer if pipeline else ""
     base, adapter = lora.find(folder / inside, adapter)
     family, config = read_config(base, overrides, pipeline and pipeline.model_type, store)
     if family.adapter and not adapter:
         base, adapter = lora.find(base, lora.own(base, config, family.adapter(config)))
-    source = _open(folder, inside, base, family, adapter)
+    source = _tensors(folder, inside, base, family, adapter)
     for field, (name, axis) in family.sizes.items():
         setattr(config, field, source.shape(name)[axis])
-    arch = family.arch(config)
-    pools = bool(pipeline and pipeline.pools)
-    check_options(runner, convert, architecture(config), pools)
-    chosen = choose_head(family, config, convert, bool(pipeline and any(pipeline.chains)))
-    reranker = find_published(name or str(folder), config)
-    made = answers.choose(config, base, pipeline, reranker, convert, returned)
-    if made:
-        chosen = (made.head, True)
-        source = answers.add(source, made.ids, *output_of(family, source, config))
-    head, uses_head, head_table, steps = head_of(family, config, arch, chosen, source)
-    table = base_table(family, source, config) + head_table
-    leaves = params.abstract(arch) | {"heads": abstract_heads([steps])}
-    flat = params.flatten(leaves)
-    parts = [
-        Part(
-            inside, rows.layouts(table, flat, arch.sizes(), arch.numbers()), source, family.ignored
-        )
-    ]
-    beside = Beside({}, {}) if uses_head else read_beside(folder, config, arch)
-    chains = [task.steps for task in beside.tasks.values()]
-    if pipeline:
-        chains += [*pipeline.chains, *(steps for _, steps in pipeline.sparse_routes)]
-    modules = params.flatten({"heads": abstract_heads(chains)})
-    tables = beside.tables | (pipeline.folders if pipeline else {})
-    parts += [_module(folder, path, names, modules) for path, names in tables.items()]
-    leaves = params.unflatten(flat | modules)
-    return Checkpoint(
-        folder,
-        base,
-        config,
-        family,
-        arch,
-        head,
-        uses_head,
-        steps,
-        pipeline,
-        beside.tasks,
-        leaves,
-        parts,
-        reranker,
-        made,
-    )
+    return Files(folder, inside, base, family, config, pipeline, source)
 
 
-def _open(folder: Path, inside: str, base: Path, family: Family, adapter: Path | None):
+def _tensors(folder: Path, inside: str, base: Path, family: Family, adapter: Path | None):
     """The transformer's tensors, with the adapter's added and what is computed from them."""
     rename = _canonical(family)
     if base != folder / inside:
@@ -231,6 +228,25 @@ def _open(folder: Path, inside: str, base: Path, family: Family, adapter: Path |
     if adapter:
         source = lora.Merged(source, adapter, rename, family.prefix)
     return family.derive(source) if family.derive else source
+
+
+def _match(
+    files: Files, arch: Arch, head_table: list[rows.Row], steps: tuple, beside: Beside
+) -> tuple[dict, list[Part]]:
+    """The parameter tree of a model with all its heads, and the tensors that fill it."""
+    folder, inside, _, family, config, pipeline, source = files
+    leaves = params.flatten(params.abstract(arch) | {"heads": abstract_heads([steps])})
+    table = base_table(family, source, config) + head_table
+    layouts = rows.layouts(table, leaves, arch.sizes(), arch.numbers())
+    chains = [task.steps for task in beside.tasks.values()]
+    if pipeline:
+        chains += [*pipeline.chains, *(steps for _, steps in pipeline.sparse_routes)]
+    modules = params.flatten({"heads": abstract_heads(chains)})
+    tables = beside.tables | (pipeline.folders if pipeline else {})
+    return params.unflatten(leaves | modules), [
+        Part(inside, layouts, source, family.ignored),
+        *(_module(folder, path, names, modules) for path, names in tables.items()),
+    ]
 
 
 def _module(folder: Path, path: str, names: str, modules: dict) -> Part:

@@ -23,13 +23,15 @@ class Config(SimpleNamespace):
     """The fields of a transformers configuration object, without transformers.
 
     They have the names that all configurations share too (`hidden_size`). `own`: those that its
-    class knows; other keys of a config.json are carried along.
+    class knows; other keys of a config.json are carried along. `file`: the name under which it is
+    kept for later starts, if it is.
     """
 
-    def __init__(self, fields: Mapping[str, Any], own: Iterable[str]):
+    def __init__(self, fields: Mapping[str, Any], own: Iterable[str], file: str = ""):
         labels = {int(index): name for index, name in fields["id2label"].items()}
         super().__init__(**{**fields, "id2label": labels})
         self._own = frozenset(own)
+        self._kept = file, json.dumps({"fields": fields, "own": own})
 
     @property
     def num_labels(self) -> int:
@@ -48,7 +50,20 @@ class Config(SimpleNamespace):
 
     def to_dict(self) -> dict[str, Any]:
         """The fields by name."""
-        return {name: value for name, value in vars(self).items() if name != "_own"}
+        return {name: value for name, value in vars(self).items() if name[0] != "_"}
+
+    def keep(self, store: Path) -> None:
+        """Write into a folder, as it was read, what later starts read in place of transformers."""
+        name, text = self._kept
+        if not name or (store / name).is_file():
+            return
+        part = (store / name).with_suffix(f".{os.getpid()}")
+        try:
+            store.mkdir(parents=True, exist_ok=True)
+            part.write_text(text, encoding="utf-8")
+            part.replace(store / name)  # in one step: others may read
+        except OSError as error:
+            log.warning("a configuration is not kept for later starts: %s", error)
 
 
 def read_config(
@@ -72,13 +87,14 @@ def read_config(
     given = dict(overrides or {})
     family = find(raw | given)
     raw, given = _renamed(family, raw), _renamed(family, given)
-    file = store and store / f"config-{_digest([family.config, raw, given])}.json"
-    if file and file.is_file():
-        return family, Config(**json.loads(file.read_text(encoding="utf-8")))
-    plain = _plain(_overridden(family, raw, given))
-    if file:
-        _keep(file, json.dumps(plain))
-    return family, Config(**plain)
+    file = f"config-{_digest([family.config, raw, given])}.json"
+    if store and (store / file).is_file():
+        plain = json.loads((store / file).read_text(encoding="utf-8"))
+        return family, Config(**plain, file=file)
+    config = Config(**_plain(_overridden(family, raw, given)), file=file)
+    if store:
+        config.keep(store)
+    return family, config
 
 
 def _renamed(family: Family, fields: Mapping) -> dict:
@@ -90,16 +106,6 @@ def _digest(read: list) -> str:
     made_by = [version("transformers"), Path(__file__).read_text(encoding="utf-8")]
     text = json.dumps(made_by + read, sort_keys=True, default=repr)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def _keep(file: Path, text: str) -> None:
-    part = file.with_suffix(f".{os.getpid()}")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text, encoding="utf-8")
-        part.replace(file)  # in one step: others may read
-    except OSError as error:
-        log.warning("a configuration is not kept for later starts: %s", error)
 
 
 def _plain(config) -> dict[str, Any]:

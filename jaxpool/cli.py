@@ -27,6 +27,7 @@ app = typer.Typer(
 
 ModelName = Annotated[str, typer.Argument(help="A folder, a Hub id, or pkg://package/path.")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
+Precision = Annotated[str, typer.Option(help="float32, int8, uint8, binary or ubinary.")]
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub id.")]
 MaxModelLen = Annotated[int | None, typer.Option(help="A limit below the model's own, in tokens.")]
 Overrides = Annotated[str | None, typer.Option(help="JSON of config.json fields to override.")]
@@ -40,9 +41,7 @@ def embed(
     column: Annotated[str, typer.Option(help="The column (or key) with the text.")] = "text",
     output: Annotated[Path | None, typer.Option(help=".npy, .jsonl or .parquet.")] = None,
     truncate: Annotated[bool, typer.Option(help="Cut texts beyond the model's limit.")] = True,
-    precision: Annotated[
-        str, typer.Option(help="float32, int8, uint8, binary or ubinary.")
-    ] = "float32",
+    precision: Precision = "float32",
     dtype: Dtype = "auto",
     revision: Revision = None,
     max_model_len: MaxModelLen = None,
@@ -60,13 +59,8 @@ def embed(
         raise ValueError("embed wants TEXT arguments or --input FILE, one of the two")
     if input and not output:
         raise ValueError("--input wants --output FILE.{npy,jsonl,parquet}")
-    loaded = load(
-        model,
-        dtype=dtype,
-        revision=revision,
-        max_model_len=max_model_len,
-        hf_overrides=_json("--hf-overrides", hf_overrides),
-    )
+    given = {"dtype": dtype, "revision": revision, "max_model_len": max_model_len}
+    loaded = load(model, **given, hf_overrides=_json("--hf-overrides", hf_overrides))
     task = loaded.task("embed", precision=precision)
     cut = {"truncate_prompt_tokens": -1} if truncate else {}
     vectors = partial(offline.stream, loaded, task, tokenization_kwargs=cut)
@@ -75,8 +69,8 @@ def embed(
             numbers = [round(x, 8) for x in vector.tolist()]
             typer.echo(json.dumps({"text": text, "embedding": numbers}))
         return
-    job = {"model": model, "revision": revision, "dtype": dtype, "truncate": truncate}
-    job |= {"max_model_len": max_model_len, "hf_overrides": hf_overrides, "precision": precision}
+    job = {"model": model, "truncate": truncate, "precision": precision}
+    job |= {"hf_overrides": hf_overrides, **given}
     count = embed_file(vectors, input, column, output, job)
     typer.echo(f"{count:,} texts -> {output}", err=True)
 
@@ -132,6 +126,7 @@ def compile_(
     max_model_len: MaxModelLen = None,
     max_num_batched_tokens: Annotated[int | None, typer.Option(help="Tokens of a batch.")] = None,
     quantization: Annotated[str | None, typer.Option(help="int8, fp8, ..._weight_only")] = None,
+    hf_overrides: Overrides = None,
 ):
     """Compile a model for this machine, for LLM(..., compiled=OUTPUT) to start without compiling.
 
@@ -147,10 +142,11 @@ def compile_(
         max_model_len=max_model_len,
         max_num_batched_tokens=max_num_batched_tokens,
         quantization=quantization,
+        hf_overrides=_json("--hf-overrides", hf_overrides),
     )
     keys = loaded.engine.keys([loaded.task(name) for name in task] if task else None)
     serialized.save(loaded.executor, _empty(output), keys)
-    _checkpoint(model, revision, store=output)  # with it, a start needs no transformers
+    loaded.checkpoint.config.keep(output)  # with it, a start needs no transformers
     typer.echo(f"{len(keys)} executables -> {output}", err=True)
 
 
@@ -177,11 +173,11 @@ def _json(option: str, text: str | None):
         raise ValueError(f"{option} is not JSON: {error}") from error
 
 
-def _checkpoint(model: str, revision: str | None, store: Path | None = None):
+def _checkpoint(model: str, revision: str | None):
     from converters.checkpoint import open_checkpoint
     from converters.files.locate import resolve
 
-    return open_checkpoint(resolve(model, revision), name=model, store=store)
+    return open_checkpoint(resolve(model, revision), name=model)
 
 
 def _empty(folder: Path) -> Path:

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,7 +16,7 @@ from jaxpool.engine.sharding import make_mesh, put, tree_shardings
 from jaxpool.model import Model
 from jaxpool.nn import quantization
 from jaxpool.nn.attention import choose as choose_kernel
-from jaxpool.scoring.template import load_template
+from jaxpool.scoring.template import ScoreTemplate, load_template
 from jaxpool.tasks.pooling_params import PoolerConfig, as_pooler_config
 from jaxpool.tasks.resolve import resolve as resolve_tasks
 from jaxpool.text.tokenizer import NO_LIMIT, Tokenizer
@@ -44,83 +43,94 @@ def load(
     pooler_config: PoolerConfig | Mapping | None = None,
     chat_template: str | None = None,
     lora_path: str | None = None,
-    tensor_parallel_size: int = 1,
-    data_parallel_size: int | None = None,
-    distributed: bool | Mapping[str, Any] = False,
     served_model_name: str | None = None,
     **engine: Any,
 ) -> Model:
     """Load a checkpoint: a folder, a Hub id, or `pkg://package/path`.
 
     runner, convert: as vLLM's (see `converters.architectures`); convert "embed", "classify" or
-    "reward" names what to make of an architecture that leaves it open. chat_template (text, file
-    or name of a shipped one) replaces the score template found for a reranker.
-    lora_path: a PEFT adapter (folder or Hub id) to merge; one in the model's folder is merged
-    without asking, and a folder of an adapter alone loads its base.
-    dtype "auto" is float32 on CPU and bfloat16 on TPU and GPU; float32 products are exact on all,
-    unless `jax_default_matmul_precision` says otherwise. Parameters go leaf by leaf onto
-    the mesh of `data_parallel_size` x `tensor_parallel_size` devices. `distributed` makes this
-    process one of several (see `jaxpool.engine.distributed`). served_model_name: what errors and
-    `model_config` call the model, if not `model`. `engine`: the fields of
-    `jaxpool.engine.engine.EngineOptions`.
+    "reward" names what to make of an architecture that leaves it open. dtype: "auto" is float32 on
+    CPU and bfloat16 on TPU and GPU; float32 products are exact on all, unless
+    `jax_default_matmul_precision` says otherwise. chat_template (text, file or name of a shipped
+    one) replaces the score template found for a reranker. lora_path: a PEFT adapter (folder or Hub
+    id) to merge; one in the model's folder is merged without asking, and a folder of an adapter
+    alone loads its base. served_model_name: what errors and `model_config` call the model, if not
+    `model`. engine: the fields of `jaxpool.engine.engine.EngineOptions`.
     """
+    options = EngineOptions(**engine)
+    start(options.distributed)
+    enable_cache()
+    compiled = serialized.find(options.compiled) if options.compiled else None
+    settings = as_pooler_config(pooler_config)
+    asked = (runner, convert, hf_overrides, lora_path, settings)
+    checkpoint = _open(model, revision, *asked, compiled)
+    name = served_model_name or model
+    loaded = _model(name, checkpoint, settings, dtype, chat_template, max_model_len, options)
+    loaded.prepare(compiled)
+    return loaded
+
+
+def _open(model, revision, runner, convert, overrides, lora_path, settings, compiled):
+    """The checkpoint of a model's name; none of its weights are read."""
     from converters.checkpoint import open_checkpoint
     from converters.files.locate import resolve
-    from converters.heads.rerankers import find_template
 
-    start(distributed)
-    enable_cache()
-    options = EngineOptions(**engine)
     folder = resolve(model, revision)
-    settings = as_pooler_config(pooler_config)
     adapter = resolve(lora_path) if lora_path else None
+    store = compiled.folder if compiled else cache_folder()
     answers = settings.step_answers
-    store = _store(options)
-    checkpoint = open_checkpoint(
-        folder, hf_overrides, runner, convert, adapter, answers, model, store
-    )
-    if answers and checkpoint.architecture.endswith("ForCausalLM"):
+    return open_checkpoint(folder, overrides, runner, convert, adapter, answers, model, store)
+
+
+def _model(
+    name: str,
+    checkpoint,
+    settings: PoolerConfig,
+    dtype: str,
+    chat_template: str | None,
+    max_model_len: int | None,
+    options: EngineOptions,
+) -> Model:
+    """The model of a checkpoint; its parameters come last, when all else is found right."""
+    if settings.step_answers and checkpoint.architecture.endswith("ForCausalLM"):
         # The head has these columns alone.
         settings = replace(settings, pooling_type=None, returned_token_ids=None)
-    data = 1 if data_parallel_size is None and jax.process_count() == 1 else data_parallel_size
-    mesh = make_mesh(tensor_parallel_size, data)
-    kind = parameter_dtype(dtype)
+    resolution = resolve_tasks(checkpoint, settings)
+    tokenizer = _tokenizer(checkpoint)
+    limit = max_length(checkpoint, tokenizer, max_model_len)
+    template = _template(checkpoint, chat_template)
+    if template and ("classify" in resolution.tasks or checkpoint.listwise):
+        template.render(tokenizer.transformers, [("", "")], {})  # an error shows here, not later
+    mesh, kind = _mesh(options), parameter_dtype(dtype)
     arch = checkpoint.arch.replace(dtype=_activations(kind))
     arch = arch.replace(kernel=choose_kernel(mesh.devices.flat[0].platform, arch))
-    shardings = tree_shardings(checkpoint.leaves, mesh)
+    params = _read(checkpoint, kind, tree_shardings(checkpoint.leaves, mesh))
+    params = quantization.quantize(params, options.quantization)
+    text = (tokenizer, limit)
+    return Model(name, arch, params, resolution, *text, mesh, checkpoint, template, options)
+
+
+def _tokenizer(checkpoint) -> Tokenizer:
     pipeline = checkpoint.pipeline
     lower_case = bool(pipeline and pipeline.lower_case)
     tokenizer = Tokenizer(checkpoint.tokenizer_folder, lower_case, checkpoint.family.special_tokens)
     if checkpoint.late_interaction:
         checkpoint.late_interaction.register(tokenizer)
-    resolution = resolve_tasks(checkpoint, settings)
+    return tokenizer
+
+
+def _template(checkpoint, given: str | None) -> ScoreTemplate | None:
+    """The score template that is given, or that of the checkpoint."""
+    from converters.heads.rerankers import find_template
+
     found = find_template(checkpoint)
-    template = load_template(chat_template) if chat_template else found and found.template
-    if template and ("classify" in resolution.tasks or checkpoint.listwise):
-        template.render(tokenizer.transformers, [("", "")], {})  # an error shows here, not later
-    params = _read(checkpoint, kind, shardings)
-    loaded = Model(
-        name=served_model_name or model,
-        arch=arch,
-        params=quantization.quantize(params, options.quantization),
-        resolution=resolution,
-        tokenizer=tokenizer,
-        max_length=max_length(checkpoint, tokenizer, max_model_len),
-        mesh=mesh,
-        checkpoint=checkpoint,
-        score_template=template,
-        options=options,
-    )
-    loaded.prepare()
-    return loaded
+    return load_template(given) if given else found and found.template
 
 
-def _store(options: EngineOptions) -> Path | None:
-    """Where configurations are kept: beside the executables, or in the cache."""
-    if not options.compiled:
-        return cache_folder()
-    serialized.manifest(Path(options.compiled))  # an error shows before weights are read
-    return Path(options.compiled)
+def _mesh(options: EngineOptions) -> jax.sharding.Mesh:
+    data = options.data_parallel_size
+    alone = data is None and jax.process_count() == 1
+    return make_mesh(options.tensor_parallel_size, 1 if alone else data)
 
 
 def parameter_dtype(name: str) -> jnp.dtype:

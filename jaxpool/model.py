@@ -192,10 +192,10 @@ class Model:
         """
         return self.engine.run(task, requests)
 
-    def prepare(self) -> None:
-        """Load the executables and do the warm-up that the options ask for."""
-        if self.options.compiled:
-            serialized.load(self.executor, Path(self.options.compiled), self.engine.keys())
+    def prepare(self, compiled: serialized.Compiled | None = None) -> None:
+        """Take over what is compiled already and do the warm-up that the options ask for."""
+        if compiled:
+            serialized.load(self.executor, compiled, self.engine.keys())
         if wanted := self.options.warmup:
             named = None if wanted is True else [self.select(name) for name in wanted]
             self.engine.warmup(named)

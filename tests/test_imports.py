@@ -15,7 +15,8 @@ HEAVY = {
 }
 START = """
 from jaxpool import LLM
-llm = LLM({!r}, compiled={!r}, max_model_len=16, max_num_batched_tokens=16)
+given = dict(max_model_len=16, max_num_batched_tokens=16, hf_overrides={{"layer_norm_eps": 1e-9}})
+llm = LLM({!r}, compiled={!r}, **given)
 assert llm.embed("hello", use_tqdm=False)[0].outputs.embedding
 """
 
@@ -38,5 +39,6 @@ def test_a_start_from_a_compiled_folder_imports_what_it_computes_with(tmp_path):
     folder = str(tmp_path / "compiled")
     make = ("-m", "jaxpool.cli", "compile", MINILM, "--output", folder)
     few = ("--task", "embed", "--max-model-len", "16", "--max-num-batched-tokens", "16")
+    few += ("--hf-overrides", '{"layer_norm_eps": 1e-9}')
     subprocess.run([sys.executable, *make, *few], cwd=ROOT, check=True, capture_output=True)
     assert not modules_after(START.format(MINILM, folder)) & HEAVY

@@ -4,7 +4,7 @@ import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -51,7 +51,9 @@ class EngineOptions:
     forbid_compiles: afterwards a shape without executable is
     an error; batch_invariant: a text's result is bit-identical whatever is computed beside it, at
     the price of padding; compiled: a folder of `jaxpool compile`; quantization: a key of
-    `jaxpool.nn.quantization.KINDS`.
+    `jaxpool.nn.quantization.KINDS`; tensor_parallel_size, data_parallel_size: the devices of the
+    mesh (one if neither is given, of one process); distributed: makes this process one of several
+    (see `jaxpool.engine.distributed`).
     """
 
     max_num_batched_tokens: int | None = None
@@ -60,6 +62,9 @@ class EngineOptions:
     batch_invariant: bool = False
     compiled: str | None = None
     quantization: str | None = None
+    tensor_parallel_size: int = 1
+    data_parallel_size: int | None = None
+    distributed: bool | Mapping[str, Any] = False
 
     def __post_init__(self):
         quantization.check(self.quantization)

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 from jax.experimental import serialize_executable
@@ -79,30 +80,37 @@ def _without_cache() -> Iterator[None]:
         compilation_cache.reset_cache()
 
 
-def manifest(folder: Path) -> dict:
+class Compiled(NamedTuple):
+    """What a folder of `jaxpool compile` holds, as its manifest says."""
+
+    folder: Path
+    identity: dict[str, str]
+    files: list[str]
+
+
+def find(folder: str | Path) -> Compiled:
     """What a folder of `jaxpool compile` holds; ValueError where it is none."""
-    file = folder / MANIFEST
-    if not file.is_file():
+    folder = Path(folder)
+    if not (folder / MANIFEST).is_file():
         raise ValueError(f"{folder} has no {MANIFEST}: it is not an output of `jaxpool compile`")
-    return json.loads(file.read_text())
+    return Compiled(folder, **json.loads((folder / MANIFEST).read_text()))
 
 
-def load(executor: Executor, folder: Path, keys: Iterable[Key]) -> int:
-    """Let `executor` load the executables of `folder` that serve `keys` when needed; their number.
+def load(executor: Executor, made: Compiled, keys: Iterable[Key]) -> int:
+    """Let `executor` load the executables that serve `keys` when needed; their number.
 
-    ValueError where the folder is none of `jaxpool compile`, or was made for something else.
-    Executables are machine code: load only folders you trust.
+    ValueError where they were made for something else. Executables are machine code: load only
+    folders you trust.
     """
-    made, here = manifest(folder), identity(executor)
-    for name, wanted in here.items():
-        if made["identity"].get(name) != wanted:
+    for name, wanted in identity(executor).items():
+        if made.identity.get(name) != wanted:
             raise ValueError(
-                f"{folder} was compiled for another {name}: {made['identity'].get(name)!r}, "
+                f"{made.folder} was compiled for another {name}: {made.identity.get(name)!r}, "
                 f"here it is {wanted!r}; run `jaxpool compile` again"
             )
-    found = [key for key in keys if _name(key) in made["files"]]
+    found = [key for key in keys if _name(key) in made.files]
     for key in found:
-        executor.stored[key] = partial(_load, executor, key, folder / _name(key))
+        executor.stored[key] = partial(_load, executor, key, made.folder / _name(key))
     return len(found)
 
 

@@ -156,7 +156,7 @@ class TestExecutables:
         keys = warm.keys([EMBED])
         serialized.save(warm.executor, tmp_path, keys)
         fresh = engine(max_num_batched_tokens=96)
-        assert serialized.load(fresh.executor, tmp_path, keys) == len(keys)
+        assert serialized.load(fresh.executor, serialized.find(tmp_path), keys) == len(keys)
         fresh.executor.frozen = True
         requests = texts([5, 9, 30, 48])
         got, wanted = (dict(e.run(EMBED, requests)) for e in (fresh, warm))
@@ -166,16 +166,16 @@ class TestExecutables:
 
     def test_foreign_folders_are_refused(self, warm, tmp_path, monkeypatch):
         with pytest.raises(ValueError, match="it is not an output of `jaxpool compile`"):
-            serialized.load(warm.executor, tmp_path, [])
+            serialized.find(tmp_path)
         serialized.save(warm.executor, tmp_path, [])
         other = engine(BERT.replace(norm_eps=1e-5))
         with pytest.raises(ValueError, match="was compiled for another architecture"):
-            serialized.load(other.executor, tmp_path, [])
+            serialized.load(other.executor, serialized.find(tmp_path), [])
         with pytest.raises(ValueError, match="was compiled for another mesh"):
-            serialized.load(engine(data=2).executor, tmp_path, [])
+            serialized.load(engine(data=2).executor, serialized.find(tmp_path), [])
         monkeypatch.setattr(jax, "__version__", "0.0.1")
         with pytest.raises(ValueError, match="another jax version: '.*', here it is '0.0.1'"):
-            serialized.load(warm.executor, tmp_path, [])
+            serialized.load(warm.executor, serialized.find(tmp_path), [])
 
 
 def test_products_of_float32_models_are_float32(warm):
