@@ -15,7 +15,7 @@ from converters.architectures import architecture, check_options, choose_head
 from converters.configuration import Config, read_config
 from converters.family import Family, Head
 from converters.files.folder import TOKENIZER, copy_companions, digests, update_json
-from converters.files.tensors import Manifest, Tensors, open_tensors, save_tensors
+from converters.files.tensors import Manifest, Source, open_tensors, save_tensors
 from converters.heads import answers
 from converters.heads.beside import Beside, read_beside
 from converters.heads.late_interaction import read_late_interaction
@@ -37,7 +37,7 @@ class Part(NamedTuple):
 
     path: str
     layouts: list[rows.Layout]
-    source: Tensors | Manifest
+    source: Source
     ignored: tuple[str, ...]
 
 
@@ -202,7 +202,7 @@ class Files(NamedTuple):
     family: Family
     config: Config
     pipeline: Pipeline | None
-    source: Tensors | Manifest
+    source: Source
 
 
 def _open(folder: Path, overrides, adapter: Path | None, store: Path | None) -> Files:
@@ -210,7 +210,7 @@ def _open(folder: Path, overrides, adapter: Path | None, store: Path | None) -> 
     pipeline = read_pipeline(folder)
     inside = pipeline.transformer if pipeline else ""
     base, adapter = lora.find(folder / inside, adapter)
-    family, config = read_config(base, overrides, pipeline and pipeline.model_type, store)
+    family, config = read_config(base, overrides, pipeline.model_type if pipeline else None, store)
     if family.adapter and not adapter:
         base, adapter = lora.find(base, lora.own(base, config, family.adapter(config)))
     source = _tensors(folder, inside, base, family, adapter)
@@ -219,14 +219,20 @@ def _open(folder: Path, overrides, adapter: Path | None, store: Path | None) -> 
     return Files(folder, inside, base, family, config, pipeline, source)
 
 
-def _tensors(folder: Path, inside: str, base: Path, family: Family, adapter: Path | None):
+def _tensors(folder: Path, inside: str, base: Path, family: Family, adapter: Path | None) -> Source:
     """The transformer's tensors, with the adapter's added and what is computed from them."""
     rename = _canonical(family)
     if base != folder / inside:
         folder, inside = base, ""
-    source = open_tensors(folder, inside, rename)
+    opened = open_tensors(folder, inside, rename)
+    source: Source = opened
     if adapter:
-        source = lora.Merged(source, adapter, rename, family.prefix)
+        if isinstance(opened, Manifest):
+            raise CheckpointError(
+                f"{adapter}: an adapter is merged into weight files, and {folder} holds an Orbax "
+                "tree; export the merged model, then convert that"
+            )
+        source = lora.Merged(opened, adapter, rename, family.prefix)
     return family.derive(source) if family.derive else source
 
 

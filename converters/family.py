@@ -76,7 +76,7 @@ def features(config) -> int:
     return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
 
 
-def sizes(config) -> dict[str, int]:
+def sizes(config) -> dict[str, Any]:
     """The sizes of an `Arch` that every configuration of transformers has by the same names."""
     heads = config.num_attention_heads
     return {

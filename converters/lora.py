@@ -118,12 +118,10 @@ class Merged:
         magnitude = module + MAGNITUDE if self._config.get("use_dora") else ""
         if missing := {a, b, magnitude} - {"", *self._adapter.keys()}:
             raise CheckpointError(f"adapter tensors {sorted(missing)}: wanted beside {name}")
-        target = self._find(rename(f"{module}.weight"))
         transposed = bool(embedding) or bool(self._config.get("fan_in_fan_out"))
         scale = self._scale(module, self._adapter.shape(a)[0])
         delta = Delta(a, b, magnitude, scale, transposed)
-        self._check(module, target, delta)
-        self._deltas[target] = delta
+        self._deltas[self._target(rename(f"{module}.weight"), module, delta)] = delta
 
     def _find(self, name: str) -> str | None:
         """The base's spelling of a name: as it is, with the prefix, or without."""
@@ -140,16 +138,19 @@ class Merged:
                 break
         return alpha / (rank**0.5 if self._config.get("use_rslora") else rank)
 
-    def _check(self, module: str, target: str | None, delta: Delta) -> None:
+    def _target(self, name: str, module: str, delta: Delta) -> str:
+        """The base's spelling of the tensor that an update changes, which it must fit."""
+        target = self._find(name)
         wanted = (self._adapter.shape(delta.b)[0], self._adapter.shape(delta.a)[1])
         wanted = wanted[::-1] if delta.transposed else wanted
         found = self._base.shape(target) if target else "no such tensor"
-        if found != wanted:
+        if target is None or found != wanted:
             raise CheckpointError(
                 f"{CONFIG}: the adapter is for another base "
                 f"({self._config.get('base_model_name_or_path')}): {module}.weight "
                 f"wanted {wanted}, found {found}"
             )
+        return target
 
     def keys(self):
         """The names of the base, and of the modules only the adapter has (a trained head)."""

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from converters import rows
 from converters.family import Family, Head
-from converters.files.tensors import Tensors
+from converters.files.tensors import Source
 from converters.heads import answers
 from converters.report import CheckpointError
 from jaxpool.heads.steps import Dense
@@ -30,19 +30,19 @@ def head_of(family, config, arch: Arch, chosen: tuple[Head | None, bool], source
     return head, uses_head, table, steps
 
 
-def _prefix(family: Family, source: Tensors) -> str:
+def _prefix(family: Family, source: Source) -> str:
     """What precedes the base model's names in this file: the family's prefix, or nothing."""
     prefix = family.prefix
     return prefix if prefix and any(name.startswith(prefix) for name in source.keys()) else ""
 
 
-def base_table(family: Family, source: Tensors, config) -> list[rows.Row]:
+def base_table(family: Family, source: Source, config) -> list[rows.Row]:
     """The table of the base model."""
     add = _prefix(family, source)
     return [row._replace(name=add + row.name) for row in rows.parse(family.table(config))]
 
 
-def _head_table(family: Family, head: Head | None, source: Tensors, config) -> list[rows.Row]:
+def _head_table(family: Family, head: Head | None, source: Source, config) -> list[rows.Row]:
     """A head's table as the file has it: with the family's prefix or without, tied or not."""
     add = _prefix(family, source)
     table = rows.parse(head.names) if head else []
@@ -55,19 +55,19 @@ def _head_table(family: Family, head: Head | None, source: Tensors, config) -> l
     return [row._replace(exported=row.exported and row.name != answers.NAME) for row in table]
 
 
-def output_of(family: Family, source: Tensors, config) -> tuple[str, bool]:
+def output_of(family: Family, source: Source, config) -> tuple[str, bool]:
     """The name of the token embedding in this file, and whether the output is tied to it."""
     rows_of = (row for row in base_table(family, source, config) if EMBEDDING in row.paths)
     return next(rows_of).name, getattr(config, "tie_word_embeddings", True)
 
 
-def _has(table: list[rows.Row], source: Tensors) -> bool:
+def _has(table: list[rows.Row], source: Source) -> bool:
     """Whether a kernel of a head's table lies in the file (a tied one does not count)."""
     kernels = [row for row in table if row.exported and row.paths[0].endswith(".kernel")]
     return any(row.name in source.keys() for row in kernels)
 
 
-def _read_sizes(head: Head, source: Tensors, config) -> None:
+def _read_sizes(head: Head, source: Source, config) -> None:
     """Set the configuration's missing sizes of a head from its tensors."""
     for field, name in head.sizes.items():
         if getattr(config, field, None) is not None:
@@ -77,7 +77,7 @@ def _read_sizes(head: Head, source: Tensors, config) -> None:
         setattr(config, field, source.shape(name)[0])
 
 
-def _without_absent_biases(steps: tuple, table: list[rows.Row], source: Tensors) -> tuple:
+def _without_absent_biases(steps: tuple, table: list[rows.Row], source: Source) -> tuple:
     names = {path: row.name for row in table for path in row.paths}
     return tuple(
         replace(step, bias=names[f"heads.{step.name}.bias"] in source.keys())

@@ -59,7 +59,7 @@ def embed(
         raise ValueError("embed wants TEXT arguments or --input FILE, one of the two")
     if input and not output:
         raise ValueError("--input wants --output FILE.{npy,jsonl,parquet}")
-    given = {"dtype": dtype, "revision": revision, "max_model_len": max_model_len}
+    given: dict = {"dtype": dtype, "revision": revision, "max_model_len": max_model_len}
     loaded = load(model, **given, hf_overrides=_json("--hf-overrides", hf_overrides))
     task = loaded.task("embed", precision=precision)
     cut = {"truncate_prompt_tokens": -1} if truncate else {}
@@ -69,7 +69,8 @@ def embed(
             numbers = [round(x, 8) for x in vector.tolist()]
             typer.echo(json.dumps({"text": text, "embedding": numbers}))
         return
-    job = {"model": model, "truncate": truncate, "precision": precision}
+    assert input and output  # as checked above
+    job: dict = {"model": model, "truncate": truncate, "precision": precision}
     job |= {"hf_overrides": hf_overrides, **given}
     count = embed_file(vectors, input, column, output, job)
     typer.echo(f"{count:,} texts -> {output}", err=True)

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from typing import Any
+from typing import Any, cast
+
+import numpy as np
 
 from jaxpool import offline
 from jaxpool.loading import load
@@ -189,8 +191,8 @@ class LLM:
         """
         single = isinstance(pairs[0], str)
         params = PoolingParams(extra_kwargs={"weights": weights})
-        sides = zip(*([pairs] if single else pairs), strict=True)
-        scoring = prepare_hybrid(self.model, *sides, params, tokenization_kwargs)
+        queries, documents = zip(*([pairs] if single else pairs), strict=True)
+        scoring = prepare_hybrid(self.model, queries, documents, params, tokenization_kwargs)
         scores = self._score(scoring, use_tqdm)
         return {name: one.tolist()[0] if single else one.tolist() for name, one in scores.items()}
 
@@ -225,7 +227,16 @@ class LLM:
         requests, results = offline.run(self.model, task, texts, None, use_tqdm, **options)
         tokenizer = self.model.tokenizer
         return [
-            entities(text, r.ids, r.offsets, probs, tokenizer, labels, aggregation, ignore)
+            entities(
+                text,
+                r.ids,
+                cast(np.ndarray, r.offsets),
+                probs,
+                tokenizer,
+                labels,
+                aggregation,
+                ignore,
+            )
             for text, r, probs in zip(texts, requests, results, strict=True)
         ]
 
@@ -237,7 +248,9 @@ class LLM:
         """Not for pooling models: raises."""
         raise ValueError(GENERATIVE.format("chat"))
 
-    def _call(self, kind: outputs.Kind, name: str, prompts, params, use_tqdm, options) -> list:
+    def _call(
+        self, kind: outputs.Kind, name: str | Sequence[str], prompts, params, use_tqdm, options
+    ) -> list:
         precision = options.pop("precision", "float32")
         task = self.model.select(name, options.get("input_type"), precision)
         if options.pop("lora_request", None) is not None:

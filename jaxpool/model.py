@@ -147,9 +147,9 @@ class Model:
         precision: str = "float32",
     ) -> Task | tuple[Task, ...]:
         """A task by name, or the tuple of them that "embed&sparse" or a sequence asks for."""
-        if (names := several(name)) is None:
+        if isinstance(name, str) and "&" not in name:
             return self.task(name, input_type, precision)
-        return tuple(self.task(one, input_type, precision) for one in names)
+        return tuple(self.task(one, input_type, precision) for one in several(name))
 
     def encode(
         self,
@@ -171,7 +171,7 @@ class Model:
         precision: float32, int8, uint8, binary or ubinary (see `jaxpool.heads.precision`).
         """
         if prompt is None and prompt_name is None:
-            named = (task, *PROMPTS.get(input_type, ()))
+            named = (task, *PROMPTS.get(input_type or "", ()))
             prompt_name = next((n for n in named if n in self.prompts), self.default_prompt)
         single = isinstance(texts, str)
         _, vectors = offline.run(
@@ -197,7 +197,7 @@ class Model:
         if compiled:
             serialized.load(self.executor, compiled, self.engine.keys())
         if wanted := self.options.warmup:
-            named = None if wanted is True else [self.select(name) for name in wanted]
+            named = None if isinstance(wanted, bool) else [self.select(name) for name in wanted]
             self.engine.warmup(named)
         self.executor.frozen = self.options.forbid_compiles
 

@@ -1,7 +1,7 @@
 """A call of the offline API: prompts to results in their order, under a progress bar."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
@@ -42,7 +42,9 @@ def run(
     make = partial(_prepare, model, task, prompts, params, options)
     most = len(prompts) if model.mesh.is_multi_process else WINDOW
     windows = _windows(len(prompts), most)
-    requests, results, failed = [], [], []
+    requests: list[Prepared] = []
+    results: list = []
+    failed: list[Future] = []
 
     def done() -> None:
         progress.update()
@@ -69,12 +71,13 @@ def stream(model, task: Task, windows: Iterable[list], **options: Any) -> Iterat
 
 def _ahead(
     make: Callable, windows: Iterable, most: int, failed: list[Future]
-) -> Iterator[list[Prepared]]:
+) -> Generator[list[Prepared], None, None]:
     """The requests of each window, while those of up to `most` further ones are made in a thread.
 
     What cannot be made is in `failed` at once.
     """
-    windows, tokenizer, making = iter(windows), ThreadPoolExecutor(1), deque()
+    windows, tokenizer = iter(windows), ThreadPoolExecutor(1)
+    making: deque[Future] = deque()
     requests = next(map(make, windows), None)  # nothing is computed yet: no thread
     try:
         while requests is not None:

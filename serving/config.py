@@ -146,7 +146,7 @@ SHORT = {"-tp": "--tensor-parallel-size", "-dp": "--data-parallel-size"}
 def parse(arguments: Sequence[str] | None = None) -> Options:
     """Options of a command line; exits with a message on a bad one."""
     arguments = normalize(sys.argv[1:] if arguments is None else arguments)
-    source = CliSettingsSource(Options, cli_parse_args=arguments)
+    source: CliSettingsSource[Options] = CliSettingsSource(Options, cli_parse_args=arguments)
     try:
         options = Options(_cli_settings_source=source)
     except ValidationError as error:

@@ -20,7 +20,9 @@ log = logging.getLogger("jaxpool.serving")
 class Engine(Protocol):
     """A model on the device."""
 
-    budget: int
+    @property
+    def budget(self) -> int:
+        """Tokens to take at once."""
 
     def start(self, task: Any, requests: list) -> Any:
         """Begin computing; returns at once where the device allows."""
@@ -128,7 +130,7 @@ class Owner(threading.Thread):
             items = queue.take() if queue else []
         if call:
             self._answer(*call)
-        elif items:
+        elif queue and items:
             self._start(queue, items)
         elif self._flying:
             self._finish(self._flying.popleft())

@@ -5,7 +5,7 @@ Gauges read the live objects when they are scraped; the rest is counted as it ha
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 from prometheus_client import (
@@ -20,8 +20,10 @@ from prometheus_client import (
 from prometheus_client.core import GaugeMetricFamily
 
 disable_created_metrics()
-LATENCY = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5)
-LATENCY += (10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680)
+LATENCY = (
+    *(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5),
+    *(10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680),
+)
 TOKENS = tuple(2**n for n in range(18))
 SIZES = tuple(2**n for n in range(13))
 SHARES = tuple(n / 10 for n in range(1, 11))
@@ -75,7 +77,7 @@ class Metrics:
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(name, text, labels, registry=self.registry)
 
-    def _histogram(self, name: str, text: str, buckets: Iterable, *labels: str) -> Histogram:
+    def _histogram(self, name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
         return Histogram(name, text, labels, buckets=buckets, registry=self.registry)
 
     def batch(self, name: str, items: list, computed: int) -> None:

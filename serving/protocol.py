@@ -1,6 +1,6 @@
 """HTTP/1.1 with a limit on the time a client takes to send the head of a request."""
 
-import functools
+import asyncio
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -12,18 +12,16 @@ class Protocol(HttpToolsProtocol):
     The body has its own limit, in `middleware.Limits`.
     """
 
-    def __init__(self, *args: Any, seconds: float, **kwargs: Any):
+    seconds: float
+
+    def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self.seconds, self.timer = seconds, None
+        self.timer: asyncio.TimerHandle | None = None
 
     @classmethod
-    def within(cls, seconds: float):
+    def within(cls, seconds: float) -> type["Protocol"]:
         """The protocol with its limit set, as uvicorn's `http` option takes it."""
-
-        class Limited(cls):
-            __init__ = functools.partialmethod(cls.__init__, seconds=seconds)
-
-        return Limited
+        return type("Limited", (cls,), {"seconds": seconds})
 
     def connection_made(self, transport):
         """Start the clock of the first request."""

@@ -147,7 +147,8 @@ class Queue:
 
     def take(self) -> list[Item]:
         """The next batch: requests of one task, in turn, up to the engine's token budget."""
-        now, taken, room = time.monotonic(), [], self.engine.budget
+        taken: list[Item] = []
+        now, room = time.monotonic(), self.engine.budget
         lane = self._next_lane()
         while lane and (not taken or lane[0][3].tokens <= room):
             item = heapq.heappop(lane)[3]

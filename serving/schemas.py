@@ -36,6 +36,7 @@ class Message(BaseModel):
 
 
 Conversation = list[Message]
+Input = list[Int] | list[list[Int]] | str | list[str] | Conversation | list[Conversation]
 
 
 def one_of(body: Any, *names: str) -> Any:
@@ -63,8 +64,9 @@ class Common(BaseModel):
 class Prompts(Common):
     """`input` (texts or token ids) or `messages` (chat), and how to render and encode them."""
 
-    input: list[Int] | list[list[Int]] | str | list[str] | Conversation | list[Conversation] = None
-    messages: Conversation | list[Conversation] = None
+    # One of the two may be absent (None), but not null.
+    input: Input = None  # type: ignore[assignment]
+    messages: Conversation | list[Conversation] = None  # type: ignore[assignment]
     add_special_tokens: bool | None = None
     add_generation_prompt: bool = False
     continue_final_message: bool = False
@@ -73,10 +75,10 @@ class Prompts(Common):
     media_io_kwargs: dict[str, dict[str, Any]] | None = None
     prompt_name: str | None = None
     input_type: Literal["query", "document"] | None = Field(
-        None, description="for models with a path, or markers, of each"
+        default=None, description="for models with a path, or markers, of each"
     )
-    softmax: bool | None = Field(None, description="the oldest name of use_activation")
-    normalize: bool | None = Field(None, description="an older name of use_activation")
+    softmax: bool | None = Field(default=None, description="the oldest name of use_activation")
+    normalize: bool | None = Field(default=None, description="an older name of use_activation")
 
     @model_validator(mode="before")
     @classmethod
@@ -109,7 +111,7 @@ class LateChunking(BaseModel):
 class EmbeddingRequest(Prompts, Encoded):
     """POST /v1/embeddings."""
 
-    task: str | None = Field(None, description="one of the model's own adapters")
+    task: str | None = Field(default=None, description="one of the model's own adapters")
     dimensions: Int | None = None
     late_chunking_params: LateChunking | None = None
 
@@ -152,7 +154,8 @@ class Scoring(Common):
     instruction: str | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     weights: list[float] | None = Field(
-        None, description="of dense, sparse and token vectors' scores, where a model has all three"
+        default=None,
+        description="of dense, sparse and token vectors' scores, where a model has all three",
     )
 
 
@@ -253,7 +256,11 @@ class TokenizeRequest(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _required(cls, body: Any) -> Any:
-        return one_of(body, "prompt", "messages")
+        given = body
+        if isinstance(body, dict):  # clients send the other as null
+            given = {name: value for name, value in body.items() if value is not None}
+        one_of(given, "prompt", "messages")
+        return body
 
 
 class DetokenizeRequest(BaseModel):

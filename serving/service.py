@@ -134,6 +134,7 @@ def deadline_of(request: Request) -> float:
 async def while_connected(request: Request, work: Awaitable) -> Any:
     """Await `work`; cancel it and raise `Gone` if the client disconnects first."""
     me, waiting, gone = asyncio.current_task(), True, False
+    assert me is not None  # a coroutine runs in a task
 
     def leave(watch: asyncio.Task) -> None:
         nonlocal gone

@@ -1,6 +1,7 @@
 """DeBERTa, and DeBERTa-v2 and v3: disentangled attention, a context pooler."""
 
 import re
+from typing import Any
 
 from converters.families import bert
 from converters.family import Family, activation, dense, norm
@@ -74,7 +75,7 @@ HEADS = bert_heads("deberta.") | {
     )
 }
 IGNORED = (r"^(cls|lm_predictions|mask_predictions|pooler)\.", r"\bposition_embeddings\.")
-SHARED = dict(
+SHARED: dict[str, Any] = dict(
     prefix="deberta.",
     heads=HEADS,
     renames=bert.LEGACY,

@@ -64,7 +64,7 @@ def _adapted(line: str) -> str:
     if kind not in ("kernel", "embedding"):
         return line + "\n"
     name = name.removesuffix("weight") + "parametrizations.weight"
-    first, second = re.fullmatch(r"(\(.*?\)|\S+) +(.*)", axes).groups()
+    first, second = re.findall(r"\(.*?\)|\S+", axes)
     # A kernel on disk is (outputs, inputs), a table (rows, features): A takes what comes in.
     a, b = (f"r {second}", f"{first} r") if kind == "kernel" else (f"{first} r", f"r {second}")
     return (

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+from functools import partial
 from pathlib import Path
 
 from converters.files.folder import read_json
@@ -42,11 +43,12 @@ def _hub_folder(name: str, revision: str | None) -> Path:
 
     wanted = ["*.json", "*.txt", "*.model", "*.jinja", "*.metadata", "*.safetensors"]
     wanted += ["[0-9]_*/*.bin", "*_linear.pt"]  # small modules that have no other file
-    options = {"revision": revision, "ignore_patterns": ["checkpoint-*/*"]}  # of a training run
+    training = ["checkpoint-*/*"]  # left by a training run
+    fetch = partial(snapshot_download, name, revision=revision, ignore_patterns=training)
     try:
-        folder = Path(snapshot_download(name, allow_patterns=wanted, **options))
+        folder = Path(fetch(allow_patterns=wanted))
         if bins := _lacking(folder):
-            snapshot_download(name, allow_patterns=bins, **options)
+            fetch(allow_patterns=bins)
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise FileNotFoundError(

@@ -1,8 +1,9 @@
 """Tensors of weight files, read lazily and written as Hugging Face does, without torch."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from safetensors.numpy import save_file
@@ -15,6 +16,22 @@ from converters.report import CheckpointError
 
 TORCH = ".pt"
 SHARD_BYTES = 4 << 30
+
+
+class Source(Protocol):
+    """What is known of the tensors of a checkpoint before they are read."""
+
+    def keys(self) -> Set[str]:
+        """The canonical names."""
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a tensor."""
+
+    def dtype(self, name: str) -> str:
+        """The dtype of a tensor as safetensors spells it ("F32", "BF16", ...)."""
+
+    def describe(self) -> dict[str, dict]:
+        """The shape and dtype of every tensor."""
 
 
 class Tensors:
@@ -143,7 +160,7 @@ def save_tensors(tensors: Iterator[tuple[str, np.ndarray]], folder: Path, stem="
     if len(shards) == 1:
         save_file(shards[0], folder / f"{stem}.safetensors", metadata={"format": "pt"})
         return
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for number, shard in enumerate(shards, start=1):
         file = f"{stem}-{number:05}-of-{len(shards):05}.safetensors"
         save_file(shard, folder / file, metadata={"format": "pt"})

@@ -5,10 +5,10 @@ math-shepherd "+" or "-" at each step. The rows of the output embedding (`lm_hea
 embedding it is tied to) of these tokens are the classifier; the rest of the vocabulary is left out.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from converters.derived import Derived
 from converters.family import Head
@@ -39,6 +39,9 @@ def add(source, ids: Sequence[int], embedding: str, tied: bool) -> Derived:
     return Derived(source, NAME, shape, output, lambda: source[output][list(ids)])
 
 
+NO_DEFAULTS: Mapping[str, Any] = MappingProxyType({})
+
+
 class Choice(NamedTuple):
     """A head of some tokens' logits: their ids, the same in words, and who says so."""
 
@@ -65,7 +68,7 @@ def choose(config, folder: Path, pipeline, reranker, convert: str, returned) -> 
     asked = getattr(config, "is_original_qwen3_reranker", False)
     method = TWO if asked else getattr(config, "method", None)
     tokens = tuple(getattr(config, "classifier_from_token", None) or ())
-    origin, defaults = "config.json or hf_overrides", MappingProxyType({})
+    origin, defaults = "config.json or hf_overrides", NO_DEFAULTS
     if method is None:
         if not generates or (pipeline and pipeline.pools):
             return None
@@ -102,9 +105,7 @@ def _listed(tokens: Sequence) -> str:
     return ", ".join(map(repr, tokens))
 
 
-def _head(
-    task: str, ids: Sequence[int], before=(), after=(), defaults=MappingProxyType({})
-) -> Head:
+def _head(task: str, ids: Sequence[int], before=(), after=(), defaults=NO_DEFAULTS) -> Head:
     def steps(config, arch):
         return (*before, Dense("answers", arch.dim, len(ids), bias=False), *after)
 
@@ -119,7 +120,6 @@ def _ids(tokens: Sequence[str], folder: Path) -> list[int]:
         raise FileNotFoundError(f"classifier_from_token needs tokenizer.json in {folder}")
     vocabulary = Tokenizer.from_file(str(file))
     ids = [vocabulary.token_to_id(token) for token in tokens]
-    if None in ids:
-        missing = [token for token, i in zip(tokens, ids, strict=True) if i is None]
+    if missing := [token for token, i in zip(tokens, ids, strict=True) if i is None]:
         raise ValueError(f"config.json: classifier_from_token: no token {missing} in {file.name}")
-    return ids
+    return [i for i in ids if i is not None]

@@ -90,8 +90,8 @@ def _pooling(folder: Path, path: str, draft: Draft) -> None:
     unknown = [kind for kind in kinds if kind not in MODES.values()]
     if unknown:
         raise CheckpointError(f"{path}/config.json: unknown pooling mode {unknown}")
-    kinds = tuple(kinds or ("mean",))  # what sentence-transformers does where no mode is named
-    draft.add(WeighedPool(kinds, *draft.weights) if draft.weights else Pool(kinds))
+    pools = tuple(kinds or ("mean",))  # what sentence-transformers does where no mode is named
+    draft.add(WeighedPool(pools, *draft.weights) if draft.weights else Pool(pools))
     draft.include_prompt = config.get("include_prompt") is not False
 
 
@@ -140,7 +140,8 @@ def _router(folder: Path, path: str, draft: Draft) -> None:
             "models: load each folder by itself"
         )
     (base,) = draft.chains.values()
-    chains, sparse = {}, {}
+    chains: dict[str | None, tuple] = {}
+    sparse: dict[str | None, tuple] = {}
     for route, members in config["structure"].items():
         draft.chains, draft.sparse = {route: base}, {}
         for member in members:

@@ -59,7 +59,6 @@ def read_pipeline(folder: Path) -> Pipeline | None:
         read_module(folder, module["type"], module.get("path", ""), draft)
     normalize = all(steps and steps[-1] == Normalize() for steps in draft.chains.values())
     chains = {route: _inner(steps, normalize) for route, steps in draft.chains.items()}
-    routes = () if None in chains else tuple(chains.items())
     config = read_json(folder / "config_sentence_transformers.json", default={})
     return Pipeline(
         steps=chains.get(draft.default_route, ()),
@@ -74,12 +73,17 @@ def read_pipeline(folder: Path) -> Pipeline | None:
         include_prompt=draft.include_prompt,
         truncate_dim=config.get("truncate_dim"),
         max_active_dims=config.get("max_active_dims"),
-        routes=routes,
+        routes=_named(chains),
         answers=draft.answers,
         activation=config.get("activation_fn"),
         sparse=draft.sparse.get(draft.default_route, ()),
-        sparse_routes=() if None in draft.sparse else tuple(draft.sparse.items()),
+        sparse_routes=_named(draft.sparse),
     )
+
+
+def _named(chains: dict[str | None, tuple]) -> tuple[tuple[str, tuple], ...]:
+    """The chains of routes; none where there is no Router, whose one chain has no name."""
+    return tuple((name, steps) for name, steps in chains.items() if name is not None)
 
 
 def _inner(steps: tuple, last: bool) -> tuple:

@@ -170,7 +170,8 @@ def _context(requests: list[Request], sizes: np.ndarray, within: np.ndarray) -> 
 
 
 def _controls(p: Plan, requests: list[Request], chunks: bool) -> Controls:
-    columns, segments = {}, segments_of(p.length)
+    columns: dict[str, np.ndarray] = {}
+    segments = segments_of(p.length)
     for name, (dtype, default) in CONTROLS.items():
         columns[name] = np.full((p.rows, segments), default, dtype)
         columns[name][p.row, p.segment - 1] = [getattr(request, name) for request in requests]
@@ -184,11 +185,13 @@ def _controls(p: Plan, requests: list[Request], chunks: bool) -> Controls:
 
 def _chunks(p: Plan, requests: list[Request]) -> Chunks:
     made = Chunks(*(np.zeros((p.rows, chunks_of(p.length)), np.int32) for _ in Chunks._fields))
-    if requests[0].spans is not None:
-        counts = [len(request.spans) for request in requests]
+    spans = [request.spans for request in requests if request.spans is not None]
+    if spans:
+        counts = list(map(len, spans))
         places = _places(p, counts)
-        spans = np.concatenate([request.spans for request in requests])
-        made.first[places], made.end[places] = (spans + np.repeat(p.start, counts)[:, None]).T
+        made.first[places], made.end[places] = (
+            np.concatenate(spans) + np.repeat(p.start, counts)[:, None]
+        ).T
         made.segment[places] = np.repeat(p.segment, counts)
     return made
 
@@ -208,8 +211,9 @@ def unpack(
     `[tokens, ...]`.
     """
     indices = p.request.tolist()
-    if pooled and requests[indices[0]].spans is not None:
-        counts = [len(requests[i].spans) for i in indices]
+    spans = [found for i in indices if (found := requests[i].spans) is not None]
+    if pooled and spans:
+        counts = list(map(len, spans))
         parts = np.split(output[_places(p, counts)], np.cumsum(counts)[:-1])
         yield from zip(indices, parts, strict=True)
         return

@@ -80,7 +80,7 @@ def leader_line() -> Connection:
     from jax._src.distributed import global_state  # has no public name
 
     secret, port = _agree(bytes(32), 0)
-    host = global_state.coordinator_address.rpartition(":")[0].strip("[]")
+    host = str(global_state.coordinator_address).rpartition(":")[0].strip("[]")
     return Client((host, port), authkey=secret)
 
 

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
@@ -144,8 +144,9 @@ class Engine:
     def start(self, task, requests: Sequence[Request]) -> Flight:
         """Start all batches of some requests."""
         plans, laid = self.plan(requests)
-        submit = partial(self.dispatchers.submit, self.dispatch, task)
-        return Flight(task, laid, [(plan, submit(plan, laid)) for plan in plans], len(requests))
+        submit = self.dispatchers.submit
+        batches = [(plan, submit(self.dispatch, task, plan, laid)) for plan in plans]
+        return Flight(task, laid, batches, len(requests))
 
     def finish(self, flight: Flight) -> list[np.ndarray]:
         """Wait for the results of a flight, in the order of its requests."""

@@ -44,7 +44,7 @@ def cache_folder() -> Path | None:
 def enable_cache() -> None:
     """Turn on JAX's persistent compilation cache, unless the user has set one."""
     folder = cache_folder()
-    if folder and jax.config.jax_compilation_cache_dir is None:
+    if folder and jax.config.values["jax_compilation_cache_dir"] is None:
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
@@ -64,7 +64,7 @@ def precise(arch: Arch):
     TPUs and GPUs round their operands otherwise; `jax_default_matmul_precision` is the user's say.
     """
     whole = "highest" if arch.dtype == "float32" else None
-    return jax.default_matmul_precision(jax.config.jax_default_matmul_precision or whole)
+    return jax.default_matmul_precision(jax.config.values["jax_default_matmul_precision"] or whole)
 
 
 class Executor:
@@ -91,10 +91,8 @@ class Executor:
         if key not in self._ready:
             self.tell(key)
         with self._lock:
-            future = self._ready.get(key)
-            make_here = future is None
-            if make_here:
-                future = self._ready[key] = Future()
+            make_here = key not in self._ready
+            future = self._ready.setdefault(key, Future())
         if make_here:
             self._make(key, future)
         return future.result()

@@ -36,7 +36,7 @@ class Programs:
         """The programs that some tasks need on all their paths; None: all, in any combination."""
         wanted = [*self.paths, tuple(self.paths), *self.comparing] if tasks is None else [*tasks]
         wanted += [self.comparing[task] for task in wanted if task in self.comparing]
-        paths = [path for t in wanted for path in (t.paths if isinstance(t, Task) else (t,))]
+        paths: list = [path for t in wanted for path in (t.paths if isinstance(t, Task) else (t,))]
         return list(dict.fromkeys(map(self.of, paths + _late(paths))))
 
 

@@ -70,7 +70,7 @@ def save(executor: Executor, folder: Path, keys: Sequence[Key]) -> None:
 @contextmanager
 def _without_cache() -> Iterator[None]:
     """Keep JAX's cache out: on CPU, what comes out of it cannot be serialized again."""
-    before = jax.config.jax_enable_compilation_cache
+    before = jax.config.values["jax_enable_compilation_cache"]
     jax.config.update("jax_enable_compilation_cache", False)
     compilation_cache.reset_cache()
     try:

@@ -36,7 +36,7 @@ def make_mesh(model: int = 1, data: int | None = None, devices=None) -> Mesh:
 
 def leaf_sharding(leaf: Leaf, mesh: Mesh) -> NamedSharding:
     """Split the first divisible head or mlp axis of a parameter; replicate the rest."""
-    spec = [None] * len(leaf.shape)
+    spec: list[str | None] = [None] * len(leaf.shape)
     for axis, (letter, size) in enumerate(zip(leaf.axes.split(), leaf.shape, strict=True)):
         if letter in MODEL_AXES and size % mesh.shape["model"] == 0:
             spec[axis] = "model"

@@ -8,7 +8,7 @@ score by `MaxSim`, the same as a step of heads inside the program of a batch.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +29,8 @@ def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.sum(a * b, axis=-1) / np.maximum(norms, 1e-8)
 
 
-class _Side(NamedTuple):
+@dataclass(frozen=True)
+class _Side:
     """Token vectors `[N, T, D]`, the mask `[N, T]` of those that count, and the rows that do."""
 
     vectors: jax.Array
@@ -133,8 +134,8 @@ def _padded(vectors: list[np.ndarray]) -> _Side:
     rows, tokens = (
         1 << (max(1, n) - 1).bit_length() for n in (len(vectors), max(map(len, vectors)))
     )
-    arrays = map(jnp.asarray, _fill(vectors, rows, tokens))
-    return _Side(*arrays, len(vectors))
+    out, mask = _fill(vectors, rows, tokens)
+    return _Side(jnp.asarray(out), jnp.asarray(mask), len(vectors))
 
 
 def _fill(vectors: Sequence[np.ndarray], rows: int, tokens: int) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,7 @@ from jaxpool.jobs.fields import NUMBER, NUMBERS, SPANS, TEXT, VECTOR, VECTORS, W
 from jaxpool.offline import collect
 from jaxpool.scoring.pairs import prepare_scores
 from jaxpool.tasks.entities import STRATEGIES, entities
-from jaxpool.tasks.pooling_params import PoolingParams, with_task
+from jaxpool.tasks.pooling_params import PoolingParams
 from jaxpool.tasks.task import several
 from jaxpool.text.prepare import prepare
 
@@ -34,7 +34,8 @@ class Prompts:
         on_device = "float32" if precision == HALF else precision
         self.task = model.select(task, options.get("input_type"), on_device)
         self.names = several(task) or [task]
-        self.params = with_task(PoolingParams(**params), options.pop("task", None))
+        own = {"task": adapter} if (adapter := options.pop("task", None)) else {}
+        self.params = PoolingParams(**params | own)
         self.together = isinstance(self.task, tuple)
         if output and self.together:
             raise ValueError(f"output names one column, and the tasks are {self.names}")
@@ -115,7 +116,8 @@ class Pairs:
 
     def prepare(self, pairs: Sequence[tuple[str, str]]) -> Any:
         """What is to be computed for some pairs; raises where one cannot be scored."""
-        return prepare_scores(self.model, *map(list, zip(*pairs, strict=True)), *self.arguments)
+        queries, documents = (list(side) for side in zip(*pairs, strict=True))
+        return prepare_scores(self.model, queries, documents, *self.arguments)
 
     def tokens(self, prepared: Any) -> int:
         """How many tokens are to be computed."""

@@ -102,7 +102,8 @@ class Embedder:
     def _call(self) -> Call:
         kind = (self.task, self.output, self.precision, self.aggregation)
         made = call(self.model, *kind, self.params, self.calls)
-        made.prepare([SAMPLE if made.columns == 1 else (SAMPLE, SAMPLE)])
+        sample: Any = SAMPLE if made.columns == 1 else (SAMPLE, SAMPLE)
+        made.prepare([sample])
         return made
 
     @property

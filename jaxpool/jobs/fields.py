@@ -1,6 +1,6 @@
 """Columns of results: what a task's results are called, and their Arrow types."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any, NamedTuple
@@ -37,7 +37,8 @@ class Column(NamedTuple):
     @property
     def plain(self) -> list:
         """The values as Python and NumPy have them."""
-        make = {WEIGHTS: _entries, SPANS: _spans}.get(self.field.kind)
+        makers: dict[str, Callable] = {WEIGHTS: _entries, SPANS: _spans}
+        make = makers.get(self.field.kind)
         if self.field.kind in (VECTOR, VECTORS, NUMBERS):
             make = partial(np.asarray, dtype=self.field.dtype)
         return self.values if make is None else [v if v is None else make(v) for v in self.values]

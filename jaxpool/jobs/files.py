@@ -86,6 +86,7 @@ def _write_npy(path: Path, chunks: Iterable[np.ndarray], count: int) -> None:
             file = np.lib.format.open_memmap(path, "w+", chunk.dtype, shape)
         file[start : start + len(chunk)] = chunk
         start += len(chunk)
+    assert file is not None  # `embed_file` refuses an empty input
     file.flush()
 
 
@@ -113,6 +114,7 @@ def _write_parquet(path: Path, chunks: Iterable[np.ndarray], count: int) -> None
         writer = writer or parquet.ParquetWriter(path, table.schema)
         writer.write_table(table)
         index += len(chunk)
+    assert writer is not None  # `embed_file` refuses an empty input
     writer.close()
 
 

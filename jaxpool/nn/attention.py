@@ -5,7 +5,7 @@ Here, and only here, the kernel is chosen: by platform, row length and what an a
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ CUDNN = 128  # rows from which cuDNN's kernel serves: all that hold packed texts
 CUDNN_NEVER = -(2.0**15)  # `NEVER` there: float16 holds it
 SPLASH = 256  # rows from which splash attention serves, in multiples of
 LANES = 128
-CUDNN_IMPLEMENTATION = "cudnn"
+CUDNN_IMPLEMENTATION: Literal["cudnn", "xla"] = "cudnn"  # tests compile the other
 INTERPRET = False  # run Pallas kernels without their chip (tests)
 
 
@@ -35,7 +35,8 @@ class Places(NamedTuple):
 
     def map(self, function) -> "Places":
         """The same function of each array."""
-        return Places(*(None if x is None else function(x) for x in self))
+        context = None if self.context is None else function(self.context)
+        return Places(function(self.segments), function(self.positions), context)
 
     def at(self, start, size: int) -> "Places":
         """`size` tokens from `start` on."""
@@ -105,7 +106,7 @@ def attention(params: dict, batch, arch: Arch, kept: jax.Array | None = None) ->
 def visible(queries: Places, keys: Places, arch: Arch, reach: int) -> jax.Array:
     """Which keys a query sees, bool `[B, T, S]`: its segment and context, its past, its window."""
     seen = queries.segments[:, :, None] == keys.segments[:, None, :]
-    if queries.context is not None:
+    if queries.context is not None and keys.context is not None:
         context = queries.context[:, :, None]
         seen |= (context > 0) & (context == keys.segments[:, None, :])
         seen &= keys.context[:, None, :] >= 0
@@ -256,10 +257,10 @@ def _splash(params: dict, places: Places, arch: Arch, reach: int) -> Callable:
         interpret=INTERPRET,
     )
 
-    def run(q, k, v, segments):
-        each = jax.vmap(lambda q, k, v, s: kernel(q, k, v, segment_ids=splash.SegmentIds(s, s)))
-        return each(q, k, v, segments)
+    def of_row(q, k, v, segments):
+        return kernel(q, k, v, segment_ids=splash.SegmentIds(segments, segments))
 
+    run: Callable = jax.vmap(of_row)
     spec = jax.P(rows, heads)
     if not mesh.empty:
         run = jax.shard_map(
@@ -268,8 +269,8 @@ def _splash(params: dict, places: Places, arch: Arch, reach: int) -> Callable:
 
     def attend(q, k, v):
         q = (q * arch.scale).astype(q.dtype)
-        out = run(*(x.swapaxes(1, 2) for x in (q, k, v)), places.segments)
-        return out.swapaxes(1, 2).astype(q.dtype)
+        heads_first = (x.swapaxes(1, 2) for x in (q, k, v))
+        return run(*heads_first, places.segments).swapaxes(1, 2).astype(q.dtype)
 
     return attend
 
@@ -279,10 +280,10 @@ def _splash_mask(length: int, arch: Arch, reach: int, heads: int):
 
     shape = (length, length)
     if reach:
-        mask = masks.LocalMask(shape, (reach, 0 if arch.causal else reach), 0)
-    else:
-        mask = masks.CausalMask(shape) if arch.causal else masks.FullMask(shape)
-    return masks.MultiHeadMask([mask] * heads)
+        local = masks.LocalMask(shape, (reach, 0 if arch.causal else reach), 0)
+        return masks.MultiHeadMask([local] * heads)
+    whole = masks.CausalMask(shape) if arch.causal else masks.FullMask(shape)
+    return masks.MultiHeadMask([whole] * heads)
 
 
 KERNELS = {"dense": _dense, "blocked": _blocked, "cudnn": _cudnn, "splash": _splash}

@@ -15,15 +15,18 @@ from jaxpool.nn.params import from_bits, unstack
 
 def forward(params: dict, batch, arch: Arch, unroll: bool = False) -> jax.Array:
     """Hidden states `[B, T, D]`: the signature of `transformer.forward`, which routes here."""
+    facts = arch.disentangled
+    assert facts is not None  # `transformer.forward` routes by it
     x = layers.embed(params["embed"], batch, arch)
     places = Places(batch.segments, batch.positions)
     seen = visible(places, places, arch, 0)
-    index, relative = _index(batch.positions, arch), _relative(params, arch)
-    mixed = _convolve(params["conv"], x, batch, arch) if arch.disentangled.taps else None
+    index = _index(batch.positions, facts, arch.max_length)
+    relative = _relative(params, facts, arch)
+    mixed = _convolve(params["conv"], x, batch, facts) if facts.taps else None
 
     def layer(x, scanned):
         p, first = from_bits(scanned)
-        attended = _attention(p["attention"], x, relative, index, seen, arch)
+        attended = _attention(p["attention"], x, relative, index, seen, facts, arch)
         x = layers.arch_norm(p["attention_norm"], x + attended, arch)
         x = layers.arch_norm(p["mlp_norm"], x + layers.mlp(p["mlp"], x, arch), arch)
         if mixed is not None:
@@ -53,30 +56,28 @@ def buckets(facts: Disentangled, longest: int) -> np.ndarray:
     return np.where(distance <= half, distance, far)
 
 
-def _index(positions: jax.Array, arch: Arch) -> jax.Array | None:
+def _index(positions: jax.Array, facts: Disentangled, longest: int) -> jax.Array | None:
     """The row of the relative table for each query and key, `[B, T, S]`."""
-    facts = arch.disentangled
     if not facts.span:
         return None
-    table = jnp.asarray(buckets(facts, arch.max_length), jnp.int32)
+    table = jnp.asarray(buckets(facts, longest), jnp.int32)
     distance = positions[:, :, None] - positions[:, None, :]
     bucket = jnp.sign(distance) * jnp.take(table, jnp.abs(distance), mode="clip")
     return jnp.clip(bucket + facts.span, 0, 2 * facts.span - 1)
 
 
-def _relative(params: dict, arch: Arch) -> jax.Array | None:
+def _relative(params: dict, facts: Disentangled, arch: Arch) -> jax.Array | None:
     """The relative table `[1, U, D]` that all layers share."""
-    if not arch.disentangled.span:
+    if not facts.span:
         return None
     table = params["relative"]["embedding"][None].astype(arch.dtype)
-    if arch.disentangled.normed:
+    if facts.normed:
         table = layers.arch_norm(params["relative"]["norm"], table, arch)
     return table
 
 
-def _attention(p: dict, x, relative, index, seen, arch: Arch) -> jax.Array:
+def _attention(p: dict, x, relative, index, seen, facts: Disentangled, arch: Arch) -> jax.Array:
     """`[B, T, D] -> [B, T, D]`; scores are the sum of up to three products, scaled together."""
-    facts = arch.disentangled
     q, k, v = (layers.dense(p[name], x, "btd,dnh->btnh") for name in ("query", "key", "value"))
     scores = _product("btnh,bsnh->bnts", q, k)
     if facts.content_to_position:
@@ -99,12 +100,12 @@ def _product(subscripts: str, a, b) -> jax.Array:
     return jnp.einsum(subscripts, a, b, preferred_element_type=jnp.float32)
 
 
-def _convolve(p: dict, x, batch, arch: Arch) -> jax.Array:
+def _convolve(p: dict, x, batch, facts: Disentangled) -> jax.Array:
     """A convolution over the tokens of each segment, `[B, T, D] -> [B, T, D]`, and its activation.
 
     One product a tap: neighbours of another segment count as zero.
     """
-    taps, (b, t, d) = arch.disentangled.taps, x.shape
+    taps, (b, t, d) = facts.taps, x.shape
     size = p["kernel"].shape[1]  # features of a group
     kernel = p["kernel"].reshape(taps, size, d // size, size)
     out = p["bias"].astype(jnp.float32)
@@ -114,7 +115,7 @@ def _convolve(p: dict, x, batch, arch: Arch) -> jax.Array:
         near = jnp.where(same[..., None], _shifted(x, shift), 0).reshape(b, t, -1, size)
         part = _product("btgq,qgo->btgo", near.astype(kernel.dtype), kernel[tap])
         out = out + part.reshape(x.shape)
-    return layers.ACTIVATIONS[arch.disentangled.conv_activation](out).astype(x.dtype)
+    return layers.ACTIVATIONS[facts.conv_activation](out).astype(x.dtype)
 
 
 def _shifted(x, by: int) -> jax.Array:

@@ -13,14 +13,15 @@ Dimension letters, the same in axis strings, einsums and comments everywhere:
 """
 
 import math
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import keystr, tree_flatten_with_path, tree_map
+from jax.tree_util import keystr, tree_flatten_with_path, tree_map, tree_unflatten
 
-from jaxpool.nn.arch import Arch
+from jaxpool.nn.arch import Arch, Disentangled
 
 
 class Leaf(NamedTuple):
@@ -47,11 +48,11 @@ def axes(arch: Arch) -> dict:
         tree["norm"] = norm
     if arch.relative_buckets and not arch.relative_layers:
         tree["relative"] = {"embedding": "U N"}
-    return tree | (_disentangled_axes(arch, norm) if arch.disentangled else {})
+    return tree | (_disentangled_axes(arch.disentangled, norm) if arch.disentangled else {})
 
 
-def _disentangled_axes(arch: Arch, norm: dict) -> dict:
-    facts, tree = arch.disentangled, {}
+def _disentangled_axes(facts: Disentangled, norm: dict) -> dict:
+    tree: dict = {}
     if facts.span:
         tree["relative"] = {"embedding": "U D"} | ({"norm": norm} if facts.normed else {})
     if facts.taps:
@@ -108,7 +109,7 @@ def _layer_axes(arch: Arch, norm: dict) -> dict:
         "out": dense("N H D", "D", arch.out_bias),
     }
     if arch.disentangled:
-        attention |= _position_axes(arch, dense)
+        attention |= _position_axes(arch.disentangled, dense)
     if arch.qk_norm != "none":
         names = ("scale", "bias") if arch.qk_norm == "layer" else ("scale",)
         for norm_name, heads in (("query_norm", "N "), ("key_norm", "K ")):
@@ -131,9 +132,8 @@ def _layer_axes(arch: Arch, norm: dict) -> dict:
     return tree
 
 
-def _position_axes(arch: Arch, dense) -> dict:
+def _position_axes(facts: Disentangled, dense) -> dict:
     """The products of disentangled attention that differ from those of contents."""
-    facts = arch.disentangled
     made = {"key": dense("D K H", "K H", facts.key_bias)}
     if facts.content_to_position and not facts.shared:
         made["position_key"] = dense("D N H", "N H", facts.key_bias)
@@ -176,16 +176,16 @@ def init(key: jax.Array, leaves: dict, std: float = 0.02, dtype=jnp.float32) -> 
         return fill(leaf.shape, dtype) if fill else std * jax.random.normal(key, leaf.shape, dtype)
 
     keys = jax.random.split(key, len(paths))
-    return treedef.unflatten([make(k, *item) for k, item in zip(keys, paths, strict=True)])
+    return tree_unflatten(treedef, [make(k, *p) for k, p in zip(keys, paths, strict=True)])
 
 
-def flatten(tree: dict) -> dict[str, object]:
+def flatten(tree: dict) -> dict[str, Any]:
     """{"layers.mlp.up.kernel": leaf} of a nested dict of arrays, `Leaf`s or strings."""
     items = tree_flatten_with_path(tree, is_leaf=is_leaf)[0]
     return {keystr(path, simple=True, separator="."): leaf for path, leaf in items}
 
 
-def unflatten(flat: dict[str, object]) -> dict:
+def unflatten(flat: Mapping[str, Any]) -> dict:
     """The nested dict of dotted names: the inverse of `flatten`."""
     tree: dict = {}
     for name, leaf in flat.items():

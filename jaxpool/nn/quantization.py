@@ -83,5 +83,5 @@ def product(params: dict, x: jax.Array, contraction: str) -> jax.Array:
         out = einsum(x, kernel.astype(x.dtype), preferred_element_type=jnp.float32)
         return out * params["weight_scale"]
     device = jax.sharding.get_abstract_mesh().abstract_device
-    out = x.dtype if device is not None and device.platform == "gpu" else jnp.float32
-    return einsum(x.astype(kernel.dtype), kernel, preferred_element_type=out)
+    kind = x.dtype if device is not None and device.platform == "gpu" else jnp.float32
+    return einsum(x.astype(kernel.dtype), kernel, preferred_element_type=kind)

@@ -1,5 +1,7 @@
 """The tokens of a row: which ones a segment has, and the values of chosen ones."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -9,7 +11,7 @@ def members(segments: jax.Array, count: int) -> jax.Array:
     return segments[:, None, :] == jnp.arange(1, count + 1, dtype=segments.dtype)[:, None]
 
 
-def take(x: jax.Array | None, kept: jax.Array | None) -> jax.Array | None:
+def take(x: Any, kept: jax.Array | None) -> Any:
     """What the tokens `kept [B, R]` have of `x [B, T, ...]`: `[B, R, ...]`; of None, all of it."""
     if x is None or kept is None:
         return x

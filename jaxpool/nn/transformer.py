@@ -79,9 +79,10 @@ def _block(params: dict, batch, arch: Arch):
 
     def layer(x, p, window, index, first, kept):
         table = tables if tables is None else tables[0 if index is None else index]
-        own = attend is None or kept is not None
-        source = p if arch.relative_layers else params
-        look = partial(attention(source, batch, arch, kept) if own else attend, window=window)
+        look = attend
+        if look is None or kept is not None:
+            look = attention(p if arch.relative_layers else params, batch, arch, kept)
+        look = partial(look, window=window)
         mix = lambda y: _attention(p["attention"], y, table, look, arch, chosen, kept)  # noqa: E731
         x = _residual(p, "attention", x, mix, arch, first, kept)
         return _residual(p, "mlp", x, lambda y: _mlp(p, y, arch, take(chosen, kept)), arch)
@@ -92,7 +93,8 @@ def _block(params: dict, batch, arch: Arch):
         p, *data = group
         for i, facts in enumerate(unstack(data, arch.period)):
             wanted = kept if i == arch.period - 1 else None
-            x = layer(x, from_bits(shared or _member(p, i, arch)), *facts, wanted)
+            window, index, first = facts
+            x = layer(x, from_bits(shared or _member(p, i, arch)), window, index, first, wanted)
         return x, None
 
     return block

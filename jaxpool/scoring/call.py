@@ -83,7 +83,7 @@ def checked(model, data_1, data_2, params, tokenization_kwargs, chat_template) -
 
 
 def _texts(model, data: Any) -> list[str]:
-    texts = [data] if isinstance(data, str | Mapping) else list(data)
+    texts: list = [data] if isinstance(data, str | Mapping) else list(data)
     for text in texts:
         if isinstance(text, Mapping):
             name = model.checkpoint.architecture

@@ -63,5 +63,5 @@ def mixtures(
 
 
 def _mean(scores: Sequence[np.ndarray], weights: Sequence[float]) -> np.ndarray:
-    total = sum(weight * score for weight, score in zip(weights, scores, strict=True))
-    return total / (sum(weights) or 1)
+    weighed = [weight * score for weight, score in zip(weights, scores, strict=True)]
+    return np.sum(weighed, axis=0) / (sum(weights) or 1)

@@ -148,7 +148,7 @@ def _listwise(model, task: Task, call: Call) -> Scoring:
     return Scoring((Part(task, requests),), names, partial(listwise.scores, prompts))
 
 
-def _templated(model, task: Task, asked: list[tuple], call: Call, params) -> list[Prepared]:
+def _templated(model, task: Task, asked: list, call: Call, params) -> list[Prepared]:
     """A request for each (query, document, ...): the template's text, or a pair of texts."""
     options = Tokenization.of(call.tokenization, model.max_length)
     if call.template is not None:
@@ -188,7 +188,7 @@ def _sides(model, task: Task | tuple[Task, ...], call: Call) -> Sides:
         Pair(f"{q}_{count + d}", [*ids[q], model.tokenizer.pad_id, *ids[count + d]])
         for d, q in enumerate(compare.repeated(list(range(count)), call.documents))
     ]
-    return Sides(*parts, names)
+    return Sides(parts[0], parts[1], names)
 
 
 def _bi_encoder(model, task: Task, call: Call) -> Scoring:
@@ -226,7 +226,8 @@ def _compared(model, task: Task | tuple[Task, ...], call: Call, score: Callable)
     """
     asked, answers, names = _sides(model, task, call)
     count, several = len(asked.requests), isinstance(task, tuple)
-    features = (task[-1] if several else task).width(model.arch.dim)
+    last = task[-1] if isinstance(task, tuple) else task
+    features = last.width(model.arch.dim)
 
     def each(function: Callable, results: Sequence) -> Sequence:
         """A function of the token vectors of each document's query."""

@@ -82,6 +82,7 @@ def _pools(checkpoint) -> bool:
 
 
 def _pooled(steps: tuple, config: PoolerConfig) -> tuple:
+    assert config.seq_pooling_type  # at least the class has one
     kinds = sequence_pooling(config.seq_pooling_type)
     return tuple(replace(step, kinds=kinds) if isinstance(step, Pool) else step for step in steps)
 
@@ -94,7 +95,7 @@ def _embedding(checkpoint, config: PoolerConfig) -> dict[str, Task]:
 
     def chain(steps):
         steps = (*projection, *_pooled(steps, config))
-        norm = ()
+        norm: tuple = ()
         if getattr(checkpoint.config, "matryoshka_layer_norm", False):
             # nomic-embed-text-v1.5's card normalizes the layer before it cuts.
             size = width(steps, checkpoint.arch.dim)
@@ -102,7 +103,7 @@ def _embedding(checkpoint, config: PoolerConfig) -> dict[str, Task]:
         return (*steps, *norm, Cut(), Normalize())
 
     routes = tuple((route, chain(way)) for route, way in routes)
-    task = Task("embed", chain(steps) if steps else (), config.use_activation, routes)
+    task = Task("embed", chain(steps) if steps else (), bool(config.use_activation), routes)
     beside = checkpoint.beside.items()
     own = {name: replace(other, activate=config.use_activation) for name, other in beside}
     return {"embed": task, "token_embed": task.tokenwise("token_embed")} | own
@@ -111,7 +112,7 @@ def _embedding(checkpoint, config: PoolerConfig) -> dict[str, Task]:
 def _token_embedding(checkpoint, config: PoolerConfig) -> dict[str, Task]:
     own = checkpoint.head_steps if checkpoint.uses_head else checkpoint.pipeline.steps
     steps = (*own, Cut(), Normalize())
-    return {"token_embed": Task("token_embed", steps, config.use_activation)}
+    return {"token_embed": Task("token_embed", steps, bool(config.use_activation))}
 
 
 def _sparse(checkpoint, config: PoolerConfig) -> dict[str, Task]:
@@ -142,12 +143,12 @@ def _logits(checkpoint, config: PoolerConfig) -> tuple:
 
 
 def _classification(checkpoint, config: PoolerConfig) -> dict[str, Task]:
-    task = Task("classify", _logits(checkpoint, config), config.use_activation)
+    task = Task("classify", _logits(checkpoint, config), bool(config.use_activation))
     return {"classify": task, "token_classify": task.tokenwise("token_classify")}
 
 
 def _token_classification(checkpoint, config: PoolerConfig) -> dict[str, Task]:
-    task = Task("token_classify", _logits(checkpoint, config), config.use_activation)
+    task = Task("token_classify", _logits(checkpoint, config), bool(config.use_activation))
     return {"token_classify": task.tokenwise("token_classify")}
 
 

@@ -117,10 +117,8 @@ def canonical(name: str, tasks: Mapping[str, Task]) -> str:
     return next((new for new in older.get(name, ()) if new in tasks), name)
 
 
-def several(name: str | Sequence[str]) -> list[str] | None:
-    """The names in "embed&sparse" or in a sequence, each once; None for the name of one task."""
-    if isinstance(name, str) and "&" not in name:
-        return None
+def several(name: str | Sequence[str]) -> list[str]:
+    """The names in "embed&sparse" or in a sequence, each once."""
     return list(dict.fromkeys(name.split("&") if isinstance(name, str) else name))
 
 

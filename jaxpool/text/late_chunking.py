@@ -18,14 +18,15 @@ from jaxpool.text.tokenizer import Tokens
 
 def chunks(tokens: Tokens, params: LateChunkingParams) -> LateChunking:
     """Where the chunks of a text lie; `tokens` need their offsets."""
-    count = len(tokens.ids)
-    if params.chunk_size is not None:
-        size = min(params.chunk_size, count)
-        ranges = [(start, min(start + size, count)) for start in range(0, count, size)]
-        cut = tuple(Chunk(span, _characters(tokens.offsets[slice(*span)])) for span in ranges)
-        return LateChunking(count, cut, params.chunk_size)
-    cut = tuple(Chunk(_tokens(tokens.offsets, span), span) for span in params.char_spans)
-    return LateChunking(count, cut, strategy="char_spans")
+    count, offsets = len(tokens.ids), tokens.offsets
+    assert offsets is not None
+    if params.char_spans is not None:
+        cut = tuple(Chunk(_tokens(offsets, span), span) for span in params.char_spans)
+        return LateChunking(count, cut, strategy="char_spans")
+    size = min(params.chunk_size or count, count)
+    ranges = [(start, min(start + size, count)) for start in range(0, count, size)]
+    cut = tuple(Chunk(span, _characters(offsets[slice(*span)])) for span in ranges)
+    return LateChunking(count, cut, params.chunk_size)
 
 
 def _characters(offsets: np.ndarray) -> tuple[int, int] | None:
@@ -44,6 +45,7 @@ def _tokens(offsets: np.ndarray, span: tuple[int, int]) -> tuple[int, int]:
 
 def split(request: Prepared) -> list[Prepared]:
     """The requests for a text's chunks, each for as many as a row has room for beside others."""
+    assert request.chunks is not None
     spans = np.array([chunk.token_range for chunk in request.chunks.chunks], np.int32)
     room = -(-len(request.ids) // TOKENS_PER_CHUNK)
     return [replace(request, spans=spans[i : i + room]) for i in range(0, len(spans), room)]

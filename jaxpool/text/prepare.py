@@ -13,7 +13,7 @@ import numpy as np
 from jaxpool.engine.batch import NO_CUT
 from jaxpool.errors import RequestError
 from jaxpool.heads.steps import Activate
-from jaxpool.tasks.pooling_params import PoolingParams
+from jaxpool.tasks.pooling_params import LateChunkingParams, PoolingParams
 from jaxpool.tasks.task import Task
 from jaxpool.tasks.validate import resolve_params
 from jaxpool.text.late_chunking import chunks
@@ -48,7 +48,7 @@ def prepare(
     settings = [resolve_params(model, one, params, len(prompts)) for one in tasks]
     options = Tokenization.of(tokenization_kwargs, _limit(model, tasks), model.max_length)
     trained = _trained(model, tasks[0], input_type)
-    if trained is not None:
+    if trained is not None and input_type is not None:
         options = options.shorter(trained.limit(input_type))
         if prompt is None and prompt_name is None:
             prompt = trained.prompts[input_type]
@@ -60,7 +60,7 @@ def prepare(
     skips = _skips(model, prompts, prefix, options)
     each = zip(tokens, zip(*settings, strict=True), skips, strict=True)
     requests = [request(model, tasks, *one) for one in each]
-    if trained is not None:
+    if trained is not None and input_type is not None:
         return [trained.apply(one, input_type, model.tokenizer) for one in requests]
     return requests
 
@@ -117,9 +117,7 @@ def _instructed(
     """The tokens of prompts, texts after a prefix; their offsets count from its end."""
     texts = [prefix + p if isinstance(p, str) else p for p in prompts]
     tokens = encode(model, texts, options, offsets)
-    if not (prefix and offsets):
-        return tokens
-    return [t._replace(offsets=np.maximum(t.offsets - len(prefix), 0)) for t in tokens]
+    return [t.after(prefix) for t in tokens] if prefix else tokens
 
 
 def _skips(model, prompts: Sequence, prefix: str, options: Tokenization) -> list[int]:
@@ -184,7 +182,7 @@ def request(
             _epilogue(model, *each, tokens.ids) for each in zip(tasks, params, strict=True)
         ),
         offsets=tokens.offsets,
-        chunks=None if late is None else chunks(tokens, late),
+        chunks=chunks(tokens, late) if isinstance(late, LateChunkingParams) else None,
     )
 
 
@@ -193,7 +191,7 @@ def _controls(params: Sequence[PoolingParams]) -> dict[str, Any]:
     asked = [
         {
             "dimensions": NO_CUT if one.dimensions is None else one.dimensions,
-            "activate": one.use_activation,
+            "activate": bool(one.use_activation),
         }
         for one in params
     ]
@@ -212,6 +210,6 @@ def _epilogue(model, task: Task, params: PoolingParams, ids: np.ndarray) -> Epil
         keep if task.rows is None else task.rows.keep(ids, model.tokenizer),
         task.rows,
         tuple(columns) if columns else None,
-        shares=params.use_activation and task.steps[-1] == Activate("softmax"),
+        shares=bool(params.use_activation) and task.steps[-1] == Activate("softmax"),
         precision=task.precision,
     )

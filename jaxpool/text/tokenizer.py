@@ -24,7 +24,14 @@ class Tokens(NamedTuple):
 
     def take(self, index) -> "Tokens":
         """The tokens of an index or slice."""
-        return Tokens(*(None if array is None else array[index] for array in self))
+        types, offsets = (None if x is None else x[index] for x in (self.types, self.offsets))
+        return Tokens(self.ids[index], types, offsets)
+
+    def after(self, prefix: str) -> "Tokens":
+        """The tokens of a text behind a prefix, with offsets into the text alone."""
+        if self.offsets is None:
+            return self
+        return self._replace(offsets=np.maximum(self.offsets - len(prefix), 0))
 
 
 class Tokenizer:
@@ -97,7 +104,8 @@ class Tokenizer:
     def mask_id(self) -> int:
         """The id of the mask token; of the end of text where the checkpoint names none."""
         token = self._named("mask_token") or self._named("eos_token")
-        return self.pad_id if token is None else self.id(token)
+        found = None if token is None else self.id(token)
+        return self.pad_id if found is None else found
 
     def special(self, name: str) -> int | None:
         """The id of a special token by its name ("cls_token"); None where the files name none."""

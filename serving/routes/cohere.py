@@ -66,7 +66,7 @@ def _prompts(body: CohereEmbedRequest, served: Served) -> tuple[list[str], bool]
         if not template:
             raise APIError(400, chat.NO_TEMPLATE)
     else:
-        texts = body.texts
+        texts = body.texts or []
     if not template:
         return [prefix + text for text in texts], True
     return [_chat(prefix, text, template, served) for text in texts], False

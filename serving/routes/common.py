@@ -83,7 +83,7 @@ def size_of(prompts: Any) -> int:
 
 def usage(tokens: int, full: bool = True) -> dict:
     """Tokens used; `full` adds the keys of the OpenAI schema that are always empty here."""
-    counts = {"prompt_tokens": tokens, "total_tokens": tokens}
+    counts: dict[str, int | None] = {"prompt_tokens": tokens, "total_tokens": tokens}
     if full:
         counts |= {
             "completion_tokens": 0,

@@ -104,7 +104,7 @@ def _late(one: Any) -> dict:
 async def embeddings(body: EmbeddingRequest, request: Request) -> Response:
     """Embed texts, token ids or conversations (OpenAI)."""
     served = service(request).models.find(body.model, lambda served: served.embedding_task)
-    job = await run(body, request, served, served.embedding_task)
+    job = await run(body, request, served, served.embedding_task or "embed")
     return vectors("embd", "embedding", body, request, served, job)
 
 

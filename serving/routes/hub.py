@@ -27,7 +27,7 @@ async def hub(body: HubRequest, request: Request) -> Response:
     if isinstance(body.inputs, Similar):
         return await _similar(body.inputs, request)
     served = service(request).models.find(None, _able)
-    task = "classify" if served.default_task == "classify" else served.embedding_task
+    task = "classify" if served.default_task == "classify" else served.embedding_task or "embed"
     asked = EmbeddingRequest(
         input=body.inputs,
         use_activation=body.normalize,
@@ -40,7 +40,7 @@ async def hub(body: HubRequest, request: Request) -> Response:
 
 
 async def _similar(inputs: Similar, request: Request) -> Response:
-    asked = ScoreRequest(text_1=inputs.source_sentence, text_2=inputs.sentences)
+    asked = ScoreRequest(text_1=inputs.source_sentence, text_2=[*inputs.sentences])
     scored = await scoring.scores(asked, request, *asked.sides(), full=False)
     return encoding.json_response(scored.scores, 200, scored.headers)
 

@@ -1,5 +1,7 @@
 """POST /invocations (SageMaker): the body decides which route answers."""
 
+from collections.abc import Awaitable, Callable
+
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
@@ -9,6 +11,7 @@ from serving.routes import embeddings, scoring
 from serving.routes.common import json_only, service
 from serving.schemas import (
     ClassifyRequest,
+    Common,
     EmbeddingRequest,
     PoolingRequest,
     RerankRequest,
@@ -16,7 +19,7 @@ from serving.schemas import (
 )
 
 router = APIRouter()
-HANDLERS = (
+HANDLERS: tuple[tuple[type[Common], Callable[..., Awaitable], Callable], ...] = (
     (EmbeddingRequest, embeddings.embeddings, lambda served: served.embedding_task == "embed"),
     (ClassifyRequest, embeddings.classify, lambda served: "classify" in served.model.tasks),
     (RerankRequest, scoring.rerank, lambda served: served.scoring_task),

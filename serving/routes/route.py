@@ -22,7 +22,7 @@ class JsonRoute(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Any]:
         """What answers a request; endpoints without a body are FastAPI's own business."""
-        endpoint, checks = self.endpoint, [each.dependency for each in self.dependencies]
+        endpoint, checks = self.endpoint, [d.dependency for d in self.dependencies if d.dependency]
         schema = get_type_hints(endpoint).get("body")
         if schema is None:
             return super().get_route_handler()
@@ -49,5 +49,5 @@ def validated(schema: type[BaseModel], content: bytes) -> BaseModel:
         ) from None
     except (ValueError, RecursionError) as error:
         where, reason = getattr(error, "pos", 0), getattr(error, "msg", str(error))
-        details = BAD_JSON | {"loc": ("body", where), "ctx": {"error": reason}}
-        raise RequestValidationError([details]) from None
+        detail = BAD_JSON | {"loc": ("body", where), "ctx": {"error": reason}}
+        raise RequestValidationError([detail]) from None

@@ -145,6 +145,17 @@ def test_an_adapter_in_the_folder_or_alone(plain, tmp_path):
         assert torch.equal(alone[name], tensor) and torch.equal(beside[name], tensor)
 
 
+def test_an_orbax_folder_takes_no_adapter(plain, tmp_path):
+    """Its tree is restored as it is: an adapter would be left out in silence."""
+    from converters.files import orbax
+
+    base, adapter = plain
+    (tmp_path / "orbax").mkdir()
+    orbax.save(open_checkpoint(base), tmp_path / "orbax")
+    with pytest.raises(CheckpointError, match="holds an Orbax tree; export the merged model"):
+        open_checkpoint(tmp_path / "orbax", adapter=adapter)
+
+
 @pytest.mark.parametrize("dora", [False, True])
 def test_transposed_weights(dora, tmp_path):
     """GPT-2 keeps its linear layers transposed (fan_in_fan_out)."""

@@ -66,6 +66,18 @@ def test_nobody_says_anything(servers, messages, text):
     assert text in vectors(servers, 400, messages=messages)
 
 
+def test_null_is_no_conversation_to_tokenize(servers):
+    headers = {"Authorization": "Bearer sekret"}
+
+    def tokenize(**body):
+        return servers("auth").post("/tokenize", body, headers=headers)
+
+    alone = tokenize(messages=MESSAGES).json()["tokens"]
+    assert tokenize(messages=MESSAGES, prompt=None).json()["tokens"] == alone
+    refused = tokenize(messages=None)
+    assert refused.status_code == 400 and "Field required" in refused.json()["error"]["message"]
+
+
 def test_without_a_template(servers):
     response = servers("minilm").post("/v1/embeddings", {"messages": MESSAGES})
     assert response.status_code == 400
