@@ -67,8 +67,8 @@ def check_options(runner: str, convert: str, name: str, pools: bool) -> None:
 def choose_head(family: Family, config, convert: str, follows: bool) -> tuple[Head | None, bool]:
     """The head whose tensors a checkpoint has, and whether the tasks come from it.
 
-    Files that say what `follows` the transformer make an embedding model of any architecture but a
-    classifier.
+    Files that say what `follows` the transformer make an embedding model of any architecture; of a
+    classifier only where `convert` asks for it.
     """
     native, bare = family.heads.get(ending(config)), family.heads.get("Model")
     if convert in HEADS:
@@ -82,6 +82,11 @@ def choose_head(family: Family, config, convert: str, follows: bool) -> tuple[He
         raise ValueError(
             f"{architecture(config)}: no such head is known for this family; "
             f'known: {sorted(family.heads)}. `convert="embed"` makes it an embedding model.'
+        )
+    if native and follows and native.task.endswith("classify") and convert == "auto":
+        raise ValueError(
+            f"modules.json pools tokens to an embedding, config.json names a classifier "
+            f'({architecture(config)}): `convert` must say which, "embed" or "classify"'
         )
     if native is None or (follows and not native.task.endswith("classify")):
         return bare, bool(bare and bare.task)

@@ -8,9 +8,16 @@ import string
 from pathlib import Path
 
 from converters.files.folder import read_json
+from jaxpool.tasks.token_pooling import TokenPooling
 from jaxpool.text.late_interaction import SIDES, Expansion, LateInteraction
 
 LENGTH = 32  # tokens of a query, where the files do not say
+# Settings that PyLate alone writes; before sentence-transformers 5 it named no model_type.
+PYLATE = frozenset(
+    "query_prefix document_prefix query_length document_length do_query_expansion "
+    "attend_to_expansion_tokens skiplist_words".split()
+)
+MASK, POOLING = "MultiVectorMask", "HierarchicalTokenPooling"
 PUNCTUATION = tuple(string.punctuation)
 
 
@@ -18,23 +25,24 @@ def read_late_interaction(folder: Path, config) -> LateInteraction | None:
     """The settings of a folder; None for other models, and where no file has any."""
     settings = read_json(folder / "config_sentence_transformers.json", default={})
     metadata = read_json(folder / "artifact.metadata", default={})
+    types = {module["type"]: module for module in read_json(folder / "modules.json", default=[])}
+    kinds = {name.rpartition(".")[2]: folder / module["path"] for name, module in types.items()}
     kind = settings.get("model_type")
-    if kind == "MultiVectorEncoder":
-        return _multi_vector(folder, settings)
-    if kind == "ColBERT":
+    if kind == "MultiVectorEncoder" or {MASK, POOLING} & kinds.keys():
+        return _multi_vector(kinds, settings)
+    own = PYLATE & settings.keys() or any(name.startswith("pylate.") for name in types)
+    if kind == "ColBERT" or (own and kind in (None, "SentenceTransformer")):
         return _pylate(settings)
     if metadata and "HF_ColBERT" in (config.architectures or ()):
         return _colbert_ai(metadata)
     return None
 
 
-def _multi_vector(folder: Path, settings: dict) -> LateInteraction:
-    modules = read_json(folder / "modules.json")
-    kinds = {module["type"].rpartition(".")[2]: folder / module["path"] for module in modules}
+def _multi_vector(kinds: dict[str, Path], settings: dict) -> LateInteraction:
     module = read_json(kinds["Transformer"] / "sentence_bert_config.json", default={})
     mask = {}
-    if "MultiVectorMask" in kinds:
-        mask = read_json(kinds["MultiVectorMask"] / "config.json", default={})
+    if MASK in kinds:
+        mask = read_json(kinds[MASK] / "config.json", default={})
     words = tuple(mask.get("skiplist_words") or ())
     expansion = module.get("query_expansion")
     return LateInteraction(
@@ -49,6 +57,17 @@ def _multi_vector(folder: Path, settings: dict) -> LateInteraction:
         ),
         skipped={side: words for side in mask.get("skiplist_tasks") or ("document",)},
         mean=settings.get("similarity_fn_name") == "meanmaxsim",
+        pooling=_pooling(read_json(kinds[POOLING] / "config.json")) if POOLING in kinds else None,
+    )
+
+
+def _pooling(config: dict) -> TokenPooling:
+    sides = config.get("tasks") or ("document",)
+    return TokenPooling(
+        config.get("pool_factor", 1.0),
+        config.get("num_protected_tokens", 1),
+        config.get("normalize_embeddings", False),
+        (sides,) if isinstance(sides, str) else tuple(sides),
     )
 
 

@@ -188,10 +188,11 @@ MODULES: dict[str, Callable[[Path, str, Draft], None]] = {
     "Asym": _router,
     "Dense": _dense,
     "Dropout": lambda folder, path, draft: None,  # of training alone
+    "HierarchicalTokenPooling": lambda folder, path, draft: None,  # see `late_interaction`
     "LayerNorm": _layer_norm,
     "LogitScore": _logit_score,
     "MLMTransformer": _transformer,
-    "MultiVectorMask": lambda folder, path, draft: None,  # read with the other settings of its kind
+    "MultiVectorMask": lambda folder, path, draft: None,  # see `late_interaction`
     "Normalize": lambda folder, path, draft: draft.add(Normalize()),
     "Pooling": _pooling,
     "Router": _router,

@@ -33,6 +33,12 @@ def maxsims(queries: Sequence, documents: Sequence, mean: bool = False) -> np.nd
     return scores / np.array(sizes, np.float32) if mean else scores
 
 
+def matched(queries: Sequence, documents: Sequence) -> list[np.ndarray]:
+    """The MaxSim `[1]` of each document's token vectors with its query's, on the host."""
+    pairs = zip(repeated(queries, documents), documents, strict=True)
+    return [(query @ document.T).max(axis=1).sum(keepdims=True) for query, document in pairs]
+
+
 def added(parts: Sequence) -> Any:
     """A document's result from those for each piece of a long query: its scores add up."""
     if isinstance(parts[0], tuple):

@@ -204,8 +204,17 @@ def _bi_encoder(model, task: Task, call: Call) -> Scoring:
 def _late_interaction(model, task: Task, call: Call) -> Scoring:
     """The queries' token vectors; then the documents', compared with them where they are made."""
     settings = model.late_interaction
-    mean = settings is not None and settings.mean
-    return _compared(model, task, call, partial(compare.maxsims, mean=mean))
+    score = partial(compare.maxsims, mean=settings is not None and settings.mean)
+    if settings is None or settings.pooling is None or call.options.plain:
+        return _compared(model, task, call, score)
+    # The host makes fewer token vectors of a text: documents are compared there too.
+    asked, answers, names = _sides(model, task, call)
+    count = len(asked.requests)
+
+    def combine(results: Sequence) -> np.ndarray:
+        return score(results[:count], compare.matched(results[:count], results[count:]))
+
+    return Scoring((asked, answers), names, combine)
 
 
 def _hybrid(model, call: Call) -> Scoring:

@@ -46,11 +46,31 @@ def resolve(checkpoint, user: PoolerConfig) -> Resolution:
                 break
     config = PoolerConfig(**settings)
     tasks = TASKS["token_embed" if checkpoint.late_interaction else kind](checkpoint, config)
+    _check_used(checkpoint, tasks)
     active = default(tasks, checkpoint.architecture, config.task)
     if config.tok_pooling_type == "STEP":
         arch = checkpoint.arch
         check_step(config, arch.vocab, max(task.width(arch.dim) for task in tasks.values()))
     return Resolution(tasks, active, config, origins)
+
+
+def _check_used(checkpoint, tasks: Mapping[str, Task]) -> None:
+    """Refuse modules that no task computes with: results without them would look right."""
+    pipeline = checkpoint.pipeline
+    if pipeline is None:
+        return
+    used = {name for task in tasks.values() for way in task.paths for name in _names(way.steps)}
+    chains = (*pipeline.chains, pipeline.sparse, *(way for _, way in pipeline.sparse_routes))
+    left = sorted({name for steps in chains for name in _names(steps)} - used)
+    if left:
+        raise ValueError(
+            f"modules.json: no task of {checkpoint.architecture} uses {', '.join(left)}; wanted "
+            "a Pooling before or after it, or the settings of late interaction"
+        )
+
+
+def _names(steps: tuple) -> list[str]:
+    return [step.name for step in steps if hasattr(step, "name")]
 
 
 def _from_files(checkpoint) -> Mapping[str, Any]:
@@ -110,8 +130,11 @@ def _embedding(checkpoint, config: PoolerConfig) -> dict[str, Task]:
 
 
 def _token_embedding(checkpoint, config: PoolerConfig) -> dict[str, Task]:
-    own = checkpoint.head_steps if checkpoint.uses_head else checkpoint.pipeline.steps
-    steps = (*own, Cut(), Normalize())
+    pipeline = checkpoint.pipeline
+    own = pipeline.steps if pipeline else ()
+    if any(isinstance(step, Pool) for step in own):
+        raise ValueError("modules.json: wanted token vectors for late interaction, found a Pooling")
+    steps = (*(checkpoint.head_steps if checkpoint.uses_head else ()), *own, Cut(), Normalize())
     return {"token_embed": Task("token_embed", steps, bool(config.use_activation))}
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from jaxpool.errors import RequestError
+from jaxpool.tasks.token_pooling import TokenPooling
 from jaxpool.text.prepared import Prepared
 
 SIDES = ("query", "document")
@@ -34,7 +36,8 @@ class LateInteraction:
 
     prompts: the text before each, its marker first; lengths: where each is cut; skipped: words
     whose token vectors are left out; markers: whether prompts begin with entries of the vocabulary
-    that the tokenizer would take apart; mean: scores are divided by the query's tokens.
+    that the tokenizer would take apart; mean: scores are divided by the query's tokens; pooling:
+    what becomes of the token vectors, where there shall be fewer.
     """
 
     prompts: Mapping[str, str] = field(default_factory=dict)
@@ -43,6 +46,7 @@ class LateInteraction:
     skipped: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     markers: bool = False
     mean: bool = False
+    pooling: TokenPooling | None = None
 
     @property
     def unseen(self) -> bool:
@@ -76,10 +80,15 @@ class LateInteraction:
             ids = np.concatenate([ids, np.full(count, mask, np.int32)])
         known = [tokenizer.id(word) for word in self.skipped.get(side, ())]
         skipped = [i for i in known if i is not None]
+        pooling = self.pooling if self.pooling and side in self.pooling.sides else None
+        if pooling and request.epilogues[0].precision != "float32":
+            raise RequestError("this model pools token vectors, which is not done in a precision")
         expanded = replace(
             request,
             ids=ids,
             types=None if request.types is None else np.pad(request.types, (0, count)),
             unseen=count if self.unseen else 0,
         )
-        return expanded.keeping(np.flatnonzero(~np.isin(ids, skipped))) if skipped else expanded
+        if not (skipped or pooling):
+            return expanded
+        return expanded.keeping(np.flatnonzero(~np.isin(ids, skipped)), pooling)

@@ -8,6 +8,7 @@ import numpy as np
 from jaxpool.engine.batch import Request
 from jaxpool.heads.precision import unpack
 from jaxpool.tasks.outputs import LateChunking
+from jaxpool.tasks.token_pooling import TokenPooling
 from jaxpool.tasks.token_rows import Inner, Words
 
 
@@ -21,7 +22,7 @@ class Epilogue:
     """
 
     keep: np.ndarray | None = None
-    rows: Inner | Words | None = None
+    rows: Inner | Words | TokenPooling | None = None
     columns: tuple[int, ...] | None = None
     shares: bool = False
     precision: str = "float32"
@@ -60,9 +61,9 @@ class Prepared(Request):
         parts = zip(self.epilogues, result, strict=True)
         return tuple(epilogue(self, part) for epilogue, part in parts)
 
-    def keeping(self, rows: np.ndarray) -> "Prepared":
-        """The same request of one task, of whose token rows these count."""
-        return replace(self, epilogues=(replace(self.epilogues[0], keep=rows),))
+    def keeping(self, keep: np.ndarray, rows: TokenPooling | None = None) -> "Prepared":
+        """The same request of one task, of whose token rows these count, and become `rows`."""
+        return replace(self, epilogues=(replace(self.epilogues[0], keep=keep, rows=rows),))
 
     def against(self, query: np.ndarray) -> "Prepared":
         """The same text to be compared with token vectors `[T, F]`, by the last of its tasks."""

@@ -11,7 +11,10 @@ from safetensors.torch import load_file, save_file
 from scoring.conftest import DOCUMENTS, QUERIES, small_bert
 from sentence_transformers import MultiVectorEncoder
 from sentence_transformers.base.modules import Dense, Normalize, Transformer
-from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
+from sentence_transformers.multi_vector_encoder.modules import (
+    HierarchicalTokenPooling,
+    MultiVectorMask,
+)
 from transformers import BertModel
 
 import jaxpool
@@ -45,6 +48,7 @@ def _native(bert, projection, folder, **options):
             dense,
             MultiVectorMask(skiplist_words=options.pop("words", [".", ","])),
             Normalize(module_input_name="token_embeddings"),
+            *options.pop("pooling", []),
         ],
         prompts={"query": "[unused0] ", "document": "search: "},
         device="cpu",
@@ -53,7 +57,7 @@ def _native(bert, projection, folder, **options):
     model.save_pretrained(str(folder))
 
 
-def _pylate(bert, projection, folder, attend):
+def _pylate(bert, projection, folder, attend, **changes):
     """The files of PyLate: settings beside the modules, a marker that is one token."""
     shutil.copytree(bert, folder)
     modules = [
@@ -64,6 +68,7 @@ def _pylate(bert, projection, folder, attend):
     (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 127}')
     settings = {
         "model_type": "ColBERT",
+        "similarity_fn_name": "MaxSim",
         "query_prefix": "[unused0]",
         "document_prefix": "[unused1]",
         "query_length": 16,
@@ -71,6 +76,7 @@ def _pylate(bert, projection, folder, attend):
         "attend_to_expansion_tokens": attend,
         "skiplist_words": ["the", ".", "a"],
     }
+    settings = {k: v for k, v in (settings | changes).items() if v != "absent"}
     (folder / "config_sentence_transformers.json").write_text(json.dumps(settings))
     (folder / "1_Dense").mkdir()
     dense = {"in_features": 64, "out_features": 32, "bias": False, "use_residual": False}
@@ -98,7 +104,27 @@ def _colbert_ai(bert, projection, folder, metadata):
 LAYOUTS = {
     "native": (_native, {"expansion": {"strategy": "min", "length": 12}}),
     "mean": (_native, {"similarity_fn_name": "meanmaxsim"}),
+    "pooled": (_native, {"pooling": [HierarchicalTokenPooling(2.5)], "words": []}),
+    "pooled-both": (
+        _native,
+        {
+            "expansion": {"strategy": "min", "length": 12},
+            "pooling": [
+                HierarchicalTokenPooling(
+                    2,
+                    num_protected_tokens=0,
+                    normalize_embeddings=False,
+                    tasks=["query", "document"],
+                )
+            ],
+        },
+    ),
     "pylate": (_pylate, {"attend": False}),
+    "pylate-untyped": (_pylate, {"attend": False, "model_type": "absent"}),
+    "pylate-null": (
+        _pylate,
+        {"attend": False, "model_type": "absent", "similarity_fn_name": None},
+    ),
     "pylate-attend": (_pylate, {"attend": True}),
     "colbert-ai": (_colbert_ai, {"metadata": {"query_maxlen": 20, "doc_maxlen": 50}}),
 }

@@ -14,11 +14,12 @@ from sentence_transformers.sentence_transformer.modules import (
     Pooling,
     WordWeights,
 )
+from transformers import BertForSequenceClassification
 
 import jaxpool
 from converters.report import CheckpointError
 from jaxpool import LLM, PoolingParams
-from tests.small import DIM, TEXTS, randomize, vectors
+from tests.small import DIM, TEXTS, randomize, save, vectors
 
 TANH, IDENTITY = torch.nn.Tanh(), torch.nn.Identity()
 MODES = Pooling.POOLING_MODES
@@ -171,6 +172,27 @@ def test_modules_that_cannot_be_read(kind, config, message, bert, tmp_path):
         (folder / path / "config.json").write_text(json.dumps(values))
     with pytest.raises(CheckpointError, match=message):
         LLM(str(folder))
+
+
+def test_a_module_that_no_task_uses_is_refused(bert, tmp_path):
+    _, llm = build(bert, tmp_path, [Dense(DIM, 24), Pooling(24)])
+    modules = json.loads((tmp_path / "modules.json").read_text())
+    (tmp_path / "modules.json").write_text(json.dumps(modules[:-1]))  # the Dense stays
+    with pytest.raises(ValueError, match="no task of BertModel uses 1_Dense"):
+        LLM(str(tmp_path))
+
+
+def test_a_classifier_with_a_pooling_module_is_one_of_two_models(tmp_path):
+    save(tmp_path, BertForSequenceClassification, num_labels=3)
+    (tmp_path / "1_Pooling").mkdir()
+    (tmp_path / "1_Pooling" / "config.json").write_text("{}")
+    paths = {"": "Transformer", "1_Pooling": "Pooling"}
+    modules = [{"path": path, "type": kind} for path, kind in paths.items()]
+    (tmp_path / "modules.json").write_text(json.dumps(modules))
+    with pytest.raises(ValueError, match='`convert` must say which, "embed" or "classify"'):
+        LLM(str(tmp_path))
+    assert "classify" in LLM(str(tmp_path), convert="classify").supported_tasks
+    assert "embed" in LLM(str(tmp_path), convert="embed").supported_tasks
 
 
 PROMPTS = {"query": "Represent this sentence for searching: ", "document": "passage: "}
