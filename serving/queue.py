@@ -89,6 +89,7 @@ class Queue:
         self.rate = FIRST_RATE
         self.closed: Exception | None = None
         self._served = 0
+        self._waking = False
         self._order = itertools.count()
         self._lanes: dict[Hashable, list] = {}
         self._jobs: set[Job] = set()
@@ -121,7 +122,7 @@ class Queue:
         job = Job(task, requests, priority, deadline, future)
         with self.condition:
             self._put(job)
-            self.condition.notify()
+        self._wake()
         try:
             await future
         finally:
@@ -144,6 +145,17 @@ class Queue:
         self.tokens += job.queued
         self.requests += job.waiting
         self._jobs.add(job)
+
+    def _wake(self) -> None:
+        """Tell the device thread, once for all jobs that arrive in one round of the event loop."""
+        if not self._waking:
+            self._waking = True
+            asyncio.get_running_loop().call_soon(self._notify)
+
+    def _notify(self) -> None:
+        self._waking = False
+        with self.condition:
+            self.condition.notify()
 
     def take(self) -> list[Item]:
         """The next batch: requests of one task, in turn, up to the engine's token budget."""
