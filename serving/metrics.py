@@ -97,9 +97,9 @@ class Metrics:
         """Record one finished job."""
         self.success(name, "0", "stop").inc()
         self.job_tokens(name, "0").observe(job.tokens)
-        self.e2e(name, "0").observe(job.finished - job.arrived)
-        self.queued(name, "0").observe(job.started - job.arrived)
-        self.inference(name, "0").observe(job.finished - job.started)
+        self.e2e(name, "0").observe(job.times.whole)
+        self.queued(name, "0").observe(job.times.queued)
+        self.inference(name, "0").observe(job.times.computing)
 
     def text(self) -> bytes:
         """The exposition of all metrics."""

@@ -161,8 +161,8 @@ async def while_connected(request: Request, work: Awaitable) -> Any:
 
 def timings(*jobs: Job) -> dict[str, str]:
     """Response headers: milliseconds in the queue and on the device, and tokens."""
-    queued = sum(job.started - job.arrived for job in jobs)
-    computing = sum(job.finished - job.started for job in jobs)
+    queued = sum(job.times.queued for job in jobs)
+    computing = sum(job.times.computing for job in jobs)
     return {
         "x-queue-time": f"{queued * 1e3:.3f}",
         "x-inference-time": f"{computing * 1e3:.3f}",
