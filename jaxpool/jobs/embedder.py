@@ -3,29 +3,18 @@
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from jaxpool.jobs.calls import HALF, Call, call
 from jaxpool.jobs.fields import ERROR, TEXT, Column, Field
 from jaxpool.jobs.frames import frame
+from jaxpool.jobs.work import RowError, Work
 
 ON_ERROR = ("raise", "null", "skip")
 PARAMS = ("dimensions", "use_activation", "returned_token_ids", "step_tag_id", "extra_kwargs")
 CALLS = ("prompt", "prompt_name", "input_type", "chat_template")
 SAMPLE = "a"  # what an embedder prepares once, so that bad options show before any row
-
-
-@dataclass(frozen=True)
-class Work:
-    """Rows on their way: the good ones prepared, and the reasons why others are not."""
-
-    rows: Any
-    good: list[int]
-    reasons: dict[int, str]
-    prepared: Any
-    tokens: int
 
 
 class Embedder:
@@ -116,18 +105,22 @@ class Embedder:
         """The rows with results, in their own form."""
         return self.finish(self.prepare(rows))
 
-    def prepare(self, rows: Any) -> Work:
-        """Check and tokenize rows; safe in a thread, while another computes."""
+    def prepare(self, rows: Any, faults: Mapping[int, str] | None = None) -> Work:
+        """Check and tokenize rows; safe in a thread, while another computes.
+
+        faults: what is known to be wrong with some of them, by their numbers.
+        """
         found = frame(rows)
         texts = self._texts(found)
         reasons = {i: why for i, text in enumerate(texts) if (why := _fault(text))}
+        reasons |= faults or {}
         good = [i for i in range(found.count) if i not in reasons]
         texts = [text[0] if len(text) == 1 else text for text in texts]
         prepared, more = _prepared(self._call.prepare, texts, good)
         reasons |= more
         if reasons and self.on_error == "raise":
             first = min(reasons)
-            raise ValueError(f"row {first}: {reasons[first]}")
+            raise RowError(first, reasons[first])
         good = [i for i in good if i not in more]
         return Work(found, good, reasons, prepared, self._call.tokens(prepared) if good else 0)
 
@@ -146,6 +139,13 @@ class Embedder:
         names = {column.field.name for column in added}
         kept = work.rows.names if self.keep is None else self.keep
         return work.rows.take(rows, [name for name in kept if name not in names], added)
+
+    def empty(self) -> Any:
+        """A pyarrow Table of no rows with the columns of results; those kept are strings."""
+        import pyarrow as pa
+
+        names = dict.fromkeys([*self.columns, *(self.keep or ())])
+        return self(pa.table({name: pa.array([], pa.string()) for name in names}))
 
     def _texts(self, rows: Any) -> list[tuple]:
         for name in (*self.columns, *(self.keep or ())):

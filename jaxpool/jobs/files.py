@@ -1,187 +1,151 @@
-"""Bulk embedding of files: constant memory, resumable, for `jaxpool embed --input`.
+"""Files wherever fsspec finds them: local paths, globs, folders, gs://, s3://, hf://, ..."""
 
-Vectors are kept in numbered chunks in `OUT.parts/` as they are computed and joined at the end, so
-an interrupted job goes on at its first missing chunk, whatever the format of the output.
-"""
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+from uuid import uuid4
 
-import csv
-import json
-import shutil
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
-from pathlib import Path
-
-import numpy as np
-from tqdm import tqdm
-
-CHUNK = 4096  # texts a chunk: what is in memory at a time, and what an interruption can cost
+EXTRAS = {"gs": "gcs", "gcs": "gcs", "s3": "s3", "s3a": "s3", "abfs": "azure", "az": "azure"}
+COMPRESSED = (".gz", ".zst")
+MADE = (".job", "_job")  # folders that a job keeps beside its output
+VERSIONS = ("mtime", "ETag", "etag", "updated", "LastModified", "last_modified", "generation")
 
 
-def _lines(path: Path, column: str) -> Iterator[str]:
-    with path.open(encoding="utf-8") as file:
-        for line in file:
-            yield line.rstrip("\n")
+@dataclass(frozen=True)
+class File:
+    """A file to read: where it is, its name below what was asked for, its bytes and version."""
+
+    fs: Any
+    path: str
+    name: str
+    size: int
+    version: str
+
+    @property
+    def kind(self) -> str:
+        """The suffix that says its format, compression left out: ".jsonl" of "a.jsonl.gz"."""
+        return suffix(self.name)
 
 
-def _jsonl(path: Path, column: str) -> Iterator[object]:
-    for number, line in enumerate(_lines(path, column), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}, line {number}: not JSON ({error})") from error
-        yield row if isinstance(row, str) else _column(row, column, f"{path}, line {number}")
+def suffix(name: str) -> str:
+    """The last suffix of a name but for that of a compression."""
+    path = PurePosixPath(name)
+    return (path.with_suffix("") if path.suffix in COMPRESSED else path).suffix
 
 
-def _csv(path: Path, column: str) -> Iterator[object]:
-    with path.open(encoding="utf-8", newline="") as file:
-        for number, row in enumerate(csv.DictReader(file), start=2):
-            yield _column(row, column, f"{path}, row {number}")
+def stem(name: str) -> str:
+    """A name without its format and compression: "b/a" of "b/a.jsonl.gz"."""
+    kind = suffix(name)
+    return name[: name.rindex(kind)] if kind else name
 
 
-def _parquet(path: Path, column: str) -> Iterator[object]:
-    from pyarrow import parquet
+def place(url: str) -> tuple[Any, str]:
+    """The file system of a path or URL, and the path there."""
+    from fsspec.core import url_to_fs
 
-    with parquet.ParquetFile(path) as file:
-        names = file.schema_arrow.names
-        if column not in names:
-            raise ValueError(f"{path} has no column {column!r}; columns: {names}")
-        for batch in file.iter_batches(batch_size=CHUNK, columns=[column]):
-            yield from batch.column(0).to_pylist()
-
-
-def _column(row, column: str, where: str) -> object:
-    if not isinstance(row, dict) or column not in row:
-        names = sorted(row) if isinstance(row, dict) else type(row).__name__
-        raise ValueError(f"{where}: no column {column!r}; found: {names}")
-    return row[column]
+    scheme = url.partition("://")[0] if "://" in url else ""
+    try:
+        return url_to_fs(url)
+    except ImportError as error:
+        extra = EXTRAS.get(scheme)
+        way = f"pip install 'jaxpool[{extra}]'" if extra else str(error)
+        raise ImportError(f"{url}: {way}") from error
+    except ValueError as error:
+        raise ValueError(f"{url}: unknown kind of place {scheme!r} ({error})") from error
 
 
-READERS: dict[str, Callable[[Path, str], Iterator]] = {
-    ".txt": _lines,
-    ".jsonl": _jsonl,
-    ".csv": _csv,
-    ".parquet": _parquet,
-}
+def find(patterns: Sequence[str], kinds: Iterable[str]) -> list[File]:
+    """The files of some paths, globs and folders, each once, in the order of their names.
 
-
-def read_texts(path: Path, column: str) -> Iterator[str]:
-    """The texts of a .txt (a line each), .jsonl, .csv or .parquet file, one at a time."""
-    if path.suffix not in READERS:
-        raise ValueError(f"{path}: unknown input format; known: {', '.join(READERS)}")
-    for index, text in enumerate(READERS[path.suffix](path, column)):
-        if not isinstance(text, str):
-            raise ValueError(f"{path}, text {index + 1}: wanted a string, found {text!r}")
-        yield text
-
-
-def _write_npy(path: Path, chunks: Iterable[np.ndarray], count: int) -> None:
-    file = None
-    start = 0
-    for chunk in chunks:
-        if file is None:
-            shape = (count, chunk.shape[1])
-            file = np.lib.format.open_memmap(path, "w+", chunk.dtype, shape)
-        file[start : start + len(chunk)] = chunk
-        start += len(chunk)
-    assert file is not None  # `embed_file` refuses an empty input
-    file.flush()
-
-
-def _write_jsonl(path: Path, chunks: Iterable[np.ndarray], count: int) -> None:
-    import orjson
-
-    index = 0
-    with path.open("wb") as file:
-        for chunk in chunks:
-            for vector in chunk:
-                row = {"index": index, "embedding": vector}
-                file.write(orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n")
-                index += 1
-
-
-def _write_parquet(path: Path, chunks: Iterable[np.ndarray], count: int) -> None:
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    writer, index = None, 0
-    for chunk in chunks:
-        vectors = pa.FixedSizeListArray.from_arrays(pa.array(chunk.ravel()), chunk.shape[1])
-        numbers = pa.array(np.arange(index, index + len(chunk)))
-        table = pa.table({"index": numbers, "embedding": vectors})
-        writer = writer or parquet.ParquetWriter(path, table.schema)
-        writer.write_table(table)
-        index += len(chunk)
-    assert writer is not None  # `embed_file` refuses an empty input
-    writer.close()
-
-
-WRITERS: dict[str, Callable[[Path, Iterable[np.ndarray], int], None]] = {
-    ".npy": _write_npy,
-    ".jsonl": _write_jsonl,
-    ".parquet": _write_parquet,
-}
-
-
-Embed = Callable[[Iterator[list[str]]], Iterator[list[np.ndarray]]]
-
-
-def embed_file(embed: Embed, source: Path, column: str, output: Path, job: dict) -> int:
-    """Embed every text of `source` into `output`; returns how many.
-
-    `embed` gives the vectors of the texts of each chunk. `job` says what makes two runs the same
-    (model, options): parts of another job are refused rather than mixed in.
+    Of a folder, all with a suffix in `kinds`, however deep.
     """
-    if output.suffix not in WRITERS:
-        raise ValueError(f"{output}: unknown output format; known: {', '.join(WRITERS)}")
-    count = sum(1 for _ in read_texts(source, column))
-    if not count:
-        raise ValueError(f"{source} holds no texts")
-    stat = source.stat()
-    job = job | {"input": str(source.resolve()), "bytes": stat.st_size, "mtime": stat.st_mtime}
-    parts = _open_parts(output, job | {"column": column, "chunk": CHUNK})
-    _compute(embed, read_texts(source, column), parts, count)
-    files = [parts / f"{start:012}.npy" for start in range(0, count, CHUNK)]
-    unfinished = output.with_name(output.name + ".unfinished")
-    WRITERS[output.suffix](unfinished, (np.load(file) for file in files), count)
-    unfinished.replace(output)
-    shutil.rmtree(parts)
-    return count
+    found: dict[str, File] = {}
+    for pattern in patterns:
+        for file in _expand(pattern, tuple(kinds)):
+            if file.kind not in kinds:
+                known = ", ".join(kinds)
+                raise ValueError(f"{file.path}: unknown input format; known: {known}")
+            found.setdefault(file.path, file)
+    return sorted(found.values(), key=lambda file: (file.name, file.path))
 
 
-def _open_parts(output: Path, job: dict) -> Path:
-    parts = output.with_name(output.name + ".parts")
-    parts.mkdir(parents=True, exist_ok=True)
-    record = parts / "job.json"
-    if record.is_file() and json.loads(record.read_text()) != job:
-        raise ValueError(
-            f"{parts} holds an unfinished job with another model, input or options; "
-            "delete it or choose another --output"
-        )
-    record.write_text(json.dumps(job))
-    return parts
+def _expand(pattern: str, kinds: tuple[str, ...]) -> list[File]:
+    fs, path = place(pattern)
+    if any(mark in path for mark in "*?["):
+        base = path[: min(path.index(mark) for mark in "*?[" if mark in path)].rpartition("/")[0]
+        infos = [i for i in fs.glob(path, detail=True).values() if i["type"] == "file"]
+    elif fs.isdir(path):
+        base = path.rstrip("/")
+        infos = [i for i in fs.find(path, detail=True).values() if suffix(i["name"]) in kinds]
+    elif fs.exists(path):
+        base, infos = path.rpartition("/")[0], [fs.info(path)]
+    else:
+        raise FileNotFoundError(f"no such file: {pattern}")
+    files = [_file(fs, info, base) for info in infos]
+    files = [file for file in files if not _made(file.name)]
+    if not files:
+        raise FileNotFoundError(f"{pattern}: no files there")
+    return files
 
 
-def _compute(embed: Embed, texts: Iterator[str], parts: Path, count: int) -> None:
-    """Write the missing chunks."""
-    missing: deque[Path] = deque()
+def _file(fs, info: dict, base: str) -> File:
+    path = info["name"]
+    version = next((str(info[key]) for key in VERSIONS if info.get(key)), "")
+    return File(fs, path, path.removeprefix(base).lstrip("/"), info["size"] or 0, version)
 
-    def chunks() -> Iterator[list[str]]:
-        for start in range(0, count, CHUNK):
-            chunk, file = list(islice(texts, CHUNK)), parts / f"{start:012}.npy"
-            if file.is_file():
-                bar.update(len(chunk))
-            else:
-                missing.append(file)
-                yield chunk
 
-    with tqdm(total=count, unit="texts", dynamic_ncols=True) as bar:
-        for vectors in embed(chunks()):
-            file = missing.popleft()
-            unfinished = file.with_suffix(".unfinished")
-            with unfinished.open("wb") as handle:
-                np.save(handle, np.stack(vectors))
-            unfinished.replace(file)
-            bar.update(len(vectors))
+def _made(name: str) -> bool:
+    return any(part.endswith(MADE) for part in PurePosixPath(name).parts[:-1])
+
+
+def move(fs, source: str, target: str) -> None:
+    """Rename over what is there; on a local disk at once or not at all."""
+    fs.makedirs(target.rpartition("/")[0], exist_ok=True)
+    if _local(fs):
+        os.replace(source, target)
+    else:
+        fs.mv(source, target, recursive=fs.isdir(source))
+
+
+def _local(fs) -> bool:
+    return "file" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)
+
+
+@contextmanager
+def written(fs, path: str) -> Iterator[Any]:
+    """A file to write: readers see the one before until it is whole."""
+    unfinished = f"{path}.{uuid4().hex[:8]}.unfinished"
+    fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+    with fs.open(unfinished, "wb") as file:
+        yield file
+    move(fs, unfinished, path)
+
+
+def put(fs, path: str, content: bytes) -> None:
+    """Write a whole file at once."""
+    with written(fs, path) as file:
+        file.write(content)
+
+
+def create(fs, path: str, content: bytes) -> bool:
+    """Write a whole file if there is none: of several processes that try, one gets True."""
+    fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+    if not _local(fs):
+        try:
+            with fs.open(path, "xb") as file:  # object stores look when the content is sent
+                file.write(content)
+        except FileExistsError:
+            return False
+        return True
+    whole = Path(f"{path}.{uuid4().hex[:8]}.unfinished")
+    whole.write_bytes(content)
+    try:
+        os.link(whole, path)
+    except FileExistsError:
+        return False
+    finally:
+        whole.unlink()
+    return True

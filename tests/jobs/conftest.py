@@ -33,3 +33,11 @@ def tagger(tmp_path_factory):
 def splade(tmp_path_factory):
     """The folder of a random sparse encoder."""
     return str(checkpoints.splade(tmp_path_factory.mktemp("splade")))
+
+
+@pytest.fixture(scope="session")
+def embedder(toy):
+    """An embedder of the toy model that keeps no other columns."""
+    from jaxpool import Embedder
+
+    return Embedder(toy, keep=[])
