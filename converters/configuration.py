@@ -16,6 +16,9 @@ from converters.registry import find
 from converters.report import CheckpointError
 from converters.rotary import stretched
 
+# No model has more of what a field's name counts: the first pattern in it decides.
+LIMITS = {"layer": 2**12, "expert": 2**13, "head": 2**16, "label": 2**20, "size": 2**31, "": 2**99}
+
 log = logging.getLogger("jaxpool")
 
 
@@ -80,6 +83,7 @@ def read_config(
     which knows the defaults, takes longer than all else of a start but JAX.
     """
     raw = read_json(folder / "config.json", default=model_type and {"model_type": model_type})
+    _check_numbers(raw)
     if callable(overrides):
         family = find(raw)
         config = overrides(_config(family, _renamed(family, raw)))
@@ -95,6 +99,18 @@ def read_config(
     if store:
         config.keep(store)
     return family, config
+
+
+def _check_numbers(fields: Mapping) -> None:
+    """Refuse counts that no model has, before anything is made that many times."""
+    for name, value in fields.items():
+        if isinstance(value, Mapping):
+            _check_numbers(value)
+            continue
+        most = next(most for part, most in LIMITS.items() if part in str(name))
+        values = value if isinstance(value, list) else [value]
+        if bad := [x for x in values if isinstance(x, int) and not -most <= x <= most]:
+            raise CheckpointError(f"config.json: {name}={bad[0]} is more than any model has")
 
 
 def _renamed(family: Family, fields: Mapping) -> dict:

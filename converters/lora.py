@@ -12,6 +12,7 @@ import numpy as np
 
 from converters.files.folder import read_json
 from converters.files.locate import resolve
+from converters.files.paths import inside
 from converters.files.tensors import Tensors, has_weights, weight_files
 from converters.report import CheckpointError
 
@@ -54,7 +55,7 @@ def own(folder: Path, config, wanted: str) -> Path | None:
     merged = getattr(config, MERGED, None)
     if merged not in (None, wanted):
         raise CheckpointError(f"{merged} is merged into these weights: {wanted} needs the original")
-    return None if merged else folder / wanted
+    return None if merged else inside(folder, wanted)
 
 
 class Delta(NamedTuple):

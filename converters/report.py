@@ -1,6 +1,13 @@
 """The strict report: a checkpoint's tensors against those its configuration asks for."""
 
+import functools
 import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
+
+Rest = ParamSpec("Rest")
+Result = TypeVar("Result")
 
 
 class CheckpointError(ValueError):
@@ -13,6 +20,28 @@ class ShapeError(CheckpointError):
     def __init__(self, message: str, sizes: set[int]):
         super().__init__(message)
         self.sizes = sizes
+
+
+def about_its_folder(
+    read: Callable[Concatenate[Path, Rest], Result],
+) -> Callable[Concatenate[Path, Rest], Result]:
+    """`read(folder, ...)` with whatever a malformed file makes it raise as a `CheckpointError`."""
+
+    @functools.wraps(read)
+    def checked(folder: Path, *arguments: Rest.args, **named: Rest.kwargs) -> Result:
+        try:
+            return read(folder, *arguments, **named)
+        except RecursionError as error:
+            raise CheckpointError(f"{folder}: its files are nested too deep") from error
+        except (ValueError, OSError, ImportError, RuntimeError):
+            raise
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise CheckpointError(
+                f"{folder}: its configuration cannot be read: {reason}"
+            ) from error
+
+    return checked
 
 
 def check(made, source, ignored: tuple[str, ...] = ()) -> None:

@@ -30,6 +30,7 @@ ModelName = Annotated[str, typer.Argument(help="A folder, a Hub id, or pkg://pac
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub id.")]
 MaxModelLen = Annotated[int | None, typer.Option(help="A limit below the model's own, in tokens.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace OUTPUT where it is there.")]
 Overrides = Annotated[str | None, typer.Option(help="JSON of config.json fields to override.")]
 
 
@@ -48,21 +49,34 @@ def info(model: ModelName, revision: Revision = None):
 
 
 @app.command()
-def convert(model: ModelName, output: Annotated[Path, typer.Argument()], revision: Revision = None):
+def convert(
+    model: ModelName,
+    output: Annotated[Path, typer.Argument()],
+    revision: Revision = None,
+    force: Force = False,
+):
     """Write a checkpoint as an Orbax folder, which LLM(OUTPUT) loads straight onto its devices."""
     from converters.files.orbax import save
+    from converters.files.paths import fresh
 
-    save(_checkpoint(model, revision), _empty(output))
+    checkpoint = _checkpoint(model, revision)
+    save(checkpoint, fresh(output, checkpoint.folder, force))
     typer.echo(f"{model} -> {output}", err=True)
 
 
 @app.command()
-def export(model: ModelName, output: Annotated[Path, typer.Argument()], revision: Revision = None):
+def export(
+    model: ModelName,
+    output: Annotated[Path, typer.Argument()],
+    revision: Revision = None,
+    force: Force = False,
+):
     """Write a checkpoint (an Orbax folder too) as safetensors that Hugging Face loads."""
     from converters.files.orbax import read
+    from converters.files.paths import fresh
 
     checkpoint = _checkpoint(model, revision)
-    checkpoint.write(read(checkpoint), _empty(output))
+    checkpoint.write(read(checkpoint), fresh(output, checkpoint.folder, force))
     typer.echo(f"{model} -> {output}", err=True)
 
 
@@ -88,11 +102,13 @@ def compile_(
     max_num_batched_tokens: Annotated[int | None, typer.Option(help="Tokens of a batch.")] = None,
     quantization: Annotated[str | None, typer.Option(help="int8, fp8, ..._weight_only")] = None,
     hf_overrides: Overrides = None,
+    force: Force = False,
 ):
     """Compile a model for this machine, for LLM(..., compiled=OUTPUT) to start without compiling.
 
     Loading needs the same jax version, devices and options; anything else is refused.
     """
+    from converters.files.paths import fresh
     from jaxpool.engine import serialized
     from jaxpool.loading import load
 
@@ -106,7 +122,7 @@ def compile_(
         hf_overrides=_json("--hf-overrides", hf_overrides),
     )
     keys = loaded.engine.keys([loaded.task(name) for name in task] if task else None)
-    serialized.save(loaded.executor, _empty(output), keys)
+    serialized.save(loaded.executor, fresh(output, loaded.checkpoint.folder, force), keys)
     loaded.checkpoint.config.keep(output)  # with it, a start needs no transformers
     typer.echo(f"{len(keys)} executables -> {output}", err=True)
 
@@ -139,14 +155,6 @@ def _checkpoint(model: str, revision: str | None):
     from converters.files.locate import resolve
 
     return open_checkpoint(resolve(model, revision), name=model)
-
-
-def _empty(folder: Path) -> Path:
-    """The output folder, made; refused when it has something in it."""
-    if folder.is_dir() and any(folder.iterdir()):
-        raise ValueError(f"{folder} is not empty")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def main() -> None:

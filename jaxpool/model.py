@@ -201,12 +201,18 @@ class Model:
             self.engine.warmup(named)
         self.executor.frozen = self.options.forbid_compiles
 
-    def export(self, folder: str | Path, params: dict | None = None) -> Path:
-        """Write `params` (the model's own if not given) as a folder Hugging Face loads."""
+    def export(
+        self, folder: str | Path, params: dict | None = None, *, force: bool = False
+    ) -> Path:
+        """Write `params` (the model's own if not given) as a folder Hugging Face loads.
+
+        A folder that has something in it is refused, or replaced by `force`.
+        """
+        from converters.files.paths import fresh
+
         params = self.params if params is None else params
         if quantization.is_quantized(params):
             raise ValueError(f"{self.name} is quantized; load it without quantization to export it")
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = fresh(Path(folder), self.checkpoint.folder, force)
         self.checkpoint.write(params, folder)
         return folder

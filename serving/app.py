@@ -1,19 +1,21 @@
-"""The application: routes, middleware and the service behind them."""
+"""The application: routes, what every request passes before them, the service behind them."""
 
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
 
 from serving import errors
 from serving.config import Options
+from serving.direct import Direct
 from serving.middleware import Keys, Limits, Observe
 from serving.routes import cohere, embeddings, hub, invocations, scoring, utility
 from serving.service import Service
 from serving.tracing import Trace, exporter
 
 
-def create_app(options: Options, service: Service | None = None) -> FastAPI:
+def create_app(options: Options, service: Service | None = None) -> ASGIApp:
     """The ASGI application of `jaxpool serve`; its models load while it already listens."""
     service = service or Service(options)
 
@@ -31,23 +33,25 @@ def create_app(options: Options, service: Service | None = None) -> FastAPI:
     for module in (embeddings, cohere, scoring, hub, invocations, utility):
         app.router.routes.extend(module.router.routes)
     errors.install(app)
-    _wrap(app, options, service)
-    return app
+    return _wrap(app, options, service)
 
 
-def _wrap(app: FastAPI, options: Options, service: Service) -> None:
-    """Middleware, the innermost first."""
-    app.add_middleware(Limits, size=options.max_body_bytes, seconds=options.request_read_timeout)
+def _wrap(app: FastAPI, options: Options, service: Service) -> ASGIApp:
+    """Middleware, the innermost first, around the application and not inside of it.
+
+    So a request for a route of `Direct` meets none of FastAPI's own layers.
+    """
+    wrapped: ASGIApp = Limits(Direct(app), options.max_body_bytes, options.request_read_timeout)
     if options.api_key:
-        app.add_middleware(Keys, keys=options.api_key)
+        wrapped = Keys(wrapped, options.api_key)
     if options.allowed_origins:
-        app.add_middleware(
-            CORSMiddleware,
+        wrapped = CORSMiddleware(
+            wrapped,
             allow_origins=options.allowed_origins,
             allow_methods=options.allowed_methods,
             allow_headers=options.allowed_headers,
             allow_credentials=options.allow_credentials,
         )
     if options.otlp_traces_endpoint:
-        app.add_middleware(Trace, tracer=exporter(options.otlp_traces_endpoint))
-    app.add_middleware(Observe, service=service, options=options)
+        wrapped = Trace(wrapped, exporter(options.otlp_traces_endpoint))
+    return Observe(wrapped, service, options)

@@ -121,34 +121,34 @@ class Gone(Exception):
     """The client has closed the connection."""
 
 
+def respond(error: Exception) -> Response:
+    """The answer to an exception of a handler."""
+    match error:
+        case APIError():
+            response = answer(error.status, str(error), param=error.param)
+            if error.retry_after is not None:
+                response.headers["Retry-After"] = str(error.retry_after)
+            return response
+        case RequestValidationError():
+            first = error.errors()[0]
+            param = _location(first["loc"]) if isinstance(first, dict) else None
+            return answer(400, schema_message(error.errors()), "Bad Request", param)
+        case NotServed():
+            return json_response({"detail": "Not Found"}, 404)
+        case Gone():
+            return Response(status_code=499)  # nobody reads it; metrics and logs name it so
+    log.error("unexpected error", exc_info=error)
+    return answer(500, "Internal server error")
+
+
 def install(app: FastAPI) -> None:
-    """Answer every exception of a handler."""
+    """Let an application answer exceptions as `respond` does."""
 
-    @app.exception_handler(RequestValidationError)
-    async def schema(request: Request, error: RequestValidationError):
-        first = error.errors()[0]
-        param = _location(first["loc"]) if isinstance(first, dict) else None
-        return answer(400, schema_message(error.errors()), "Bad Request", param)
+    async def handle(request: Request, error: Exception) -> Response:
+        return respond(error)
 
-    @app.exception_handler(APIError)
-    async def refused(request: Request, error: APIError):
-        response = answer(error.status, str(error), param=error.param)
-        if error.retry_after is not None:
-            response.headers["Retry-After"] = str(error.retry_after)
-        return response
-
-    @app.exception_handler(NotServed)
-    async def not_served(request: Request, error: NotServed):
-        return json_response({"detail": "Not Found"}, 404)
-
-    @app.exception_handler(Gone)
-    async def gone(request: Request, error: Gone):
-        return Response(status_code=499)  # nobody reads it; metrics and logs name it so
-
-    @app.exception_handler(Exception)
-    async def unexpected(request: Request, error: Exception):
-        log.error("unexpected error", exc_info=error)
-        return answer(500, "Internal server error")
+    for kind in (RequestValidationError, APIError, NotServed, Gone, Exception):
+        app.add_exception_handler(kind, handle)
 
 
 @contextmanager

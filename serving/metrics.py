@@ -5,7 +5,8 @@ Gauges read the live objects when they are scraped; the rest is counted as it ha
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 from prometheus_client import (
@@ -31,7 +32,10 @@ LABELS = ("model_name", "engine")
 
 
 class Metrics:
-    """One server's metrics; `models` is called at each scrape for what is loaded then."""
+    """One server's metrics; `models` is called at each scrape for what is loaded then.
+
+    A metric is a function of the values of its labels.
+    """
 
     def __init__(self, models):
         self.registry = CollectorRegistry()
@@ -74,27 +78,28 @@ class Metrics:
             "jaxpool:batch_real_share", "Real of computed tokens", SHARES, "model_name"
         )
 
-    def _counter(self, name: str, text: str, *labels: str) -> Counter:
-        return Counter(name, text, labels, registry=self.registry)
+    # `labels` of a metric takes longer than counting does: what it finds is kept.
+    def _counter(self, name: str, text: str, *labels: str) -> Callable[..., Counter]:
+        return cache(Counter(name, text, labels, registry=self.registry).labels)
 
-    def _histogram(self, name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
-        return Histogram(name, text, labels, buckets=buckets, registry=self.registry)
+    def _histogram(self, name: str, text: str, buckets: Sequence[float], *labels: str) -> Callable:
+        return cache(Histogram(name, text, labels, buckets=buckets, registry=self.registry).labels)
 
     def batch(self, name: str, items: list, computed: int) -> None:
         """Record one batch of `items` that took `computed` tokens with its padding."""
         real = sum(item.tokens for item in items)
-        self.batch_tokens.labels(name, "0").observe(real)
-        self.batch_size.labels(name).observe(len(items))
-        self.batch_share.labels(name).observe(min(1.0, real / max(computed, 1)))
-        self.prompt_tokens.labels(name, "0").inc(real)
+        self.batch_tokens(name, "0").observe(real)
+        self.batch_size(name).observe(len(items))
+        self.batch_share(name).observe(min(1.0, real / max(computed, 1)))
+        self.prompt_tokens(name, "0").inc(real)
 
     def job(self, name: str, job: Any) -> None:
         """Record one finished job."""
-        self.success.labels(name, "0", "stop").inc()
-        self.job_tokens.labels(name, "0").observe(job.tokens)
-        self.e2e.labels(name, "0").observe(job.finished - job.arrived)
-        self.queued.labels(name, "0").observe(job.started - job.arrived)
-        self.inference.labels(name, "0").observe(job.finished - job.started)
+        self.success(name, "0", "stop").inc()
+        self.job_tokens(name, "0").observe(job.tokens)
+        self.e2e(name, "0").observe(job.times.whole)
+        self.queued(name, "0").observe(job.times.queued)
+        self.inference(name, "0").observe(job.times.computing)
 
     def text(self) -> bytes:
         """The exposition of all metrics."""

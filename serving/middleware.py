@@ -3,8 +3,8 @@
 import asyncio
 import hmac
 import logging
+import random
 import time
-import uuid
 from collections.abc import Iterable
 from contextvars import ContextVar
 
@@ -31,7 +31,7 @@ class Keys:
         await response(scope, receive, send)
 
     def _allowed(self, scope) -> bool:
-        if scope["method"] == "OPTIONS" or _path(scope) in OPEN:
+        if scope["method"] == "OPTIONS" or path_of(scope) in OPEN:
             return True
         scheme, _, token = header(scope, b"authorization").partition(b" ")
         given = scheme.lower() + b" " + token.strip()
@@ -45,7 +45,7 @@ class Limits:
         self.app, self.size, self.seconds = app, size, seconds
 
     async def __call__(self, scope, receive, send):
-        if scope["type"] != "http" or scope["method"] != "POST" or _path(scope) == "/ping":
+        if scope["type"] != "http" or scope["method"] != "POST" or path_of(scope) == "/ping":
             return await self.app(scope, receive, send)
         try:
             body = await self._read(scope, receive)
@@ -55,6 +55,7 @@ class Limits:
             response.headers["Connection"] = "close"
             return await response(scope, receive, send)
         if body is not None:
+            scope["body"] = body
             await self.app(scope, _replay(body, receive), send)
 
     async def _read(self, scope, receive) -> bytes | None:
@@ -107,7 +108,7 @@ class Observe:
     async def __call__(self, scope, receive, send):
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        name = header(scope, b"x-request-id").decode("latin-1") or uuid.uuid4().hex
+        name = header(scope, b"x-request-id").decode("latin-1") or f"{random.getrandbits(128):032x}"
         scope.setdefault("state", {})["id"] = name
         if self.root:  # whether or not the proxy takes it off the path
             scope["root_path"] = self.root
@@ -134,13 +135,13 @@ class Observe:
             request_id.reset(token)
 
     def _record(self, scope, status: int, seconds: float) -> None:
-        path = _path(scope)
+        path = path_of(scope)
         if path in UNCOUNTED:
             return
         # Unknown paths share one label, or a scanner could grow the metrics without end.
         handler = path if "endpoint" in scope else "none"
-        self.service.metrics.requests.labels(handler, scope["method"], f"{status // 100}xx").inc()
-        self.service.metrics.latency.labels(handler, scope["method"]).observe(seconds)
+        self.service.metrics.requests(handler, scope["method"], f"{status // 100}xx").inc()
+        self.service.metrics.latency(handler, scope["method"]).observe(seconds)
         if self.log:
             access.info("%s %s %d %.1f ms", scope["method"], path, status, seconds * 1e3)
 
@@ -150,12 +151,13 @@ def header(scope, name: bytes) -> bytes:
     return next((value for key, value in scope["headers"] if key == name), b"")
 
 
-def _path(scope) -> str:
+def path_of(scope) -> str:
+    """The path of a request below the root of a proxy."""
     return scope["path"].removeprefix(scope.get("root_path", "")) or "/"
 
 
-def require_json(scope_headers) -> None:
+def require_json(scope) -> None:
     """Raise unless the request says it is JSON."""
-    kind = scope_headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
+    kind = header(scope, b"content-type").partition(b";")[0].strip().lower()
+    if kind != b"application/json":
         raise unsupported_media_type()

@@ -12,6 +12,7 @@ from serving import followers
 from serving.config import Options
 from serving.device import Owner
 from serving.errors import APIError, NotServed
+from serving.memory import keep_out_of_collections
 from serving.queue import Queue
 
 log = logging.getLogger("jaxpool.serving")
@@ -77,6 +78,7 @@ class Registry:
                 self.leader = followers.lead()
             for path, names in zip(self.options.models, served_names(self.options), strict=True):
                 self._load(path, names)
+            keep_out_of_collections()
         except Exception as error:
             self.error = f"{type(error).__name__}: {error}"
             log.critical("cannot load the model", exc_info=error)

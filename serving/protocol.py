@@ -1,6 +1,7 @@
-"""HTTP/1.1 with a limit on the time a client takes to send the head of a request."""
+"""HTTP/1.1 that limits the time of a request's head and tells when a client leaves."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -9,7 +10,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 class Protocol(HttpToolsProtocol):
     """Closes connections that dawdle: uvicorn alone would wait for a head forever.
 
-    The body has its own limit, in `middleware.Limits`.
+    The body has its own limit, in `middleware.Limits`. A request finds its protocol in
+    `request.state.connection` and may set `leave`, which is called if the client disconnects. To
+    await that as ASGI has it would take a task for each request.
     """
 
     seconds: float
@@ -17,6 +20,7 @@ class Protocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.timer: asyncio.TimerHandle | None = None
+        self.leave: Callable[[], None] | None = None
 
     @classmethod
     def within(cls, seconds: float) -> type["Protocol"]:
@@ -31,6 +35,7 @@ class Protocol(HttpToolsProtocol):
     def on_message_begin(self):
         """Start the clock of a later request."""
         super().on_message_begin()
+        self.scope["state"]["connection"] = self
         self._watch()
 
     def on_headers_complete(self):
@@ -39,8 +44,10 @@ class Protocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def connection_lost(self, exc):
-        """Nothing is left to watch."""
+        """Nothing is left to watch; who computes for the client learns of it."""
         self._stop()
+        if self.leave:
+            self.leave()
         super().connection_lost(exc)
 
     def _watch(self):

@@ -34,6 +34,43 @@ class Expired(APIError):
         super().__init__(504, "The request's deadline passed before its computation began")
 
 
+@dataclass
+class Times:
+    """When a job came, began and ended, for response headers and metrics (monotonic seconds)."""
+
+    arrived: float = field(default_factory=time.monotonic)
+    started: float = 0.0
+    finished: float = 0.0
+
+    @property
+    def queued(self) -> float:
+        """Seconds in the queue."""
+        return self.started - self.arrived
+
+    @property
+    def computing(self) -> float:
+        """Seconds from its first request on the device to its last result."""
+        return self.finished - self.started
+
+    @property
+    def whole(self) -> float:
+        """Seconds from its arrival to its end."""
+        return self.finished - self.arrived
+
+
+@dataclass
+class Left:
+    """What of a job is still to be done, for the queue's account.
+
+    tokens, requests: those that wait; results: those that are missing; dropped: nobody wants them.
+    """
+
+    tokens: int = 0
+    requests: int = 0
+    results: int = 0
+    dropped: bool = False
+
+
 @dataclass(eq=False)
 class Job:
     """What one client asked for at once: split into items, rejoined when the last is done."""
@@ -43,18 +80,13 @@ class Job:
     priority: int
     deadline: float
     future: asyncio.Future
-    arrived: float = field(default_factory=time.monotonic)
-    started: float = 0.0
-    finished: float = 0.0
-    results: list = field(default_factory=list)
-    open: int = 0
-    waiting: int = 0
-    queued: int = 0
-    failed: bool = False
+    results: list[Any] = field(init=False)
+    times: Times = field(default_factory=Times)
+    left: Left = field(default_factory=Left)
 
     def __post_init__(self):
         self.results = [None] * len(self.requests)
-        self.open = len(self.requests)
+        self.left.results = len(self.requests)
 
     @property
     def tokens(self) -> int:
@@ -89,6 +121,7 @@ class Queue:
         self.rate = FIRST_RATE
         self.closed: Exception | None = None
         self._served = 0
+        self._waking = False
         self._order = itertools.count()
         self._lanes: dict[Hashable, list] = {}
         self._jobs: set[Job] = set()
@@ -121,7 +154,7 @@ class Queue:
         job = Job(task, requests, priority, deadline, future)
         with self.condition:
             self._put(job)
-            self.condition.notify()
+        self._wake()
         try:
             await future
         finally:
@@ -140,10 +173,21 @@ class Queue:
             item = Item(job, index, max(1, len(request.ids)))
             heapq.heappush(lane, (job.priority, turn, next(self._order), item))
             turn += item.tokens
-        job.queued, job.waiting = turn - self._served, len(job.requests)
-        self.tokens += job.queued
-        self.requests += job.waiting
+        job.left.tokens, job.left.requests = turn - self._served, len(job.requests)
+        self.tokens += job.left.tokens
+        self.requests += job.left.requests
         self._jobs.add(job)
+
+    def _wake(self) -> None:
+        """Tell the device thread, once for all jobs that arrive in one round of the event loop."""
+        if not self._waking:
+            self._waking = True
+            asyncio.get_running_loop().call_soon(self._notify)
+
+    def _notify(self) -> None:
+        self._waking = False
+        with self.condition:
+            self.condition.notify()
 
     def take(self) -> list[Item]:
         """The next batch: requests of one task, in turn, up to the engine's token budget."""
@@ -152,7 +196,7 @@ class Queue:
         lane = self._next_lane()
         while lane and (not taken or lane[0][3].tokens <= room):
             item = heapq.heappop(lane)[3]
-            if item.job.failed:
+            if item.job.left.dropped:
                 continue
             if item.job.deadline < now:
                 self.fail(item.job, Expired())
@@ -167,10 +211,10 @@ class Queue:
         return min(self._lanes.values(), key=lambda lane: lane[0][:3], default=[])
 
     def _leave(self, item: Item, now: float) -> None:
-        job = item.job
-        job.started = job.started or now
-        job.queued -= item.tokens
-        job.waiting -= 1
+        times, left = item.job.times, item.job.left
+        times.started = times.started or now
+        left.tokens -= item.tokens
+        left.requests -= 1
         self.tokens -= item.tokens
         self.requests -= 1
         self.running += 1
@@ -181,10 +225,10 @@ class Queue:
         self.running -= 1
         job = item.job
         job.results[item.index] = result
-        job.open -= 1
-        if job.open or job.failed:
+        job.left.results -= 1
+        if job.left.results or job.left.dropped:
             return False
-        job.finished = time.monotonic()
+        job.times.finished = time.monotonic()
         self._jobs.discard(job)
         return True
 
@@ -201,11 +245,11 @@ class Queue:
     def withdraw(self, job: Job) -> None:
         """Drop what a job still has queued."""
         with self.condition:
-            job.failed = True
             self._jobs.discard(job)
-            self.requests -= job.waiting
-            self.tokens -= job.queued
-            job.queued = job.waiting = 0
+            self.requests -= job.left.requests
+            self.tokens -= job.left.tokens
+            job.left.tokens = job.left.requests = 0
+            job.left.dropped = True
             if not self.requests:
                 self._lanes.clear()
 

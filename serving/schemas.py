@@ -1,6 +1,5 @@
 """Request bodies as vLLM, Cohere and Jina clients send them; unknown fields are ignored."""
 
-import uuid
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -54,7 +53,7 @@ class Common(BaseModel):
     truncate_prompt_tokens: Annotated[int, Field(ge=-1, le=2**63 - 1)] | None = None
     truncation_side: Literal["left", "right"] | None = None
     padding: Literal["max_length", "do_not_pad"] | None = None
-    request_id: str = Field(default_factory=lambda: uuid.uuid4().hex[:16])
+    request_id: str | None = None
     priority: Int = 0
     mm_processor_kwargs: dict[str, Any] | None = None
     cache_salt: Annotated[str, Field(min_length=1, max_length=1024)] | None = None

@@ -13,6 +13,7 @@ from serving.config import Options
 from serving.device import Failed, Owner
 from serving.errors import APIError, Gone, refusing
 from serving.metrics import Metrics
+from serving.middleware import header
 from serving.models import Registry, Served
 from serving.queue import Job, Queue
 
@@ -77,7 +78,7 @@ class Service:
             else:
                 result = await asyncio.get_running_loop().run_in_executor(self.threads, function)
         seconds = time.perf_counter() - begun
-        self.metrics.tokenizing.labels(served.name).observe(seconds)
+        self.metrics.tokenizing(served.name).observe(seconds)
         return result
 
     async def compute(
@@ -93,16 +94,16 @@ class Service:
             self._refused(served.name, error)
             raise
         except (asyncio.CancelledError, Gone):
-            self.metrics.success.labels(served.name, "0", "abort").inc()
+            self.metrics.success(served.name, "0", "abort").inc()
             raise
         self.metrics.job(served.name, job)
         return job
 
     def _refused(self, name: str, error: APIError) -> None:
         if error.status == 429:
-            self.metrics.rejections.labels(name, "queue").inc()
+            self.metrics.rejections(name, "queue").inc()
         else:
-            self.metrics.success.labels(name, "0", "error").inc()
+            self.metrics.success(name, "0", "error").inc()
 
     def _batch(self, queue, items: list, seconds: float) -> None:
         served = next(served for served in self.models.served if served.queue is queue)
@@ -119,8 +120,8 @@ async def _computed(queue: Queue, task: Any, requests: list, *how: Any) -> Job:
 
 def deadline_of(request: Request) -> float:
     """When the `x-request-timeout` header (seconds) ends, on the monotonic clock."""
-    text = request.headers.get("x-request-timeout")
-    if text is None:
+    text = header(request.scope, b"x-request-timeout").decode("latin-1")
+    if not text:
         return math.inf
     try:
         seconds = float(text)
@@ -132,18 +133,21 @@ def deadline_of(request: Request) -> float:
 
 
 async def while_connected(request: Request, work: Awaitable) -> Any:
-    """Await `work`; cancel it and raise `Gone` if the client disconnects first."""
-    me, waiting, gone = asyncio.current_task(), True, False
+    """Await `work`; cancel it and raise `Gone` if the client disconnects first.
+
+    `protocol.Protocol` tells of that; under another server a client that leaves is not noticed.
+    """
+    me, gone = asyncio.current_task(), False
     assert me is not None  # a coroutine runs in a task
 
-    def leave(watch: asyncio.Task) -> None:
+    def leave() -> None:
         nonlocal gone
-        if waiting and not watch.cancelled():
-            gone = True
-            me.cancel()
+        gone = True
+        me.cancel()
 
-    watch = asyncio.ensure_future(_disconnected(request))
-    watch.add_done_callback(leave)
+    connection = request.scope["state"].get("connection")
+    if connection:
+        connection.leave = leave
     try:
         return await work
     except asyncio.CancelledError:
@@ -151,19 +155,14 @@ async def while_connected(request: Request, work: Awaitable) -> Any:
             raise Gone from None
         raise
     finally:
-        waiting = False
-        watch.cancel()
-
-
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+        if connection:
+            connection.leave = None
 
 
 def timings(*jobs: Job) -> dict[str, str]:
     """Response headers: milliseconds in the queue and on the device, and tokens."""
-    queued = sum(job.started - job.arrived for job in jobs)
-    computing = sum(job.finished - job.started for job in jobs)
+    queued = sum(job.times.queued for job in jobs)
+    computing = sum(job.times.computing for job in jobs)
     return {
         "x-queue-time": f"{queued * 1e3:.3f}",
         "x-inference-time": f"{computing * 1e3:.3f}",

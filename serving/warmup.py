@@ -32,6 +32,7 @@ class Warmup(threading.Thread):
         self._work: deque[tuple[Any, int]] = deque()
         self._wake = threading.Condition()
         self._stopping = False
+        self._complete: set[tuple] = set()  # programs whose rows of every length are compiled
         # Half of the cores are left to what is being served.
         cores = max(1, (os.cpu_count() or 1) // 2)
         self._compilers = ThreadPoolExecutor(cores, thread_name_prefix="warm-up")
@@ -55,6 +56,8 @@ class Warmup(threading.Thread):
 
         Longer rows than it needs do, up to `PACKED` or twice as long, if all programs have them.
         """
+        if tuple(programs) in self._complete:
+            return []
         for chains in programs:
             self.want(chains)
         fitting = self._fitting(tokens)
@@ -69,7 +72,12 @@ class Warmup(threading.Thread):
 
     def lengths(self, programs: Sequence) -> tuple[int, ...]:
         """The row lengths that are compiled in all of some programs, ascending."""
-        return tuple(n for n in self.rows if all(self._ready(chains, n) for chains in programs))
+        if tuple(programs) in self._complete:
+            return tuple(self.rows)
+        made = tuple(n for n in self.rows if all(self._ready(chains, n) for chains in programs))
+        if len(made) == len(self.rows):
+            self._complete.add(tuple(programs))
+        return made
 
     def _ready(self, chains: Any, length: int) -> bool:
         made = self._made.get((chains, length))

@@ -6,23 +6,42 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from converters.files.paths import check_links
 from converters.report import CheckpointError
 
 WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.h5", "*.msgpack", "*.onnx", "*.ot")
 TOKENIZER = ("*token*.json", "vocab.*", "merges.txt", "*.model")  # what decides ids
+JSON_BYTES = 64 << 20  # of a file that is read as JSON: those of published models have a tenth
 MANIFEST = "tensors.json"  # of an Orbax folder: what its checkpoint's weight files held
 
 
 def read_json(path: Path, default=None):
-    """The JSON of a file; `default` where there is none (an error if that is not given)."""
+    """The JSON of a file, of the type of `default` (an object if that is not given).
+
+    `default` is what comes out where there is no file; without it that is an error.
+    """
     if not path.is_file():
         if default is None:
             raise FileNotFoundError(f"{path.parent} has no {path.name}")
         return default
+    if path.stat().st_size > JSON_BYTES:
+        raise CheckpointError(f"{path} is larger than {JSON_BYTES >> 20} MiB")
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except json.JSONDecodeError as error:
+        found = json.loads(path.read_text(encoding="utf-8-sig"), parse_constant=_number)
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is not valid JSON: {error}") from error
+    lists = isinstance(default, list)
+    if not isinstance(found, list if lists else dict):
+        wanted = "a list" if lists else "an object"
+        raise CheckpointError(f"{path}: wanted {wanted}, found {type(found).__name__}")
+    return found
+
+
+def _number(name: str) -> float:
+    """Infinity is a limit that some files give; what is not a number is no value of any field."""
+    if name == "NaN":
+        raise ValueError("NaN is not a number")
+    return float(name)
 
 
 def update_json(path: Path, values: dict) -> None:
@@ -38,6 +57,7 @@ def digests(folder: Path, patterns: Iterable[str]) -> dict[str, str]:
 
 def copy_companions(source: Path, target: Path) -> None:
     """Everything of a checkpoint folder but weights: configs, tokenizer, modules."""
+    check_links(source)
     ignore = shutil.ignore_patterns(
         *WEIGHTS, "*.index.json", ".*", "params", "adapters", "adapter_config.json", MANIFEST
     )

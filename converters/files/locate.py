@@ -6,15 +6,22 @@ from functools import partial
 from pathlib import Path
 
 from converters.files.folder import read_json
+from converters.files.paths import check_links
 
 
 def resolve(model: str | os.PathLike, revision: str | None = None) -> Path:
     """The local folder of a model name: a folder, `pkg://package/path`, or a Hub id.
 
     Hub ids are fetched through huggingface_hub into its cache (`HF_HOME`, `HF_HUB_OFFLINE` and
-    `HF_TOKEN` work as everywhere). Raises `FileNotFoundError` with what was tried.
+    `HF_TOKEN` work as everywhere). Raises `FileNotFoundError` with what was tried, and
+    `CheckpointError` where a link in the folder leads out of it.
     """
-    name = os.fspath(model)
+    folder = _find(os.fspath(model), revision)
+    check_links(folder)
+    return folder
+
+
+def _find(name: str, revision: str | None) -> Path:
     if name.startswith("pkg://"):
         return _package_folder(name)
     if (folder := Path(name).expanduser()).is_dir():
@@ -32,7 +39,7 @@ def _package_folder(name: str) -> Path:
             f"{name}: no installed Python package {package!r} (pip install the one that has it)"
         )
     folder = Path(next(iter(spec.submodule_search_locations))) / inside
-    if not folder.is_dir():
+    if ".." in Path(inside).parts or not folder.is_dir():
         raise FileNotFoundError(f"{name}: package {package!r} has no folder {inside!r}")
     return folder
 

@@ -10,6 +10,7 @@ from safetensors.numpy import save_file
 
 from converters.files.folder import MANIFEST, read_json
 from converters.files.mapped import Mapped, safetensors_index
+from converters.files.paths import inside
 from converters.files.torch_file import torch_index
 from converters.files.torch_save import save_torch
 from converters.report import CheckpointError
@@ -106,7 +107,8 @@ def open_tensors(folder: Path, path: str = "", rename=lambda name: name) -> "Ten
     if manifest:
         return Manifest(manifest[path])
     whole = path.endswith(TORCH)
-    return Tensors([folder / path] if whole else weight_files(folder / path), rename)
+    place = inside(folder, path)
+    return Tensors([place] if whole else weight_files(place), rename)
 
 
 def has_tensors(folder: Path, path: str) -> bool:
@@ -127,12 +129,19 @@ def weight_files(
             return [folder / stem]
         index = folder / f"{stem}.index.json"
         if index.is_file():
-            names = sorted(set(read_json(index)["weight_map"].values()))
-            missing = [name for name in names if not (folder / name).is_file()]
-            if missing:
-                raise CheckpointError(f"{index.name} names shards that are not there: {missing}")
-            return [folder / name for name in names]
+            return _shards(folder, index)
     raise CheckpointError(f"{folder} has no {' nor '.join(stems)}, whole or sharded")
+
+
+def _shards(folder: Path, index: Path) -> list[Path]:
+    """The files that an index names."""
+    names = read_json(index).get("weight_map")
+    if not isinstance(names, dict) or not all(isinstance(x, str) for x in names.values()):
+        raise CheckpointError(f"{index.name}: wanted a weight_map of names to files")
+    files = [inside(folder, name) for name in sorted(set(names.values()))]
+    if missing := [file.name for file in files if not file.is_file()]:
+        raise CheckpointError(f"{index.name} names shards that are not there: {missing}")
+    return files
 
 
 def has_weights(folder: Path) -> bool:

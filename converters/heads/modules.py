@@ -8,6 +8,7 @@ from tokenizers import Tokenizer
 
 from converters.family import dense, norm
 from converters.files.folder import read_json
+from converters.files.paths import inside
 from converters.files.tensors import open_tensors
 from converters.report import CheckpointError
 from jaxpool.heads.steps import Activate, Dense, Norm, Normalize, Pool
@@ -145,6 +146,7 @@ def _router(folder: Path, path: str, draft: Draft) -> None:
     for route, members in config["structure"].items():
         draft.chains, draft.sparse = {route: base}, {}
         for member in members:
+            inside(folder / path, member)
             read_module(folder, kinds[member], f"{path}/{member}".lstrip("/"), draft)
         chains |= draft.chains
         if draft.sparse:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from converters.files.folder import read_json
+from converters.files.paths import inside
 from converters.heads.modules import Draft, read_module
 from jaxpool.heads.steps import Normalize, Pool, Unit
 
@@ -56,7 +57,9 @@ def read_pipeline(folder: Path) -> Pipeline | None:
         return None
     draft = Draft()
     for module in modules:
-        read_module(folder, module["type"], module.get("path", ""), draft)
+        path = module.get("path", "")
+        inside(folder, path)
+        read_module(folder, module["type"], path, draft)
     normalize = all(steps and steps[-1] == Normalize() for steps in draft.chains.values())
     chains = {route: _inner(steps, normalize) for route, steps in draft.chains.items()}
     config = read_json(folder / "config_sentence_transformers.json", default={})

@@ -88,6 +88,12 @@ class PoolingParams:
         if isinstance(self.late_chunking_params, Mapping):
             self.late_chunking_params = LateChunkingParams(**self.late_chunking_params)
 
+    def copy(self) -> "PoolingParams":
+        """The same in an object of its own; `copy.copy` takes ten times as long."""
+        made = object.__new__(type(self))
+        made.__dict__.update(self.__dict__)
+        return made
+
     def __repr__(self):
         names = (
             "task dimensions use_activation step_tag_id returned_token_ids requires_token_ids "

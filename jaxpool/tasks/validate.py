@@ -1,7 +1,5 @@
 """Checks of a call's parameters against the model. Messages are vLLM's."""
 
-import copy
-
 from jaxpool.errors import RequestError
 from jaxpool.tasks.pooling_params import PoolingParams
 from jaxpool.tasks.task import Task, canonical
@@ -36,7 +34,7 @@ def resolve_params(model, task: Task, given, count: int) -> list[PoolingParams]:
 
 
 def _resolve(model, task: Task, params: PoolingParams) -> PoolingParams:
-    params, config = copy.copy(params), model.pooler_config
+    params, config = params.copy(), model.pooler_config
     if params.task in model.adapters:
         params.adapter = model.adapters.index(params.task) + 1
         params.task = task.name

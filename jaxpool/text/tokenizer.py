@@ -70,7 +70,7 @@ class Tokenizer:
         """The same tokenizer as a transformers object."""
         from transformers import AutoTokenizer
 
-        return AutoTokenizer.from_pretrained(self.folder)
+        return AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False)
 
     @cached_property
     def config(self) -> dict:

@@ -127,7 +127,7 @@ def _check_bits(body: CohereEmbedRequest, served: Served, dimensions: int) -> No
 
 def _answer(body: CohereEmbedRequest, request: Request, job: Job) -> dict:
     answer = {
-        "id": f"embd-{request.headers.get('x-request-id') or request.state.id}",
+        "id": f"embd-{request.scope['state']['id']}",
         "embeddings": {kind: _vectors(kind, job) for kind in body.embedding_types or ["float"]},
         "meta": {
             "api_version": {"version": "2"},

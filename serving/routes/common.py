@@ -8,7 +8,7 @@ from fastapi import Depends, Request
 
 from serving import chat
 from serving.errors import APIError
-from serving.middleware import require_json
+from serving.middleware import header, require_json
 from serving.models import Served
 from serving.schemas import Common, Prompts
 from serving.service import Service
@@ -16,7 +16,7 @@ from serving.service import Service
 
 async def json_only(request: Request) -> None:
     """Refuse bodies that do not say they are JSON."""
-    require_json(request.headers)
+    require_json(request.scope)
 
 
 def service(request: Request) -> Service:
@@ -34,8 +34,9 @@ def serves(able: Callable[[Served], Any]) -> list:
 
 
 def rid(body: Any, request: Request) -> str:
-    """The id a client gives in a header or the body, or a random one."""
-    return request.headers.get("x-request-id") or body.request_id
+    """The id a client gives in a header or the body, or the random one of the request."""
+    given = header(request.scope, b"x-request-id").decode("latin-1")
+    return given or body.request_id or request.scope["state"]["id"][:16]
 
 
 def check_common(body: Common) -> None:

@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any, get_type_hints
 
-from fastapi import Request
+from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
@@ -17,20 +18,33 @@ class JsonRoute(APIRoute):
     """Calls an endpoint `(body, request)` with its validated body, after the route's checks.
 
     FastAPI documents it like any other. Its general way to resolve dependencies takes longer than
-    all else the host does for a text, and nothing of it is needed for one body.
+    all else the host does for a text, and nothing of it is needed for one body. `direct` is None
+    where the endpoint has no body.
     """
 
-    def get_route_handler(self) -> Callable[[Request], Any]:
-        """What answers a request; endpoints without a body are FastAPI's own business."""
+    @cached_property
+    def direct(self) -> Callable[[bytes, Request], Any] | None:
+        """What answers the content of a body."""
         endpoint, checks = self.endpoint, [d.dependency for d in self.dependencies if d.dependency]
         schema = get_type_hints(endpoint).get("body")
         if schema is None:
-            return super().get_route_handler()
+            return None
 
-        async def handle(request: Request):
+        async def handle(content: bytes, request: Request) -> Response:
             for check in checks:
                 await check(request)
-            return await endpoint(validated(schema, await request.body()), request)
+            return await endpoint(validated(schema, content), request)
+
+        return handle
+
+    def get_route_handler(self) -> Callable[[Request], Any]:
+        """What answers a request; endpoints without a body are FastAPI's own business."""
+        direct = self.direct
+        if direct is None:
+            return super().get_route_handler()
+
+        async def handle(request: Request) -> Response:
+            return await direct(await request.body(), request)
 
         return handle
 

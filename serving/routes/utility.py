@@ -2,6 +2,7 @@
 
 import time
 import uuid
+from functools import cache
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as distribution_version
 
@@ -42,11 +43,16 @@ async def health(request: Request) -> Response:
 @router.get("/version")
 async def version() -> Response:
     """The version of jaxpool."""
+    return json_response({"version": _version()})
+
+
+@cache
+def _version() -> str:
+    """The installed version, which is read from the distribution's files."""
     try:
-        number = distribution_version("jaxpool")
+        return distribution_version("jaxpool")
     except PackageNotFoundError:  # run from its sources
-        number = "unknown"
-    return json_response({"version": number})
+        return "unknown"
 
 
 @router.get("/load")

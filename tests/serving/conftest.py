@@ -18,6 +18,7 @@ from tasks.bge_m3 import save_bge_m3
 
 from serving.app import create_app
 from serving.config import Options
+from serving.protocol import Protocol
 from serving.service import Service
 
 TEMPLATE = (
@@ -80,7 +81,11 @@ class Live:
     def __init__(self, options: Options):
         self.service = Service(options)
         config = uvicorn.Config(
-            create_app(options, self.service), port=0, log_config=None, access_log=False
+            create_app(options, self.service),
+            port=0,
+            http=Protocol.within(options.request_read_timeout),
+            log_config=None,
+            access_log=False,
         )
         self.server = uvicorn.Server(config)
         self.thread = threading.Thread(target=self._run, daemon=True)
