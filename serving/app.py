@@ -10,7 +10,18 @@ from serving import errors
 from serving.config import Options
 from serving.direct import Direct
 from serving.middleware import Keys, Limits, Observe
-from serving.routes import cohere, embeddings, hub, invocations, scoring, utility
+from serving.routes import (
+    cohere,
+    embeddings,
+    hub,
+    invocations,
+    nim,
+    ollama,
+    scoring,
+    tei,
+    utility,
+    vertex,
+)
 from serving.service import Service
 from serving.tracing import Trace, exporter
 
@@ -30,8 +41,9 @@ def create_app(options: Options, service: Service | None = None) -> ASGIApp:
     extra["telemetry"] = {"tracing": False, "metrics": False, "logs": False}
     app = FastAPI(title="jaxpool", lifespan=lifespan, **extra)
     app.state.service = service
-    for module in (embeddings, cohere, scoring, hub, invocations, utility):
+    for module in (embeddings, cohere, scoring, hub, tei, ollama, nim, invocations, utility):
         app.router.routes.extend(module.router.routes)
+    app.router.routes.extend(vertex.router().routes)
     errors.install(app)
     return _wrap(app, options, service)
 

@@ -1,6 +1,7 @@
 """Options of `jaxpool serve`: flags, `JAXPOOL_*` variables, a YAML file; in this order."""
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -65,7 +66,10 @@ class Options(BaseSettings):
     )
     config: str | None = Field(None, description="a YAML file of these options")
     host: str = Field("0.0.0.0", description="address to listen on")
-    port: int = Field(8000, description="port to listen on")
+    port: int = Field(
+        default_factory=lambda: int(os.environ.get("AIP_HTTP_PORT", 8000)),
+        description="port to listen on (8000, or what Vertex AI says in AIP_HTTP_PORT)",
+    )
     uds: str | None = Field(None, description="Unix socket to listen on instead")
     root_path: str = Field("", description="path prefix behind a proxy")
     api_key: List = Field([], description="accepted keys; repeatable")

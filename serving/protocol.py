@@ -11,7 +11,7 @@ class Protocol(HttpToolsProtocol):
     """Closes connections that dawdle: uvicorn alone would wait for a head forever.
 
     The body has its own limit, in `middleware.Limits`. A request finds its protocol in
-    `request.state.connection` and may set `leave`, which is called if the client disconnects. To
+    `request.state.connection` and puts into `leaving` what is called if the client disconnects. To
     await that as ASGI has it would take a task for each request.
     """
 
@@ -20,7 +20,7 @@ class Protocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.timer: asyncio.TimerHandle | None = None
-        self.leave: Callable[[], None] | None = None
+        self.leaving: set[Callable[[], None]] = set()
 
     @classmethod
     def within(cls, seconds: float) -> type["Protocol"]:
@@ -46,8 +46,8 @@ class Protocol(HttpToolsProtocol):
     def connection_lost(self, exc):
         """Nothing is left to watch; who computes for the client learns of it."""
         self._stop()
-        if self.leave:
-            self.leave()
+        for leave in list(self.leaving):
+            leave()
         super().connection_lost(exc)
 
     def _watch(self):

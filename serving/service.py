@@ -147,7 +147,7 @@ async def while_connected(request: Request, work: Awaitable) -> Any:
 
     connection = request.scope["state"].get("connection")
     if connection:
-        connection.leave = leave
+        connection.leaving.add(leave)
     try:
         return await work
     except asyncio.CancelledError:
@@ -156,7 +156,7 @@ async def while_connected(request: Request, work: Awaitable) -> Any:
         raise
     finally:
         if connection:
-            connection.leave = None
+            connection.leaving.discard(leave)
 
 
 def timings(*jobs: Job) -> dict[str, str]:

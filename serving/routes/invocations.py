@@ -31,7 +31,11 @@ HANDLERS: tuple[tuple[type[Common], Callable[..., Awaitable], Callable], ...] = 
 @router.post("/invocations", dependencies=[Depends(json_only)])
 async def invocations(request: Request) -> Response:
     """Answer as the first route does whose body this is and whose task the model has."""
-    content = await request.body()
+    return await dispatch(await request.body(), request)
+
+
+async def dispatch(content: bytes, request: Request) -> Response:
+    """The answer of the first route whose body this is and whose task the model has."""
     registry = service(request).models
     for schema, handler, able in HANDLERS:
         try:

@@ -1,0 +1,48 @@
+"""POST /v1/ranking, as NVIDIA's NIM rerankers answer it."""
+
+from typing import Literal
+
+import numpy as np
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel
+
+from serving import encoding
+from serving.routes import scoring
+from serving.routes.common import serves, service
+from serving.routes.route import JsonRoute
+from serving.schemas import ScoreRequest
+
+router = APIRouter(route_class=JsonRoute)
+
+
+class Passage(BaseModel):
+    """A query or a passage."""
+
+    text: str
+
+
+class RankingRequest(BaseModel):
+    """POST /v1/ranking; what is too long is cut only where `truncate` is END."""
+
+    model: str | None = None
+    query: Passage
+    passages: list[Passage]
+    truncate: Literal["NONE", "END"] = "NONE"
+
+
+@router.post("/v1/ranking", dependencies=serves(lambda served: served.scoring_task))
+async def ranking(body: RankingRequest, request: Request) -> Response:
+    """Passages by their logit with a query, the best first."""
+    served = service(request).models.find(body.model, lambda served: served.scoring_task)
+    asked = ScoreRequest.model_construct(
+        model=body.model,
+        text_1=body.query.text,
+        text_2=[passage.text for passage in body.passages],
+        truncate_prompt_tokens=-1 if body.truncate == "END" else None,
+        use_activation=False if served.scoring_task == "classify" else None,
+    )
+    scored = await scoring.scores(asked, request, *asked.sides(), full=False)
+    order = np.argsort(-scored.scores, kind="stable")
+    rankings = [{"index": int(i), "logit": scored.scores[i]} for i in order]
+    answer = {"rankings": rankings, "usage": scored.usage}
+    return encoding.json_response(answer, 200, scored.headers)
