@@ -149,6 +149,8 @@ async def _of_texts(body: PredictRequest, texts, request: Request, served: Serve
 async def _of_pairs(body: PredictRequest, texts, request: Request, served: Served) -> tuple:
     if served.scoring_task != "classify":
         raise APIError(400, f"{served.name} does not read pairs of texts", "inputs")
+    first: tuple[Any, ...]
+    second: tuple[Any, ...]
     first, second = zip(*texts, strict=True)
     asked = ScoreRequest.model_construct(
         text_1=list(first),
