@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from fastapi import FastAPI
+from starlette.types import ASGIApp, Message
 
 from serving.app import create_app
 from serving.config import Options
@@ -52,7 +52,8 @@ def run_file(model: str, source: str, target: str, concurrency: int, **options: 
 
 async def _run(service: Service, lines: Any, file: Any, concurrency: int) -> Told:
     app, told = create_app(service.options, service), Told()
-    async with app.router.lifespan_context(app):
+    service.start()
+    try:
         while service.models.state == "starting":
             await asyncio.sleep(POLL)
         if service.models.error:
@@ -61,10 +62,12 @@ async def _run(service: Service, lines: Any, file: Any, concurrency: int) -> Tol
             told.answered += answer["error"] is None
             told.failed += answer["error"] is not None
             file.write(orjson.dumps(answer) + b"\n")
+    finally:
+        await service.stop()
     return told
 
 
-async def _answers(app: FastAPI, lines: Any, concurrency: int) -> AsyncIterator[dict]:
+async def _answers(app: ASGIApp, lines: Any, concurrency: int) -> AsyncIterator[dict]:
     """The answers of some lines in their order."""
     asked: deque[asyncio.Task] = deque()
     for line in lines:
@@ -77,7 +80,7 @@ async def _answers(app: FastAPI, lines: Any, concurrency: int) -> AsyncIterator[
         yield await asked.popleft()
 
 
-async def _answer(app: FastAPI, line: bytes) -> dict:
+async def _answer(app: ASGIApp, line: bytes) -> dict:
     """What one line gets: its response, and the error that is in it if it is one."""
     name = uuid.uuid4().hex
     custom, status, body = await _asked(app, line, name)
@@ -89,7 +92,7 @@ async def _answer(app: FastAPI, line: bytes) -> dict:
     }
 
 
-async def _asked(app: FastAPI, line: bytes, name: str) -> tuple[str | None, int, Any]:
+async def _asked(app: ASGIApp, line: bytes, name: str) -> tuple[str | None, int, Any]:
     """The custom_id, status and body of a line."""
     try:
         request = orjson.loads(line)
@@ -113,7 +116,7 @@ async def _asked(app: FastAPI, line: bytes, name: str) -> tuple[str | None, int,
         return custom, 400, envelope(message, "BadRequestError", "encoding_format", 400)
 
 
-async def call(app: Any, method: str, url: str, content: bytes, name: str) -> tuple[int, bytes]:
+async def call(app: ASGIApp, method: str, url: str, content: bytes, name: str) -> tuple[int, bytes]:
     """One request to an ASGI application: the status and body of its answer."""
     path, _, query = url.partition("?")
     headers = [(b"content-type", b"application/json"), (b"x-request-id", name.encode())]
@@ -133,12 +136,12 @@ async def call(app: Any, method: str, url: str, content: bytes, name: str) -> tu
     }
     status, parts, messages = 500, [], deque([{"type": "http.request", "body": content}])
 
-    async def receive() -> dict:
+    async def receive() -> Message:
         if not messages:
             await asyncio.Event().wait()  # this client stays until it is answered
         return messages.popleft()
 
-    async def send(message: dict) -> None:
+    async def send(message: Message) -> None:
         nonlocal status
         status = message.get("status", status)
         parts.append(message.get("body", b""))

@@ -67,7 +67,7 @@ async def embed(body: EmbedRequest, request: Request) -> Response:
     answer = {
         "model": body.model,
         "embeddings": [np.ascontiguousarray(one, np.float32) for one in job.results],
-        "total_duration": round((job.finished - job.arrived) * 1e9),
+        "total_duration": round((job.times.finished - job.times.arrived) * 1e9),
         "load_duration": 0,
         "prompt_eval_count": job.tokens,
     }

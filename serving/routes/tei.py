@@ -165,8 +165,9 @@ async def _of_pairs(body: PredictRequest, texts, request: Request, served: Serve
 @router.post("/similarity", dependencies=serves(lambda served: served.embedding_task))
 async def similarity(body: SimilarityRequest, request: Request) -> Response:
     """The similarity of sentences with one."""
+    sentences: list[Any] = body.inputs.sentences
     asked = ScoreRequest.model_construct(
-        text_1=body.inputs.source_sentence, text_2=body.inputs.sentences, **body.parameters.cut()
+        text_1=body.inputs.source_sentence, text_2=sentences, **body.parameters.cut()
     )
     scored = await scoring.scores(asked, request, *asked.sides(), full=False)
     return encoding.json_response(scored.scores, 200, scored.headers)
