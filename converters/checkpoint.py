@@ -49,7 +49,7 @@ class Checkpoint:
     uses_head: whether the tasks come from it, or the model embeds; beside: the tasks of heads in
     files of their own; base: the folder of config.json and the transformer's weights, another one
     for a folder of an adapter alone; reranker: the published one that this is; choice: the tokens
-    that its classifier is made of.
+    that its classifier is made of; store: a folder that keeps what transformers says of the files.
     """
 
     folder: Path
@@ -66,6 +66,7 @@ class Checkpoint:
     parts: list[Part]
     reranker: Reranker | None = None
     choice: answers.Choice | None = None
+    store: Path | None = None
 
     @property
     def pool(self) -> str:
@@ -168,7 +169,8 @@ def open_checkpoint(
 
     A LoRA `adapter`, or one that lies in the folder, is merged. `returned`: ids of the tokens whose
     logits are the output of a causal language model (see `answers`). `name`: what the model was
-    asked for as, the folder if not given. `store`: a folder that keeps configurations.
+    asked for as, the folder if not given. `store`: a folder that keeps
+    configurations and tokenizers.
     """
     files = _open(folder, overrides, adapter, store)
     family, config, pipeline = files.family, files.config, files.pipeline
@@ -187,7 +189,7 @@ def open_checkpoint(
     leaves, parts = _match(files, arch, table, steps, beside)
     return Checkpoint(
         *(folder, files.base, config, family, arch, head, uses_head, steps, pipeline),
-        *(beside.tasks, leaves, parts, reranker, choice),
+        *(beside.tasks, leaves, parts, reranker, choice, store),
     )
 
 

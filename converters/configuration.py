@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import logging
-import os
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -11,15 +9,13 @@ from types import SimpleNamespace
 from typing import Any
 
 from converters.family import Family
-from converters.files.folder import read_json
+from converters.files.folder import keep, read_json
 from converters.registry import find
 from converters.report import CheckpointError
 from converters.rotary import stretched
 
 # No model has more of what a field's name counts: the first pattern in it decides.
 LIMITS = {"layer": 2**12, "expert": 2**13, "head": 2**16, "label": 2**20, "size": 2**31, "": 2**99}
-
-log = logging.getLogger("jaxpool")
 
 
 class Config(SimpleNamespace):
@@ -58,15 +54,8 @@ class Config(SimpleNamespace):
     def keep(self, store: Path) -> None:
         """Write into a folder, as it was read, what later starts read in place of transformers."""
         name, text = self._kept
-        if not name or (store / name).is_file():
-            return
-        part = (store / name).with_suffix(f".{os.getpid()}")
-        try:
-            store.mkdir(parents=True, exist_ok=True)
-            part.write_text(text, encoding="utf-8")
-            part.replace(store / name)  # in one step: others may read
-        except OSError as error:
-            log.warning("a configuration is not kept for later starts: %s", error)
+        if name and not (store / name).is_file():
+            keep(store, name, text)
 
 
 def read_config(

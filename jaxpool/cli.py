@@ -123,7 +123,8 @@ def compile_(
     )
     keys = loaded.engine.keys([loaded.task(name) for name in task] if task else None)
     serialized.save(loaded.executor, fresh(output, loaded.checkpoint.folder, force), keys)
-    loaded.checkpoint.config.keep(output)  # with it, a start needs no transformers
+    loaded.checkpoint.config.keep(output)  # with both, a start needs no transformers
+    loaded.tokenizer.keep(output)
     typer.echo(f"{len(keys)} executables -> {output}", err=True)
 
 

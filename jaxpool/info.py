@@ -71,7 +71,7 @@ def _architecture(checkpoint) -> list[Fact]:
 
 def _lengths(checkpoint) -> list[Fact]:
     pipeline = checkpoint.pipeline
-    tokenizer = Tokenizer(checkpoint.tokenizer_folder)
+    tokenizer = Tokenizer(checkpoint.tokenizer_folder, bare=not checkpoint.family.special_tokens)
     length = max_length(checkpoint, tokenizer, None)
     origins = {
         (pipeline.max_length if pipeline else None): "sentence-transformers files",

@@ -113,7 +113,8 @@ def _model(
 def _tokenizer(checkpoint) -> Tokenizer:
     pipeline = checkpoint.pipeline
     lower_case = bool(pipeline and pipeline.lower_case)
-    tokenizer = Tokenizer(checkpoint.tokenizer_folder, lower_case, checkpoint.family.special_tokens)
+    bare = not checkpoint.family.special_tokens
+    tokenizer = Tokenizer(checkpoint.tokenizer_folder, lower_case, bare, checkpoint.store)
     if checkpoint.late_interaction:
         checkpoint.late_interaction.register(tokenizer)
     return tokenizer

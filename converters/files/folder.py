@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import logging
+import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,8 +11,10 @@ from pathlib import Path
 from converters.files.paths import check_links
 from converters.report import CheckpointError
 
+log = logging.getLogger("jaxpool")
+
 WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.h5", "*.msgpack", "*.onnx", "*.ot")
-TOKENIZER = ("*token*.json", "vocab.*", "merges.txt", "*.model")  # what decides ids
+TOKENIZER = ("*token*.json", "vocab.*", "merges.txt", "*.model", "*.tiktoken")  # what decides ids
 JSON_BYTES = 64 << 20  # of a file that is read as JSON: those of published models have a tenth
 MANIFEST = "tensors.json"  # of an Orbax folder: what its checkpoint's weight files held
 
@@ -47,6 +51,17 @@ def _number(name: str) -> float:
 def update_json(path: Path, values: dict) -> None:
     """Set some fields of the JSON object in a file."""
     path.write_text(json.dumps(read_json(path) | values, indent=2), encoding="utf-8")
+
+
+def keep(store: Path, name: str, text: str) -> None:
+    """Write into a folder what later starts read in place of transformers."""
+    part = (store / name).with_suffix(f".{os.getpid()}")
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+        part.write_text(text, encoding="utf-8")
+        part.replace(store / name)  # in one step: others may read
+    except OSError as error:
+        log.warning("%s is not kept for later starts: %s", name, error)
 
 
 def digests(folder: Path, patterns: Iterable[str]) -> dict[str, str]:

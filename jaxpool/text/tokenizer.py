@@ -1,16 +1,13 @@
 """Texts to token ids: the checkpoint's fast tokenizer and its truncation."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
-from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from tokenizers import Encoding, normalizers
-from tokenizers import Tokenizer as FastTokenizer
-from tokenizers.processors import TemplateProcessing
 
 NO_LIMIT = 10**9  # tokenizer_config.json says 1e30 where it knows no limit
 
@@ -34,60 +31,78 @@ class Tokens(NamedTuple):
         return self._replace(offsets=np.maximum(self.offsets - len(prefix), 0))
 
 
+@dataclass(frozen=True)
+class Facts:
+    """What decides ids and is not in tokenizer.json.
+
+    names: the special tokens by their role ("pad_token"); typed: whether the model reads token
+    types; max_length: tokens of a text; side: the one that is cut; split: whether
+    special tokens within a text are plain characters.
+    """
+
+    names: Mapping[str, str] = field(default_factory=dict)
+    typed: bool = True
+    max_length: int = NO_LIMIT
+    side: str = "right"
+    split: bool = False
+
+
 class Tokenizer:
     """The tokenizer of a checkpoint folder: batches of texts in, `Tokens` out.
 
-    tokenizer.json is read by the `tokenizers` library itself, which starts in milliseconds;
-    transformers is asked where there is no such file, and for chat templates. Calls do not change
-    the object, so any number of threads may share it.
+    What transformers makes of the folder's files is kept in `store`; from there it starts in
+    milliseconds. Calls do not change the object, so any number of threads may share it. `bare`:
+    tokenizer.json alone, without special tokens around a text; lower_case: texts are lowered first.
     """
 
-    def __init__(self, folder: Path, lower_case: bool = False, special_tokens: bool = True):
-        self.folder, self.lower_case = folder, lower_case
-        file = folder / "tokenizer.json"
-        self.fast = FastTokenizer.from_file(str(file)) if file.is_file() else self._convert()
+    def __init__(
+        self,
+        folder: Path,
+        lower_case: bool = False,
+        bare: bool = False,
+        store: Path | None = None,
+    ):
+        from converters.tokenizer import bare_tokenizer, read_tokenizer
+
+        self.folder, self.lower_case, self.bare = folder, lower_case, bare
+        self.fast, self.facts = bare_tokenizer(folder) if bare else read_tokenizer(folder, store)
         self.fast.no_padding()
         self.fast.no_truncation()
-        if not special_tokens:
-            self.fast.post_processor = TemplateProcessing(single="$A", pair="$A $B:1")
+        self.fast.encode_special_tokens = self.facts.split
         if lower_case:
             rest = [] if self.fast.normalizer is None else [self.fast.normalizer]
             self.fast.normalizer = normalizers.Sequence([normalizers.Lowercase(), *rest])
 
-    def _convert(self) -> FastTokenizer:
-        if model := next(self.folder.glob("*.model"), None):
-            try:
-                import_module("sentencepiece")
-                import_module("google.protobuf")
-            except ImportError as error:
-                raise ImportError(
-                    f"{model.name} alone holds the tokenizer: pip install 'jaxpool[sentencepiece]'"
-                ) from error
-        return self.transformers.backend_tokenizer
+    def keep(self, store: Path) -> None:
+        """Write into a folder what later starts read in place of transformers."""
+        from converters.tokenizer import read_tokenizer
+
+        if not self.bare:
+            read_tokenizer(self.folder, store)
 
     @cached_property
     def transformers(self):
         """The same tokenizer as a transformers object."""
-        from transformers import AutoTokenizer
+        from converters.tokenizer import from_transformers
 
-        return AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False)
+        return from_transformers(self.folder)
 
     @cached_property
     def config(self) -> dict:
         """tokenizer_config.json, over what special_tokens_map.json says."""
-        files = [self.folder / f"{n}.json" for n in ("special_tokens_map", "tokenizer_config")]
-        read = (json.loads(file.read_text(encoding="utf-8")) for file in files if file.is_file())
-        return {key: value for content in read for key, value in content.items()}
+        from converters.tokenizer import special_tokens
 
-    @cached_property
+        return special_tokens(self.folder)
+
+    @property
     def max_length(self) -> int:
         """`model_max_length` of tokenizer_config.json; `NO_LIMIT` where it says nothing."""
-        return int(min(self.config.get("model_max_length") or NO_LIMIT, NO_LIMIT))
+        return self.facts.max_length
 
     @property
     def side(self) -> str:
         """The side that is cut where a text is too long, unless a call says otherwise."""
-        return self.config.get("truncation_side", "right")
+        return self.facts.side
 
     @cached_property
     def longest_token(self) -> int:
@@ -122,8 +137,7 @@ class Tokenizer:
         return self._named("unk_token")
 
     def _named(self, name: str) -> str | None:
-        token = self.config.get(name)
-        return token["content"] if isinstance(token, dict) else token
+        return self.facts.names.get(name)
 
     @cached_property
     def affixes(self) -> tuple[list[int], list[int]]:
@@ -147,19 +161,17 @@ class Tokenizer:
         """
         encode = self.fast.encode_batch if offsets else self.fast.encode_batch_fast
         encodings = encode(list(texts), add_special_tokens=special_tokens)
-        return [_cut(encoding, truncate, side or self.side, offsets) for encoding in encodings]
+        return [self._cut(encoding, truncate, side or self.side, offsets) for encoding in encodings]
 
-
-def _cut(encoding: Encoding, limit: int | None, side: str, offsets: bool) -> Tokens:
-    tokens = Tokens(
-        np.array(encoding.ids, np.int32),
-        np.array(encoding.type_ids, np.int32),
-        np.array(encoding.offsets, np.int32).reshape(-1, 2) if offsets else None,
-    )
-    if limit is None or len(tokens.ids) <= limit:
-        return tokens
-    kept = kept_tokens(encoding.sequence_ids, limit, side)
-    return tokens.take(kept)
+    def _cut(self, encoding: Encoding, limit: int | None, side: str, offsets: bool) -> Tokens:
+        tokens = Tokens(
+            np.array(encoding.ids, np.int32),
+            np.array(encoding.type_ids, np.int32) if self.facts.typed else None,
+            np.array(encoding.offsets, np.int32).reshape(-1, 2) if offsets else None,
+        )
+        if limit is None or len(tokens.ids) <= limit:
+            return tokens
+        return tokens.take(kept_tokens(encoding.sequence_ids, limit, side))
 
 
 def kept_tokens(sequence_ids: Sequence[int | None], limit: int, side: str) -> np.ndarray:

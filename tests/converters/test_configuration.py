@@ -78,4 +78,4 @@ def test_a_store_that_cannot_be_written_is_no_error(folder, tmp_path, caplog):
     blocked.touch()
     with caplog.at_level(logging.WARNING):
         assert read_config(folder, store=blocked / "store") == read_config(folder)
-    assert "a configuration is not kept for later starts" in caplog.text
+    assert "is not kept for later starts" in caplog.text
