@@ -72,10 +72,9 @@ def from_transformers(folder: Path):
     json_file = folder / "tokenizer.json"
     if not json_file.is_file():
         _check_sentencepiece(folder)
-    options = {"trust_remote_code": False, "local_files_only": True}
     own_code = "auto_map" in read_json(folder / "tokenizer_config.json", default={})
     try:
-        made = AutoTokenizer.from_pretrained(folder, **options)
+        made = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # of many kinds, by what is wrong in the files
         if not (own_code and json_file.is_file()):
             reason = " ".join(str(error).split())
@@ -89,7 +88,7 @@ def from_transformers(folder: Path):
             "files; tokenizer.json is read without that class",
             type(made).__name__,
         )
-    return PreTrainedTokenizerFast.from_pretrained(folder, **options)
+    return PreTrainedTokenizerFast.from_pretrained(folder, trust_remote_code=False)
 
 
 def _same_kind(made, written: dict) -> bool:

@@ -66,7 +66,8 @@ def keep(store: Path, name: str, text: str) -> None:
 
 def digests(folder: Path, patterns: Iterable[str]) -> dict[str, str]:
     """A digest of each file of a folder that one of the patterns names."""
-    files = sorted({file for pattern in patterns for file in folder.glob(pattern)})
+    found = {file for pattern in patterns for file in folder.glob(pattern)}
+    files = sorted(file for file in found if file.is_file())
     return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
