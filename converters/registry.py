@@ -36,6 +36,7 @@ from converters.families.mpnet import MPNET
 from converters.families.nomic import NOMIC
 from converters.families.phi3 import PHI3
 from converters.families.qwen import QWEN2, QWEN3, QWEN3_MOE
+from converters.families.rembert import REMBERT
 from converters.families.roberta import CAMEMBERT, ROBERTA, XLM_ROBERTA
 from converters.families.starcoder2 import STARCODER2
 from converters.families.static import STATIC
@@ -85,6 +86,7 @@ FAMILIES: dict[str, Family] = {
     "qwen2": QWEN2,
     "qwen3": QWEN3,
     "qwen3_moe": QWEN3_MOE,
+    "rembert": REMBERT,
     "roberta": ROBERTA,
     "seed_oss": SEED_OSS,
     "smollm3": SMOLLM3,

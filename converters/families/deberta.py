@@ -1,7 +1,6 @@
 """DeBERTa, and DeBERTa-v2 and v3: disentangled attention, a context pooler."""
 
 import re
-from typing import Any
 
 from converters.families import bert
 from converters.family import Family, activation, dense, norm
@@ -75,7 +74,7 @@ HEADS = bert_heads("deberta.") | {
     )
 }
 IGNORED = (r"^(cls|lm_predictions|mask_predictions|pooler)\.", r"\bposition_embeddings\.")
-SHARED: dict[str, Any] = dict(
+SHARED: dict = dict(
     prefix="deberta.",
     heads=HEADS,
     renames=bert.LEGACY,

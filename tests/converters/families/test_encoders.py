@@ -24,6 +24,9 @@ CONFIGS = {
     "XLMRoberta": hf.XLMRobertaConfig(**SIZES, type_vocab_size=1, hidden_act="gelu_new"),
     "Camembert": hf.CamembertConfig(**SIZES, type_vocab_size=1),
     "Electra": hf.ElectraConfig(**SIZES, type_vocab_size=2, embedding_size=20),
+    "RemBert": hf.RemBertConfig(
+        **SIZES, input_embedding_size=20, output_embedding_size=28, hidden_act="gelu_new"
+    ),
     "DistilBert": hf.DistilBertConfig(
         vocab_size=97,
         dim=36,
