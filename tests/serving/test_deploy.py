@@ -56,3 +56,24 @@ def test_every_documented_option_exists():
     flags = set(re.findall(r"--([a-z][a-z-]+)", table)) - {"help"}
     known = {name.replace("_", "-") for name in Options.model_fields}
     assert flags <= known
+
+
+@pytest.mark.parametrize("file", ["grafana.json", "alerts.yaml"])
+def test_dashboards_and_alerts_name_metrics_and_labels_that_there_are(servers, file):
+    """A renamed metric would leave an empty panel, or an alert that never fires."""
+    server = servers("minilm")
+    server.post("/v1/embeddings", {"input": "cat"})
+    # A refusal is counted from the first on.
+    server.service.metrics.rejections("minilm", "queue").inc(0)
+    samples = re.findall(r"^([\w:]+)\{(.*)\} ", server.client.get("/metrics").text, re.MULTILINE)
+    labels = {label for _, given in samples for label in re.findall(r"(\w+)=", given)}
+    text = (DOCS / "deploy" / file).read_text()
+    parsed = yaml.safe_load(text)  # JSON is YAML
+    asked = set(re.findall(r"\b(?:vllm|jaxpool):\w+|\bhttp_\w+", text))
+    assert len(asked) >= 5 and asked <= {name for name, _ in samples}
+    grouped = {
+        name for by in re.findall(r"\b(?:by|on) \(([^)]+)\)", text) for name in by.split(", ")
+    }
+    shown = set(re.findall(r"\{\{ ?(?:\$labels\.)?(\w+) ?\}\}", text))
+    assert grouped | shown <= labels
+    assert parsed.get("panels") or all(rule["expr"] for rule in parsed["groups"][0]["rules"])
