@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxpool.nn.arch import Arch
+from jaxpool.nn.dropout import drop
 from jaxpool.nn.positions import attention_bias
 from jaxpool.nn.segments import take
 
@@ -79,26 +80,30 @@ def splits(arch: Arch) -> bool:
     return arch.heads % size == 0 and arch.kv_heads % size == 0
 
 
-def attention(params: dict, batch, arch: Arch, kept: jax.Array | None = None) -> Callable:
-    """`attend(q, k, v, window)` for the layers of one batch; q of the tokens `kept` alone, if any.
+def attention(
+    params: dict, batch, arch: Arch, kept: jax.Array | None = None, rate: float = 0.0
+) -> Callable:
+    """`attend(q, k, v, window, key)` for the layers of one batch; q of the tokens `kept` alone.
 
     q `[B, T, N, H]`, k and v `[B, T, K, H]` -> `[B, T, N, H]`; `window` is the layer's reach, a
     scalar out of `arch.windows` (None without). Each distinct reach has a program of its own.
+    rate: the share of weights that dropout takes away where there is a key; dense scores know it.
     """
     length = batch.tokens.shape[1]
     # The fused kernels know segments alone, not what a token sees beside its own.
     kernel = KERNELS[backend(arch, length) if batch.context is None else xla(length)]
     places = Places(batch.segments, batch.positions, batch.context)
-    if kept is not None:
-        kernel = partial(_dense, queries=places.map(lambda x: take(x, kept)))
+    if kept is not None or rate:
+        kernel = partial(_dense, queries=places.map(lambda x: take(x, kept)), rate=rate)
     reaches = sorted(set(arch.windows)) or [0]
     programs = [kernel(params, places, arch, reach) for reach in reaches]
 
-    def attend(q, k, v, window):
+    def attend(q, k, v, window, key=None):
+        inputs = (q, k, v) if key is None or not rate else (q, k, v, key)
         if len(programs) == 1:
-            return programs[0](q, k, v)
+            return programs[0](*inputs)
         index = jnp.searchsorted(jnp.asarray(reaches), window)
-        return jax.lax.switch(index, programs, q, k, v)
+        return jax.lax.switch(index, programs, *inputs)
 
     return attend
 
@@ -128,12 +133,15 @@ def _added(params: dict, queries: Places, keys: Places, arch: Arch, reach: int) 
     return unseen if bias is None else bias + unseen
 
 
-def _dense(params, places: Places, arch: Arch, reach: int, queries: Places | None = None):
+def _dense(
+    params, places: Places, arch: Arch, reach: int, queries: Places | None = None, rate: float = 0.0
+):
     """All scores at once; `queries` are those of the row unless given."""
     added = _added(params, queries or places, places, arch, reach)
 
-    def attend(q, k, v):
-        return _tokens_first(_product(*_heads_first(q, k, v, arch), added, arch), q)
+    def attend(q, k, v, key=None):
+        thin = partial(drop, rate=rate, key=key)
+        return _tokens_first(_product(*_heads_first(q, k, v, arch), added, arch, thin), q)
 
     return attend
 
@@ -193,11 +201,12 @@ def _scaled(q) -> bool:
     return q.dtype == jnp.float32
 
 
-def _product(q, k, v, added, arch: Arch) -> jax.Array:
+def _product(q, k, v, added, arch: Arch, thin: Callable = lambda weights: weights) -> jax.Array:
     """Softmax attention of heads: q `[B, K, G, T, H]`, k and v `[B, K, S, H]` -> float32 as q.
 
     Both products are plain batched matrix products `[B, K, G T, .]`: left to einsum, XLA on CPU
     transposes the scores between them. The division comes last, on `H` features and not `S` keys.
+    thin: dropout of the weights.
     """
     b, kv, g, t, h = q.shape
     scores = _matmul(q.reshape(b, kv, g * t, h), k, 3).reshape(b, kv, g, t, -1)
@@ -207,7 +216,7 @@ def _product(q, k, v, added, arch: Arch) -> jax.Array:
     by_head = added.shape[1] > 1
     scores = scores + added.reshape(b, *((kv, g) if by_head else (1, 1)), *added.shape[-2:])
     weights = jnp.exp(scores - jnp.max(scores, axis=-1, keepdims=True))
-    out = _matmul(weights.astype(v.dtype).reshape(b, kv, g * t, -1), v, 2)
+    out = _matmul(thin(weights).astype(v.dtype).reshape(b, kv, g * t, -1), v, 2)
     return out.reshape(b, kv, g, t, h) / jnp.sum(weights, axis=-1, keepdims=True)
 
 

@@ -3,6 +3,8 @@
 He et al., DeBERTa (arXiv 2006.03654) and DeBERTa-v3 (arXiv 2111.09543).
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,14 +12,25 @@ import numpy as np
 from jaxpool.nn import layers
 from jaxpool.nn.arch import Arch, Disentangled
 from jaxpool.nn.attention import NEVER, Places, visible
+from jaxpool.nn.dropout import OFF, Dropout, drop, split
 from jaxpool.nn.params import from_bits, unstack
 
 
-def forward(params: dict, batch, arch: Arch, unroll: bool = False) -> jax.Array:
+def forward(
+    params: dict,
+    batch,
+    arch: Arch,
+    unroll: bool = False,
+    *,
+    dropout: Dropout = OFF,
+    key: jax.Array | None = None,
+    remat: bool = False,
+) -> jax.Array:
     """Hidden states `[B, T, D]`: the signature of `transformer.forward`, which routes here."""
     facts = arch.disentangled
     assert facts is not None  # `transformer.forward` routes by it
-    x = layers.embed(params["embed"], batch, arch)
+    first_key, key = split(key, 2)
+    x = drop(layers.embed(params["embed"], batch, arch), dropout.hidden, first_key)
     places = Places(batch.segments, batch.positions)
     seen = visible(places, places, arch, 0)
     index = _index(batch.positions, facts, arch.max_length)
@@ -25,15 +38,21 @@ def forward(params: dict, batch, arch: Arch, unroll: bool = False) -> jax.Array:
     mixed = _convolve(params["conv"], x, batch, facts) if facts.taps else None
 
     def layer(x, scanned):
-        p, first = from_bits(scanned)
-        attended = _attention(p["attention"], x, relative, index, seen, facts, arch)
+        p, first, key = from_bits(scanned)
+        weights_key, attention_key, mlp_key = split(key, 3)
+        thin = partial(drop, rate=dropout.attention, key=weights_key)
+        attended = _attention(p["attention"], x, relative, index, seen, facts, arch, thin)
+        attended = drop(attended, dropout.hidden, attention_key)
         x = layers.arch_norm(p["attention_norm"], x + attended, arch)
-        x = layers.arch_norm(p["mlp_norm"], x + layers.mlp(p["mlp"], x, arch), arch)
+        thought = drop(layers.mlp(p["mlp"], x, arch), dropout.hidden, mlp_key)
+        x = layers.arch_norm(p["mlp_norm"], x + thought, arch)
         if mixed is not None:
             x = jnp.where(first, layers.arch_norm(params["conv"]["norm"], x + mixed, arch), x)
         return x, None
 
-    scanned = (params["layers"], jnp.arange(arch.layers) == 0)
+    keys = None if key is None else jax.random.split(key, arch.layers)
+    scanned = (params["layers"], jnp.arange(arch.layers) == 0, keys)
+    layer = jax.checkpoint(layer, prevent_cse=unroll) if remat else layer
     if unroll:
         for each in unstack(scanned, arch.layers):
             x, _ = layer(x, each)
@@ -76,7 +95,9 @@ def _relative(params: dict, facts: Disentangled, arch: Arch) -> jax.Array | None
     return table
 
 
-def _attention(p: dict, x, relative, index, seen, facts: Disentangled, arch: Arch) -> jax.Array:
+def _attention(
+    p: dict, x, relative, index, seen, facts: Disentangled, arch: Arch, thin
+) -> jax.Array:
     """`[B, T, D] -> [B, T, D]`; scores are the sum of up to three products, scaled together."""
     q, k, v = (layers.dense(p[name], x, "btd,dnh->btnh") for name in ("query", "key", "value"))
     scores = _product("btnh,bsnh->bnts", q, k)
@@ -91,7 +112,7 @@ def _attention(p: dict, x, relative, index, seen, facts: Disentangled, arch: Arc
         found = jnp.take_along_axis(toward, index.swapaxes(1, 2)[:, None], axis=-1)
         scores = scores + found.swapaxes(2, 3)
     scores = jnp.where(seen[:, None], scores * arch.scale, NEVER)
-    weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
+    weights = thin(jax.nn.softmax(scores, axis=-1)).astype(v.dtype)
     out = _product("bnts,bsnh->btnh", weights, v).astype(x.dtype)
     return layers.dense(p["out"], out, "btnh,nhd->btd")
 

@@ -8,13 +8,22 @@ import jax.numpy as jnp
 from jaxpool.nn import disentangled, layers, positions
 from jaxpool.nn.arch import Arch
 from jaxpool.nn.attention import attention
+from jaxpool.nn.dropout import OFF, Dropout, drop, dropped, split
 from jaxpool.nn.experts import experts
 from jaxpool.nn.params import from_bits, unstack
 from jaxpool.nn.segments import take
 
 
 def forward(
-    params: dict, batch, arch: Arch, unroll: bool = False, kept: jax.Array | None = None
+    params: dict,
+    batch,
+    arch: Arch,
+    unroll: bool = False,
+    kept: jax.Array | None = None,
+    *,
+    dropout: Dropout = OFF,
+    key: jax.Array | None = None,
+    remat: bool = False,
 ) -> jax.Array:
     """Hidden states `[B, T, D]` of a `batch.Batch`; pure, jit-able and differentiable.
 
@@ -22,27 +31,35 @@ def forward(
     to compile, easier to look into. Positions of segment 0 (padding) hold arbitrary finite values.
     kept: the tokens of each row that are wanted, int32 `[B, R]`; the result is then `[B, R, D]`,
     and the last layer computes what they take and no more.
+
+    In training: dropout at the rates `dropout`, drawn from `key` (none without one); with `remat`,
+    the backward pass computes each layer again and keeps only what goes into it.
     """
     if arch.disentangled:
-        return take(disentangled.forward(params, batch, arch, unroll), kept)
-    x = layers.embed(params["embed"], batch, arch)
+        options = {"dropout": dropout, "key": key, "remat": remat}
+        return take(disentangled.forward(params, batch, arch, unroll, **options), kept)
+    first, key = split(key, 2)
+    x = drop(layers.embed(params["embed"], batch, arch), dropout.hidden, first)
     if not arch.layers:  # a table of vectors alone
         return take(x, kept)
-    x = _layers(params, x, batch, arch, unroll, kept)
+    block = _block(params, batch, arch, dropout)
+    if remat:
+        block = jax.checkpoint(block, prevent_cse=unroll)
+    x = _layers(params, x, arch, unroll, kept, block, key)
     return layers.arch_norm(params["norm"], x, arch) if arch.final_norm else x
 
 
-def _layers(params: dict, x, batch, arch: Arch, unroll: bool, kept) -> jax.Array:
+def _layers(params: dict, x, arch: Arch, unroll: bool, kept, block, key) -> jax.Array:
     """All layers, a period at a time; the last period is a step of its own where tokens are kept.
 
     There each takes its weights by index, as `scan` does: a slice of the stack would be a copy of
     most of it, and an index that XLA knows made it copy all of it on TPU, into another layout.
     """
-    xs = (None if arch.shared_layers else params["layers"], *_layer_data(arch))
+    keys = None if key is None else jax.random.split(key, arch.layers)
+    xs = (None if arch.shared_layers else params["layers"], *_layer_data(arch), keys)
     steps = arch.layers // arch.period
     if steps < arch.layers:  # a second axis of one makes XLA on CPU copy all weights at every call
         xs = jax.tree.map(lambda leaf: leaf.reshape(steps, -1, *leaf.shape[1:]), xs)
-    block = _block(params, batch, arch)
     if unroll:
         *groups, end = unstack(xs, steps)
         for group in groups:
@@ -67,25 +84,29 @@ def _layer_data(arch: Arch) -> tuple:
     return windows, tables, first
 
 
-def _block(params: dict, batch, arch: Arch):
+def _block(params: dict, batch, arch: Arch, dropout: Dropout):
     """The body of the scan, closed over what all layers share: one period of layers, often one.
 
     Given tokens `kept`, its last layer computes those alone.
     """
     tables = positions.rotary_tables(arch, batch)
-    attend = None if arch.relative_layers else attention(params, batch, arch)
+    rate = dropout.attention
+    attend = None if arch.relative_layers else attention(params, batch, arch, None, rate)
     chosen = layers.chosen_adapters(batch, arch)
     shared = unstack(params["layers"], 1)[0] if arch.shared_layers else None
 
-    def layer(x, p, window, index, first, kept):
+    def layer(x, p, window, index, first, key, kept):
+        weights_key, attention_key, mlp_key = split(key, 3)
         table = tables if tables is None else tables[0 if index is None else index]
         look = attend
         if look is None or kept is not None:
-            look = attention(p if arch.relative_layers else params, batch, arch, kept)
-        look = partial(look, window=window)
+            look = attention(p if arch.relative_layers else params, batch, arch, kept, rate)
+        look = partial(look, window=window, key=weights_key)
         mix = lambda y: _attention(p["attention"], y, table, look, arch, chosen, kept)  # noqa: E731
+        mix = dropped(mix, dropout.hidden, attention_key)
+        think = dropped(lambda y: _mlp(p, y, arch, take(chosen, kept)), dropout.hidden, mlp_key)
         x = _residual(p, "attention", x, mix, arch, first, kept)
-        return _residual(p, "mlp", x, lambda y: _mlp(p, y, arch, take(chosen, kept)), arch)
+        return _residual(p, "mlp", x, think, arch)
 
     def block(x, group, kept=None):
         if arch.period == 1:
@@ -93,8 +114,8 @@ def _block(params: dict, batch, arch: Arch):
         p, *data = group
         for i, facts in enumerate(unstack(data, arch.period)):
             wanted = kept if i == arch.period - 1 else None
-            window, index, first = facts
-            x = layer(x, from_bits(shared or _member(p, i, arch)), window, index, first, wanted)
+            mine = from_bits(shared or _member(p, i, arch))
+            x = layer(x, mine, *facts, wanted)
         return x, None
 
     return block

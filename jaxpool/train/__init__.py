@@ -1,0 +1,1 @@
+"""Training: losses, GradCache, adapters, and a trainer made of them."""

@@ -1,0 +1,32 @@
+"""Parameters of a training run over the mesh: tensor parallel, and FSDP over the data axis."""
+
+import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jaxpool.engine.sharding import leaf_sharding
+from jaxpool.nn.params import Leaf, is_leaf
+
+LAYERS = ("L", "J", "M")  # a step of the scan takes one entry: splitting them would gather all
+
+
+def fsdp_sharding(leaf: Leaf, mesh: Mesh) -> NamedSharding:
+    """The tensor-parallel sharding, and the largest divisible axis left split over "data".
+
+    Fully sharded data parallel (ZeRO-3, arXiv 1910.02054): a layer's weights are gathered where
+    it runs, and its gradients are scattered back; optimizer state lies as its parameters do.
+    """
+    spec = list(leaf_sharding(leaf, mesh).spec)
+    data = mesh.shape["data"]
+    free = [
+        (size, axis)
+        for axis, (letter, size) in enumerate(zip(leaf.axes.split(), leaf.shape, strict=True))
+        if spec[axis] is None and letter not in LAYERS and size % data == 0
+    ]
+    if free:
+        spec[max(free)[1]] = "data"
+    return NamedSharding(mesh, PartitionSpec(*spec))
+
+
+def fsdp_shardings(leaves: dict, mesh: Mesh) -> dict:
+    """The sharding of every parameter of a tree of `Leaf`s."""
+    return jax.tree.map(lambda leaf: fsdp_sharding(leaf, mesh), leaves, is_leaf=is_leaf)
