@@ -3,6 +3,7 @@
 He et al., DeBERTa (arXiv 2006.03654) and DeBERTa-v3 (arXiv 2111.09543).
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -29,8 +30,8 @@ def forward(
     """Hidden states `[B, T, D]`: the signature of `transformer.forward`, which routes here."""
     facts = arch.disentangled
     assert facts is not None  # `transformer.forward` routes by it
-    first_key, key = split(key, 2)
-    x = drop(layers.embed(params["embed"], batch, arch), dropout.hidden, first_key)
+    first, key = split(key, 2)
+    x = drop(layers.embed(params["embed"], batch, arch), dropout.hidden, first)
     places = Places(batch.segments, batch.positions)
     seen = visible(places, places, arch, 0)
     index = _index(batch.positions, facts, arch.max_length)
@@ -41,11 +42,11 @@ def forward(
         p, first, key = from_bits(scanned)
         weights_key, attention_key, mlp_key = split(key, 3)
         thin = partial(drop, rate=dropout.attention, key=weights_key)
-        attended = _attention(p["attention"], x, relative, index, seen, facts, arch, thin)
-        attended = drop(attended, dropout.hidden, attention_key)
-        x = layers.arch_norm(p["attention_norm"], x + attended, arch)
-        thought = drop(layers.mlp(p["mlp"], x, arch), dropout.hidden, mlp_key)
-        x = layers.arch_norm(p["mlp_norm"], x + thought, arch)
+        out = _attention(p["attention"], x, relative, index, seen, facts, arch, thin)
+        out = drop(out, dropout.hidden, attention_key)
+        x = layers.arch_norm(p["attention_norm"], x + out, arch)
+        out = drop(layers.mlp(p["mlp"], x, arch), dropout.hidden, mlp_key)
+        x = layers.arch_norm(p["mlp_norm"], x + out, arch)
         if mixed is not None:
             x = jnp.where(first, layers.arch_norm(params["conv"]["norm"], x + mixed, arch), x)
         return x, None
@@ -53,11 +54,16 @@ def forward(
     keys = None if key is None else jax.random.split(key, arch.layers)
     scanned = (params["layers"], jnp.arange(arch.layers) == 0, keys)
     layer = jax.checkpoint(layer, prevent_cse=unroll) if remat else layer
-    if unroll:
-        for each in unstack(scanned, arch.layers):
-            x, _ = layer(x, each)
-        return x
-    return jax.lax.scan(layer, x, scanned)[0]
+    return _run(layer, x, scanned, arch.layers if unroll else 0)
+
+
+def _run(layer: Callable, x, scanned: tuple, unrolled: int) -> jax.Array:
+    """All layers in turn: scanned, or `unrolled` of them in a Python loop."""
+    if not unrolled:
+        return jax.lax.scan(layer, x, scanned)[0]
+    for each in unstack(scanned, unrolled):
+        x, _ = layer(x, each)
+    return x
 
 
 def buckets(facts: Disentangled, longest: int) -> np.ndarray:

@@ -36,8 +36,10 @@ def forward(
     the backward pass computes each layer again and keeps only what goes into it.
     """
     if arch.disentangled:
-        options = {"dropout": dropout, "key": key, "remat": remat}
-        return take(disentangled.forward(params, batch, arch, unroll, **options), kept)
+        hidden = disentangled.forward(
+            params, batch, arch, unroll, dropout=dropout, key=key, remat=remat
+        )
+        return take(hidden, kept)
     first, key = split(key, 2)
     x = drop(layers.embed(params["embed"], batch, arch), dropout.hidden, first)
     if not arch.layers:  # a table of vectors alone
@@ -115,7 +117,8 @@ def _block(params: dict, batch, arch: Arch, dropout: Dropout):
         for i, facts in enumerate(unstack(data, arch.period)):
             wanted = kept if i == arch.period - 1 else None
             mine = from_bits(shared or _member(p, i, arch))
-            x = layer(x, mine, *facts, wanted)
+            window, index, first, key = facts
+            x = layer(x, mine, window, index, first, key, wanted)
         return x, None
 
     return block

@@ -63,7 +63,8 @@ def gist(
     )
     if len(sides) != len(guides):
         raise ValueError("gist: negatives and guide_negatives go together")
-    sides, guides = list(map(unit, sides)), [jax.lax.stop_gradient(unit(x)) for x in guides]
+    sides = tuple(map(unit, sides))
+    guides = tuple(jax.lax.stop_gradient(unit(x)) for x in guides)
     own = jnp.sum(guides[0] * guides[1], axis=-1, keepdims=True)
     limit = own - (jnp.abs(own) if relative else 1.0) * margin
     same = jnp.eye(len(own), dtype=bool)
