@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxpool.engine import serialized
 from jaxpool.engine.distributed import start
 from jaxpool.engine.engine import EngineOptions
-from jaxpool.engine.executor import cache_folder, enable_cache
+from jaxpool.engine.folders import cache_folder, enable_cache
 from jaxpool.engine.sharding import make_mesh, put, tree_shardings
 from jaxpool.model import Model
 from jaxpool.nn import quantization

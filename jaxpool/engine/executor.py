@@ -5,7 +5,6 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from functools import partial
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -23,31 +22,6 @@ Chains = tuple[tuple, ...]  # the steps of each task that one program serves
 Key = tuple[Chains, int, int]  # chains, rows, length
 
 IN_FLIGHT = 2  # batches started ahead of the one whose results are waited for
-
-
-def cache_folder() -> Path | None:
-    """Where a start leaves what later ones need: `JAXPOOL_CACHE`, by default in ~/.cache/jaxpool.
-
-    None, and nothing is kept, where it is set to an empty string, or neither it nor the system
-    names a folder (a user without HOME or an entry in /etc/passwd, as in some containers).
-    """
-    named = os.environ.get("JAXPOOL_CACHE")
-    if named is not None:
-        return Path(named) if named else None
-    try:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    except RuntimeError:  # there is no home
-        return None
-    return base / "jaxpool" / "xla"
-
-
-def enable_cache() -> None:
-    """Turn on JAX's persistent compilation cache, unless the user has set one."""
-    folder = cache_folder()
-    if folder and jax.config.values["jax_compilation_cache_dir"] is None:
-        jax.config.update("jax_compilation_cache_dir", str(folder))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-        jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
 
 def programs(params, batch: Batch, controls: Controls, arch: Arch, chains: Chains) -> tuple:

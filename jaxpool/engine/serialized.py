@@ -12,13 +12,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
-from jax.experimental import serialize_executable
 from jax.experimental.compilation_cache import compilation_cache
 
+from jaxpool.engine import executable
+from jaxpool.engine.executable import Signature
 from jaxpool.engine.executor import Executor, Key
+from jaxpool.engine.folders import make_private, writers
+from jaxpool.engine.sharding import output_sharding
 from jaxpool.nn.params import flatten
 
-MANIFEST = "executables.json"
+MANIFEST, FIELDS = "executables.json", ("identity", "files")
 
 
 def identity(executor: Executor) -> dict[str, str]:
@@ -55,15 +58,16 @@ def _name(key: Key) -> str:
 
 def save(executor: Executor, folder: Path, keys: Sequence[Key]) -> None:
     """Compile `keys`, in parallel, and write the executables into `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_private(folder)
 
-    def write(key: Key) -> None:
-        payload, _, _ = serialize_executable.serialize(executor.lower(key).compile())
-        (folder / _name(key)).write_bytes(payload)
+    def write(key: Key) -> Signature:
+        content, signature = executable.dump(executor.lower(key))
+        (folder / _name(key)).write_bytes(content)
+        return signature
 
     with _without_cache(), ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(write, keys))
-    made = {"identity": identity(executor), "files": sorted(map(_name, keys))}
+        files = dict(sorted(zip(map(_name, keys), pool.map(write, keys), strict=True)))
+    made = {"identity": identity(executor), "files": files}
     (folder / MANIFEST).write_text(json.dumps(made, indent=1))
 
 
@@ -85,22 +89,30 @@ class Compiled(NamedTuple):
 
     folder: Path
     identity: dict[str, str]
-    files: list[str]
+    files: dict[str, list]
 
 
 def find(folder: str | Path) -> Compiled:
-    """What a folder of `jaxpool compile` holds; ValueError where it is none."""
+    """What a folder of `jaxpool compile` holds; ValueError where it is none.
+
+    Executables are machine code: those that others can write are refused.
+    """
     folder = Path(folder)
     if not (folder / MANIFEST).is_file():
         raise ValueError(f"{folder} has no {MANIFEST}: it is not an output of `jaxpool compile`")
-    return Compiled(folder, **json.loads((folder / MANIFEST).read_text()))
+    for path in (folder, *folder.iterdir()):
+        if who := writers(path):
+            raise ValueError(f"{path} is refused as code that {who} can write: chmod -R go-w it")
+    found = json.loads((folder / MANIFEST).read_text())
+    if not isinstance(found, dict) or not all(isinstance(found.get(x), dict) for x in FIELDS):
+        raise ValueError(f"{folder / MANIFEST} is of another jaxpool: run `jaxpool compile` again")
+    return Compiled(folder, *(found[name] for name in FIELDS))
 
 
 def load(executor: Executor, made: Compiled, keys: Iterable[Key]) -> int:
     """Let `executor` load the executables that serve `keys` when needed; their number.
 
-    ValueError where they were made for something else. Executables are machine code: load only
-    folders you trust.
+    ValueError where they were made for something else.
     """
     for name, wanted in identity(executor).items():
         if made.identity.get(name) != wanted:
@@ -110,15 +122,15 @@ def load(executor: Executor, made: Compiled, keys: Iterable[Key]) -> int:
             )
     found = [key for key in keys if _name(key) in made.files]
     for key in found:
-        executor.stored[key] = partial(_load, executor, key, made.folder / _name(key))
+        executor.stored[key] = partial(_load, executor, key, made)
     return len(found)
 
 
-def _load(executor: Executor, key: Key, file: Path) -> jax.stages.Compiled:
+def _load(executor: Executor, key: Key, made: Compiled) -> jax.stages.Compiled:
+    name, mesh = _name(key), executor.mesh
     arguments = (executor.params, *executor.arguments(key))
-    inputs = jax.tree.structure((arguments, {}))
-    outputs = jax.tree.structure((0,) * len(key[0]))
-    devices = executor.mesh.devices.flatten().tolist()
-    return serialize_executable.deserialize_and_load(
-        file.read_bytes(), inputs, outputs, execution_devices=devices
-    )
+    try:
+        content, signature = (made.folder / name).read_bytes(), Signature(*made.files[name])
+        return executable.load(content, signature, arguments, mesh, output_sharding(mesh))
+    except (LookupError, TypeError) as error:
+        raise ValueError(f"{made.folder / name} is damaged: run `jaxpool compile` again") from error

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxpool.engine.executor import cache_folder
+from jaxpool.engine.folders import named_folder
 
 
 @pytest.fixture
@@ -18,13 +18,13 @@ def settings(monkeypatch):
 
 def test_the_first_name_there_is(settings):
     settings.setenv("HOME", "/home/someone")
-    assert cache_folder() == Path("/home/someone/.cache/jaxpool/xla")
+    assert named_folder() == Path("/home/someone/.cache/jaxpool/xla")
     settings.setenv("XDG_CACHE_HOME", "/cache")
-    assert cache_folder() == Path("/cache/jaxpool/xla")
+    assert named_folder() == Path("/cache/jaxpool/xla")
     settings.setenv("JAXPOOL_CACHE", "/named")
-    assert cache_folder() == Path("/named")
+    assert named_folder() == Path("/named")
     settings.setenv("JAXPOOL_CACHE", "")
-    assert cache_folder() is None
+    assert named_folder() is None
 
 
 def test_a_user_without_home(settings):
@@ -35,6 +35,6 @@ def test_a_user_without_home(settings):
 
     settings.setattr(pwd, "getpwuid", unknown)
     settings.delenv("HOME")
-    assert cache_folder() is None
+    assert named_folder() is None
     settings.setenv("XDG_CACHE_HOME", "/cache")
-    assert cache_folder() == Path("/cache/jaxpool/xla")
+    assert named_folder() == Path("/cache/jaxpool/xla")

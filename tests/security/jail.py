@@ -97,16 +97,30 @@ def _command(arguments: list[str]) -> tuple[int | None, str, str]:
 
     out, err = io.StringIO(), io.StringIO()
     sys.argv = ["jaxpool", *arguments]
+    app = cli.app
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
-            cli.main()
+            if arguments[0] == "--script":
+                _script(Path(arguments[1]))
+            else:
+                cli.main()
             code = 0
         except SystemExit as end:
             code = end.code
         except BaseException:
             code = None
             err.write(traceback.format_exc())
+        finally:
+            cli.app = app
     return code, out.getvalue(), err.getvalue()
+
+
+def _script(file: Path) -> None:
+    """Python that a user may write, under the rules of a command."""
+    from jaxpool import cli
+
+    cli.app = lambda: exec(compile(file.read_text(), file, "exec"), {"__name__": "script"})
+    cli.main()
 
 
 def _limit_memory() -> None:
