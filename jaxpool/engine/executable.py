@@ -31,9 +31,10 @@ class Signature(NamedTuple):
 def dump(lowered: jax.stages.Lowered) -> tuple[bytes, Signature]:
     """Compile a program; XLA's bytes, and the signature to load them with."""
     compiled = lowered.compile()
-    executable = compiled.runtime_executable()
+    executable: Any = compiled.runtime_executable()
     outputs = [(x.shape, np.dtype(x.dtype).name) for x in jax.tree.leaves(lowered.out_info)]
-    kept = sorted(compiled._executable._kept_var_idx)
+    inner: Any = compiled._executable
+    kept = sorted(inner._kept_var_idx)
     return executable.client.serialize_executable(executable), Signature(kept, outputs)
 
 
@@ -49,7 +50,7 @@ def load(
     avals = [ShapedArray(x.shape, x.dtype) for x in leaves]
     placed = [x.sharding for x in leaves]
     loaded = _loaded(content, signature, avals, placed, mesh, sharding).load()
-    facts = tree.unflatten([ArgInfo(aval, False) for aval in avals])
+    facts = jax.tree.unflatten(tree, [ArgInfo(aval, False) for aval in avals])
     outputs = jax.tree.structure((0,) * len(signature.outputs))
     return jax.stages.Compiled(loaded, [], facts, outputs)
 
