@@ -19,7 +19,7 @@ FLOORS = (
     ("heads",),
     ("tasks",),
     ("engine",),
-    ("text", "images"),
+    ("text", "images", "search"),
     ("scoring",),
     ("fingerprint", "flax_module", "offline", "model", "loading", "vllm_options", "llm"),
     ("train", "jobs", "integrations", "info", "cli"),

@@ -1,0 +1,191 @@
+"""Exact nearest neighbours on the devices of a process, of corpora larger than its memory."""
+
+from collections import deque
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jaxpool.heads.similarity import maxsim
+from jaxpool.search import program
+
+SCORES = ("cosine", "dot", "hamming", "maxsim")
+QUERIES, BLOCK = 1024, 131_072  # rows of a side on the device at once
+DOCUMENTS = 1024  # documents whose token vectors are compared at once
+IN_FLIGHT = 2
+
+
+_prepared = jax.jit(program.prepared, static_argnums=1)
+
+
+class Hits(NamedTuple):
+    """Scores and rows of the corpus for each query, `[Q, k]`, the best first.
+
+    Where the corpus has fewer than k rows, there are as many columns as it has. Of hamming, a score
+    is minus the bits that differ.
+    """
+
+    scores: np.ndarray
+    indices: np.ndarray
+
+
+def vectors(source: Any) -> np.ndarray:
+    """Vectors `[N, F]` as NumPy has them, without a copy where that can be.
+
+    Of an array, a .npy file (memory-mapped), or a pyarrow column of FixedSizeList.
+    """
+    if isinstance(source, str | Path):
+        return np.load(source, mmap_mode="r")
+    kind = getattr(source, "type", None)
+    if hasattr(kind, "list_size"):
+        if source.null_count:
+            raise ValueError(f"{source.null_count} of the vectors are null")
+        chunk = source.combine_chunks() if hasattr(source, "chunks") else source
+        return chunk.flatten().to_numpy(zero_copy_only=False).reshape(-1, kind.list_size)
+    found = source if isinstance(source, np.ndarray) else np.asarray(source)
+    if found.ndim != 2:
+        raise ValueError(f"vectors must be [N, F], got an array of shape {found.shape}")
+    return found
+
+
+def top_k(
+    queries: Any,
+    corpus: Any,
+    k: int = 10,
+    *,
+    score: str = "cosine",
+    query_chunk_size: int = QUERIES,
+    corpus_chunk_size: int = BLOCK,
+    mesh: Mesh | None = None,
+) -> Hits:
+    """The k rows of a corpus that are nearest to each query, exactly; of equal ones the first.
+
+    queries, corpus: arrays `[N, F]` of any real dtype (uint8 bits, eight a byte, for hamming),
+    paths of .npy files, which are memory-mapped, or pyarrow columns; sequences of token vectors
+    `[T_i, F]` for maxsim. score: cosine, dot, hamming or maxsim. A mesh with an axis "data" splits
+    the corpus over its devices. The corpus is read once, a block at a time.
+    """
+    if score not in SCORES:
+        raise ValueError(f"score must be one of {SCORES}, got {score!r}")
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got {k}")
+    if score == "maxsim":
+        return _maxsim(queries, corpus, k, query_chunk_size)
+    asked, rows = vectors(queries), vectors(corpus)
+    _check(asked, rows, score)
+    k = min(k, len(rows))
+    if not len(asked) or not k:
+        return Hits(np.empty((len(asked), k), np.float32), np.empty((len(asked), k), np.int64))
+    return _nearest(asked, rows, k, score, query_chunk_size, corpus_chunk_size, mesh)
+
+
+def _nearest(
+    asked: np.ndarray, rows: np.ndarray, k: int, score: str, chunk: int, most: int, mesh: Any
+) -> Hits:
+    shards = 1 if mesh is None else mesh.shape[program.AXIS]
+    parts = [_prepared(asked[i : i + chunk], score) for i in range(0, len(asked), chunk)]
+    most = min(len(rows), most)
+    best = [program.start(len(part), k) for part in parts]
+    tile = program.tile_of(-(-most // shards), jax.default_backend())
+    size = -(-most // (tile * shards)) * tile * shards
+    search = partial(program.search_block, tile=tile, score=score, mesh=mesh)
+    waiting: deque = deque()
+    for first in range(0, len(rows), size):
+        block = _block(rows[first : first + size], size, mesh)
+        count = min(size, len(rows) - first)
+        pairs = zip(best, parts, strict=True)
+        best = [search(b, part, block, first, count) for b, part in pairs]
+        waiting.append(block)
+        if len(waiting) > IN_FLIGHT:  # or blocks would be read ahead of the device without end
+            waiting.popleft()
+            jax.block_until_ready(best)
+    found = [np.concatenate([np.asarray(b[i]) for b in best]) for i in (0, 1)]
+    return Hits(found[0], found[1].astype(np.int64))
+
+
+def _check(queries: np.ndarray, rows: np.ndarray, score: str) -> None:
+    if queries.shape[1] != rows.shape[1]:
+        raise ValueError(f"queries have {queries.shape[1]} features and the corpus {rows.shape[1]}")
+    bits = queries.dtype == rows.dtype == np.uint8
+    if score == "hamming" and not bits:
+        kinds = f"{queries.dtype} and {rows.dtype}"
+        raise ValueError(f"hamming compares bits (uint8, precision ubinary), got {kinds}")
+    if len(rows) >= 2**31:
+        raise ValueError(f"a corpus of {len(rows)} rows: search parts of it below 2**31 each")
+
+
+def _block(rows: np.ndarray, size: int, mesh: Mesh | None) -> jax.Array:
+    """Some rows on the device, filled up to a whole block."""
+    if len(rows) < size:
+        rows = np.concatenate([rows, np.zeros((size - len(rows), rows.shape[1]), rows.dtype)])
+    if mesh is None:
+        return jax.device_put(rows)
+    return jax.device_put(rows, NamedSharding(mesh, PartitionSpec(program.AXIS)))
+
+
+def _maxsim(queries: Sequence, corpus: Sequence, k: int, query_chunk_size: int) -> Hits:
+    """The same by late interaction; documents are padded a block at a time."""
+    k, merge = min(k, len(corpus)), jax.jit(program.merge)
+    found = []
+    for begin in range(0, len(queries), query_chunk_size):
+        asked = [np.asarray(q, np.float32) for q in queries[begin : begin + query_chunk_size]]
+        best = program.start(len(asked), k)
+        for first in range(0, len(corpus), DOCUMENTS):
+            documents = corpus[first : first + DOCUMENTS]
+            scores = maxsim(asked, [np.asarray(d, np.float32) for d in documents])
+            scores, columns = jax.lax.top_k(scores, min(k, len(documents)))
+            best = merge(best, scores, columns + first)
+        found.append(best)
+    scores, rows = (np.concatenate([np.asarray(b[i]) for b in found]) for i in (0, 1))
+    return Hits(scores, rows.astype(np.int64))
+
+
+@jax.jit
+def _dots(queries: jax.Array, candidates: jax.Array) -> jax.Array:
+    highest = jax.lax.Precision.HIGHEST
+    return jax.numpy.einsum("qf,qcf->qc", queries, candidates, precision=highest)
+
+
+def rescore(hits: Hits, queries: Any, corpus: Any, k: int = 10, *, score: str = "cosine") -> Hits:
+    """The best k of some hits by better vectors: those of a binary search by int8 or float ones.
+
+    corpus: as in `top_k`; of a memory-mapped file only the rows of the hits are read. Search for a
+    few times k before it.
+    """
+    asked, rows, found = vectors(queries), vectors(corpus), []
+    for begin in range(0, len(asked), QUERIES):
+        chosen = hits.indices[begin : begin + QUERIES]
+        candidates = np.asarray(rows[chosen], np.float32)  # [Q, C, F]
+        scores = np.array(_dots(_prepared(asked[begin : begin + QUERIES], score), candidates))
+        if score == "cosine":
+            scores /= np.maximum(np.linalg.norm(candidates, axis=-1), program.EPSILON)
+        order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        found.append([np.take_along_axis(array, order, axis=1) for array in (scores, chosen)])
+    return Hits(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+
+
+nearest = top_k  # by another name where `top_k` is an argument
+
+
+def semantic_search(
+    query_embeddings: Any,
+    corpus_embeddings: Any,
+    query_chunk_size: int = QUERIES,
+    corpus_chunk_size: int = BLOCK,
+    top_k: int = 10,
+    score_function: str = "cosine",
+) -> list[list[dict]]:
+    """`top_k` in the shape of sentence-transformers: a list of corpus_id and score a query."""
+    search = nearest
+    sizes = {"query_chunk_size": query_chunk_size, "corpus_chunk_size": corpus_chunk_size}
+    single = np.ndim(query_embeddings) == 1
+    queries = np.asarray(query_embeddings)[None] if single else query_embeddings
+    hits = search(queries, corpus_embeddings, top_k, score=score_function, **sizes)
+    return [
+        [{"corpus_id": int(i), "score": float(s)} for s, i in zip(*row, strict=True)]
+        for row in zip(*hits, strict=True)
+    ]

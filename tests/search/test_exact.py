@@ -1,0 +1,164 @@
+"""Exact search against NumPy, sentence-transformers and FAISS."""
+
+import jax
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from jaxpool.engine.sharding import make_mesh
+from jaxpool.heads.similarity import maxsim
+from jaxpool.search import program, rescore, semantic_search, top_k
+
+RNG = np.random.default_rng(0)
+CORPUS = RNG.normal(size=(5003, 24)).astype(np.float32) * RNG.uniform(0.5, 2, (5003, 1)).astype(
+    "f4"
+)
+QUERIES = RNG.normal(size=(37, 24)).astype(np.float32)
+CHUNKS = {"query_chunk_size": 16, "corpus_chunk_size": 2048}
+
+
+def best(scores, k):
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(scores, order, axis=1), order
+
+
+def unit(x):
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("score", ["cosine", "dot"])
+@pytest.mark.parametrize("k,chunks", [(10, {}), (200, CHUNKS)])
+def test_against_numpy(score, k, chunks):
+    a, b = (unit(QUERIES), unit(CORPUS)) if score == "cosine" else (QUERIES, CORPUS)
+    scores, rows = best(a @ b.T, k)
+    found = top_k(QUERIES, CORPUS, k, score=score, **chunks)
+    np.testing.assert_allclose(found.scores, scores, atol=1e-5)
+    # The last bits of two scores may change places, and nothing else.
+    named = np.take_along_axis(a @ b.T, found.indices, axis=1)
+    np.testing.assert_allclose(named, scores, atol=1e-5)
+    assert all(len(set(row)) == k for row in found.indices.tolist())
+    if k == 10:
+        np.testing.assert_array_equal(found.indices, rows)
+
+
+@pytest.mark.parametrize("shards", [8])
+@pytest.mark.parametrize("score", ["dot", "hamming"])
+def test_a_corpus_over_devices(shards, score):
+    queries, corpus = QUERIES, CORPUS
+    if score == "hamming":
+        queries, corpus = (np.packbits(x > 0, axis=1) for x in (queries, corpus))
+    mesh = make_mesh(1, shards)
+    wanted = top_k(queries, corpus, 20, score=score)
+    found = top_k(queries, corpus, 20, score=score, mesh=mesh, **CHUNKS)
+    np.testing.assert_allclose(found.scores, wanted.scores, atol=1e-5)
+    np.testing.assert_array_equal(found.indices, wanted.indices)
+
+
+def test_hamming_counts_bits_and_keeps_the_first_of_equal_ones():
+    a, b = (np.packbits(x > 0, axis=1) for x in (QUERIES, CORPUS))
+    differ = np.bitwise_count(a[:, None] ^ b[None]).sum(axis=-1).astype(np.float32)
+    scores, rows = best(-differ, 50)  # 24 bits: most of these are ties
+    found = top_k(a, b, 50, score="hamming", **CHUNKS)
+    np.testing.assert_array_equal(found.scores, scores)
+    np.testing.assert_array_equal(found.indices, rows)
+
+
+def test_maxsim():
+    documents = [RNG.normal(size=(RNG.integers(1, 12), 8)).astype("f4") for _ in range(1500)]
+    queries = [RNG.normal(size=(RNG.integers(1, 6), 8)).astype("f4") for _ in range(5)]
+    scores, rows = best(np.asarray(maxsim(queries, documents)), 7)
+    found = top_k(queries, documents, 7, score="maxsim", query_chunk_size=2)
+    np.testing.assert_allclose(found.scores, scores, rtol=1e-5)
+    np.testing.assert_array_equal(found.indices, rows)
+
+
+def test_rescoring_restores_the_order_of_floats(tmp_path):
+    np.save(tmp_path / "floats.npy", CORPUS)
+    a, b = (np.packbits(x > 0, axis=1) for x in (QUERIES, CORPUS))
+    wanted = top_k(QUERIES, CORPUS, 10)
+    every = top_k(a, b, len(CORPUS), score="hamming")
+    found = rescore(every, QUERIES, str(tmp_path / "floats.npy"), 10)
+    np.testing.assert_array_equal(found.indices, wanted.indices)
+    np.testing.assert_allclose(found.scores, wanted.scores, atol=1e-6)
+    few = rescore(top_k(a, b, 400, score="hamming"), QUERIES, CORPUS, 10)
+    bits = top_k(a, b, 10, score="hamming")
+    recall = [
+        np.mean([np.isin(w, r).mean() for w, r in zip(wanted.indices, one.indices, strict=True)])
+        for one in (few, bits)
+    ]
+    assert recall[0] > 0.75 > 0.4 > recall[1]
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.int8])
+def test_files_columns_and_other_dtypes(dtype, tmp_path):
+    corpus = np.clip(CORPUS * 30, -127, 127).astype(dtype)
+    np.save(tmp_path / "corpus.npy", corpus)
+    wanted = top_k(QUERIES, corpus.astype(np.float32), 10)
+    column = pa.FixedSizeListArray.from_arrays(pa.array(corpus.ravel()), corpus.shape[1])
+    for given in (
+        corpus,
+        tmp_path / "corpus.npy",
+        column,
+        pa.chunked_array([column[:9], column[9:]]),
+    ):
+        found = top_k(QUERIES, given, 10, **CHUNKS)
+        np.testing.assert_array_equal(found.indices, wanted.indices)
+
+
+def test_against_sentence_transformers():
+    from sentence_transformers import util
+
+    wanted = util.semantic_search(QUERIES, CORPUS, top_k=5)
+    found = semantic_search(QUERIES, CORPUS, top_k=5)
+    for a, b in zip(found, wanted, strict=True):
+        assert [hit["corpus_id"] for hit in a] == [hit["corpus_id"] for hit in b]
+        np.testing.assert_allclose([h["score"] for h in a], [h["score"] for h in b], atol=1e-5)
+    assert len(semantic_search(QUERIES[0], CORPUS)) == 1
+
+
+def test_against_faiss():
+    faiss = pytest.importorskip("faiss")
+    index = faiss.IndexFlatIP(CORPUS.shape[1])
+    index.add(CORPUS)
+    scores, rows = index.search(QUERIES, 10)
+    found = top_k(QUERIES, CORPUS, 10, score="dot")
+    np.testing.assert_allclose(found.scores, scores, atol=1e-4)
+    np.testing.assert_array_equal(found.indices, rows)
+
+
+def test_small_and_empty_sides():
+    found = top_k(QUERIES, CORPUS[:3], 10)
+    assert found.indices.shape == (37, 3) and sorted(found.indices[0]) == [0, 1, 2]
+    assert top_k(QUERIES[:0], CORPUS).indices.shape == (0, 10)
+    assert top_k(QUERIES, CORPUS[:0]).indices.shape == (37, 0)
+
+
+def test_one_program_for_all_blocks():
+    top_k(QUERIES[:5], CORPUS[:3000], 3, corpus_chunk_size=1024)
+    before = program.search_block._cache_size()
+    top_k(QUERIES[:5] + 1, CORPUS[:4500], 3, corpus_chunk_size=1024)
+    assert program.search_block._cache_size() == before
+
+
+@pytest.mark.parametrize(
+    "arguments,options,message",
+    [
+        ((QUERIES, CORPUS[:, :9]), {}, "queries have 24 features and the corpus 9"),
+        ((QUERIES, CORPUS), {"score": "l2"}, "score must be one of"),
+        ((QUERIES, CORPUS), {"score": "hamming"}, "hamming compares bits"),
+        ((QUERIES, CORPUS), {"k": 0}, "k must be at least 1"),
+        ((QUERIES[0], CORPUS), {}, "vectors must be"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, options, message):
+    with pytest.raises(ValueError, match=message):
+        top_k(*arguments, **options)
+
+
+def test_selection_is_exact_under_ties():
+    scores = RNG.integers(0, 4, (50, 1024)).astype(np.float32)
+    for k in (1, 7, 40):
+        found = jax.jit(program.select, static_argnums=1)(scores, k)
+        wanted = best(scores, k)
+        np.testing.assert_array_equal(found[0], wanted[0])
+        np.testing.assert_array_equal(found[1], wanted[1])
