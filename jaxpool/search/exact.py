@@ -40,7 +40,7 @@ def vectors(source: Any) -> np.ndarray:
     """
     if isinstance(source, str | Path):
         return np.load(source, mmap_mode="r")
-    kind = getattr(source, "type", None)
+    kind: Any = getattr(source, "type", None)
     if hasattr(kind, "list_size"):
         if source.null_count:
             raise ValueError(f"{source.null_count} of the vectors are null")
@@ -140,8 +140,8 @@ def _maxsim(queries: Sequence, corpus: Sequence, k: int, query_chunk_size: int) 
             scores, columns = jax.lax.top_k(scores, min(k, len(documents)))
             best = merge(best, scores, columns + first)
         found.append(best)
-    scores, rows = (np.concatenate([np.asarray(b[i]) for b in found]) for i in (0, 1))
-    return Hits(scores, rows.astype(np.int64))
+    whole = [np.concatenate([np.asarray(b[i]) for b in found]) for i in (0, 1)]
+    return Hits(whole[0], whole[1].astype(np.int64))
 
 
 @jax.jit
@@ -181,7 +181,7 @@ def semantic_search(
 ) -> list[list[dict]]:
     """`top_k` in the shape of sentence-transformers: a list of corpus_id and score a query."""
     search = nearest
-    sizes = {"query_chunk_size": query_chunk_size, "corpus_chunk_size": corpus_chunk_size}
+    sizes: dict = {"query_chunk_size": query_chunk_size, "corpus_chunk_size": corpus_chunk_size}
     single = np.ndim(query_embeddings) == 1
     queries = np.asarray(query_embeddings)[None] if single else query_embeddings
     hits = search(queries, corpus_embeddings, top_k, score=score_function, **sizes)
