@@ -21,10 +21,12 @@ from converters.heads.beside import Beside, read_beside
 from converters.heads.late_interaction import read_late_interaction
 from converters.heads.rerankers import Reranker, find_listwise, find_published
 from converters.heads.sentence_transformers import Pipeline, read_pipeline
+from converters.images import find_processor
 from converters.report import CheckpointError, ShapeError, about_its_folder
 from converters.tables import base_table, head_of, output_of
 from converters.unused import find_unused, saved_unused
 from jaxpool.heads.steps import abstract as abstract_heads
+from jaxpool.images.processor import Processor
 from jaxpool.nn import params
 from jaxpool.nn.arch import Arch
 from jaxpool.scoring.listwise import Listwise
@@ -49,7 +51,8 @@ class Checkpoint:
     uses_head: whether the tasks come from it, or the model embeds; beside: the tasks of heads in
     files of their own; base: the folder of config.json and the transformer's weights, another one
     for a folder of an adapter alone; reranker: the published one that this is; choice: the tokens
-    that its classifier is made of; store: a folder that keeps what transformers says of the files.
+    that its classifier is made of; store: a folder that keeps what transformers says of the files;
+    picture_steps: what follows the vision tower; processor: how its pictures become patches.
     """
 
     folder: Path
@@ -67,12 +70,19 @@ class Checkpoint:
     reranker: Reranker | None = None
     choice: answers.Choice | None = None
     store: Path | None = None
+    picture_steps: tuple = ()
+    processor: Processor | None = None
 
     @property
     def pool(self) -> str:
         """The pooling of an embedding model without sentence-transformers files."""
         pool = self.family.pool
         return pool(self.config) if callable(pool) else pool
+
+    @property
+    def lower_case(self) -> bool:
+        """Whether texts are lower-cased."""
+        return self.family.lower_case or bool(self.pipeline and self.pipeline.lower_case)
 
     @property
     def tokenizer_folder(self) -> Path:
@@ -185,11 +195,13 @@ def open_checkpoint(
         source = answers.add(source, choice.ids, *output_of(family, source, config))
         files = files._replace(source=source)
     head, uses_head, table, steps = head_of(family, config, arch, chosen, files.source)
+    picture_steps = head.pictures(config, arch) if head and steps else ()
+    processor, arch = find_processor(family, files.base, arch)
     beside = Beside({}, {}) if uses_head else read_beside(folder, config, arch)
-    leaves, parts = _match(files, arch, table, steps, beside)
+    leaves, parts = _match(files, arch, table, [steps, picture_steps], beside)
     return Checkpoint(
         *(folder, files.base, config, family, arch, head, uses_head, steps, pipeline),
-        *(beside.tasks, leaves, parts, reranker, choice, store),
+        *(beside.tasks, leaves, parts, reranker, choice, store, picture_steps, processor),
     )
 
 
@@ -240,11 +252,11 @@ def _tensors(folder: Path, inside: str, base: Path, family: Family, adapter: Pat
 
 
 def _match(
-    files: Files, arch: Arch, head_table: list[rows.Row], steps: tuple, beside: Beside
+    files: Files, arch: Arch, head_table: list[rows.Row], heads: list[tuple], beside: Beside
 ) -> tuple[dict, list[Part]]:
     """The parameter tree of a model with all its heads, and the tensors that fill it."""
     folder, inside, _, family, config, pipeline, source = files
-    leaves = params.flatten(params.abstract(arch) | {"heads": abstract_heads([steps])})
+    leaves = params.flatten(params.abstract(arch) | {"heads": abstract_heads(heads)})
     table = base_table(family, source, config) + head_table
     layouts = rows.layouts(table, leaves, arch.sizes(), arch.numbers())
     chains = [task.steps for task in beside.tasks.values()]

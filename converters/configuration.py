@@ -28,7 +28,8 @@ class Config(SimpleNamespace):
 
     def __init__(self, fields: Mapping[str, Any], own: Iterable[str], file: str = ""):
         labels = {int(index): name for index, name in fields["id2label"].items()}
-        super().__init__(**{**fields, "id2label": labels})
+        parts = {name: Config(**x) for name, x in fields.items() if _is_config(x)}
+        super().__init__(**{**fields, **parts, "id2label": labels})
         self._own = frozenset(own)
         self._kept = file, json.dumps({"fields": fields, "own": own})
 
@@ -49,13 +50,19 @@ class Config(SimpleNamespace):
 
     def to_dict(self) -> dict[str, Any]:
         """The fields by name."""
-        return {name: value for name, value in vars(self).items() if name[0] != "_"}
+        fields = {name: value for name, value in vars(self).items() if name[0] != "_"}
+        return {n: x.to_dict() if isinstance(x, Config) else x for n, x in fields.items()}
 
     def keep(self, store: Path) -> None:
         """Write into a folder, as it was read, what later starts read in place of transformers."""
         name, text = self._kept
         if name and not (store / name).is_file():
             keep(store, name, text)
+
+
+def _is_config(value: Any) -> bool:
+    """Whether a field is the configuration of a part, as `_plain` writes it."""
+    return isinstance(value, dict) and value.keys() == {"fields", "own"}
 
 
 def read_config(
@@ -118,6 +125,8 @@ def _plain(config) -> dict[str, Any]:
     names = (*config.to_dict(), *config.attribute_map)
     # The attributes themselves: Gemma 3 halves its window when made, and doubles it when written.
     fields = {name: getattr(config, name) for name in names}
+    parts = {name: _plain(x) for name, x in fields.items() if hasattr(x, "attribute_map")}
+    fields |= parts
     own = [name for name in names if hasattr(type(config), name)]
     return json.loads(json.dumps({"fields": fields, "own": own}, default=str))
 

@@ -15,6 +15,7 @@ class Head(NamedTuple):
     steps: (config, arch) -> chain of `jaxpool.heads.steps` steps, without the final activation;
     names: the table of its tensors, `steps` names under `heads.`;
     defaults: `PoolerConfig` fields that this class sets where nobody else does;
+    pictures: (config, arch) -> the chain after the vision tower, where a model has one of its own;
     optional_bias: files may lack the biases of the steps, which then have none;
     sizes: fields that config.json may omit -> the tensor whose first axis has that size.
     """
@@ -25,6 +26,7 @@ class Head(NamedTuple):
     defaults: Mapping[str, Any] = MappingProxyType({})
     optional_bias: bool = False
     sizes: Mapping[str, str] = MappingProxyType({})
+    pictures: Callable[[Any, Arch], tuple] = lambda config, arch: ()
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,9 @@ class Family:
     aliases: keys of published config.json files -> their names in that class;
     sizes: fields of config.json that tensors decide -> the tensor and which of its axes;
     special_tokens: whether the tokenizer adds its own;
+    lower_case: whether texts are lower-cased, be it that the tokenizer's files say so or not;
+    padded: whether texts are padded to the longest that there is, and padding counts as text;
+    processor: the kind of image processor (a key of `images.KINDS`) where no file names one;
     examples: published models, for the table of supported architectures.
     """
 
@@ -64,6 +69,9 @@ class Family:
     aliases: Mapping[str, str] = field(default_factory=dict)
     sizes: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     special_tokens: bool = True
+    lower_case: bool = False
+    padded: bool = False
+    processor: str = ""
     examples: tuple[str, ...] = ()
 
     def table(self, config) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from converters.families.albert import ALBERT
 from converters.families.bert import BERT, ERNIE
 from converters.families.bidirectional import LLAMA_BIDIRECTIONAL, VOYAGE
+from converters.families.clip import CLIP
 from converters.families.deberta import DEBERTA, DEBERTA_V2
 from converters.families.distilbert import DISTILBERT
 from converters.families.electra import ELECTRA
@@ -38,6 +39,7 @@ from converters.families.phi3 import PHI3
 from converters.families.qwen import QWEN2, QWEN3, QWEN3_MOE
 from converters.families.rembert import REMBERT
 from converters.families.roberta import CAMEMBERT, ROBERTA, XLM_ROBERTA
+from converters.families.siglip import SIGLIP, SIGLIP2
 from converters.families.starcoder2 import STARCODER2
 from converters.families.static import STATIC
 from converters.families.t5 import T5, UMT5
@@ -50,6 +52,7 @@ FAMILIES: dict[str, Family] = {
     "arcee": ARCEE,
     "bert": BERT,
     "camembert": CAMEMBERT,
+    "clip": CLIP,
     "deberta": DEBERTA,
     "deberta-v2": DEBERTA_V2,
     "distilbert": DISTILBERT,
@@ -89,6 +92,8 @@ FAMILIES: dict[str, Family] = {
     "rembert": REMBERT,
     "roberta": ROBERTA,
     "seed_oss": SEED_OSS,
+    "siglip": SIGLIP,
+    "siglip2": SIGLIP2,
     "smollm3": SMOLLM3,
     "starcoder2": STARCODER2,
     "t5": T5,

@@ -111,6 +111,7 @@ def compile_(
     from converters.files.paths import fresh
     from jaxpool.engine import serialized
     from jaxpool.loading import load
+    from jaxpool.tasks.task import taking_pictures
 
     loaded = load(
         model,
@@ -121,11 +122,15 @@ def compile_(
         quantization=quantization,
         hf_overrides=_json("--hf-overrides", hf_overrides),
     )
-    keys = loaded.engine.keys([loaded.task(name) for name in task] if task else None)
-    serialized.save(loaded.executor, fresh(output, loaded.checkpoint.folder, force), keys)
+    tasks, count = [loaded.task(name) for name in task] if task else None, 0
+    folder = fresh(output, loaded.checkpoint.folder, force)
+    for name, engine in loaded.engines.items():
+        keys = engine.keys(taking_pictures(tasks) if name else tasks)
+        serialized.save(engine.executor, folder / name, keys)
+        count += len(keys)
     loaded.checkpoint.config.keep(output)  # with both, a start needs no transformers
     loaded.tokenizer.keep(output)
-    typer.echo(f"{len(keys)} executables -> {output}", err=True)
+    typer.echo(f"{count} executables -> {output}", err=True)
 
 
 @app.command()

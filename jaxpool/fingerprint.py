@@ -23,10 +23,17 @@ def fingerprint(checkpoint, resolution, dtype: str, quantization: str | None = N
         "dimensions": resolution.pooler_config.dimensions,
         "prompts": [pipeline.prompts, pipeline.default_prompt] if pipeline else None,
         "include_prompt": not pipeline or pipeline.include_prompt,
-        "lower_case": bool(pipeline and pipeline.lower_case),
+        "lower_case": checkpoint.lower_case,
+        **_pictures(checkpoint),
         "late_interaction": repr(checkpoint.late_interaction),
         "dtype": dtype,
         "quantization": quantization,
     }
     text = json.dumps(facts, sort_keys=True, default=repr)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _pictures(checkpoint) -> dict[str, str]:
+    """What decides the vector of a picture, in models of pictures."""
+    steps, processor = checkpoint.picture_steps, checkpoint.processor
+    return {} if processor is None else {"pictures": repr((steps, processor))}

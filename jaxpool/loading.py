@@ -15,6 +15,7 @@ from jaxpool.engine.folders import cache_folder, enable_cache
 from jaxpool.engine.sharding import make_mesh, put, tree_shardings
 from jaxpool.model import Model
 from jaxpool.nn import quantization
+from jaxpool.nn.arch import Arch
 from jaxpool.nn.attention import choose as choose_kernel
 from jaxpool.scoring.template import ScoreTemplate, load_template
 from jaxpool.tasks.pooling_params import PoolerConfig, as_pooler_config
@@ -102,8 +103,7 @@ def _model(
     if template and ("classify" in resolution.tasks or checkpoint.listwise):
         template.render(tokenizer.transformers, [("", "")], {})  # an error shows here, not later
     mesh, kind = _mesh(options), parameter_dtype(dtype)
-    arch = checkpoint.arch.replace(dtype=_activations(kind))
-    arch = arch.replace(kernel=choose_kernel(mesh.devices.flat[0].platform, arch))
+    arch = _on_device(checkpoint.arch, kind, mesh.devices.flat[0].platform)
     params = _read(checkpoint, kind, tree_shardings(checkpoint.leaves, mesh))
     params = quantization.quantize(params, options.quantization)
     text = (tokenizer, limit)
@@ -111,10 +111,8 @@ def _model(
 
 
 def _tokenizer(checkpoint) -> Tokenizer:
-    pipeline = checkpoint.pipeline
-    lower_case = bool(pipeline and pipeline.lower_case)
-    bare = not checkpoint.family.special_tokens
-    tokenizer = Tokenizer(checkpoint.tokenizer_folder, lower_case, bare, checkpoint.store)
+    bare, lower = not checkpoint.family.special_tokens, checkpoint.lower_case
+    tokenizer = Tokenizer(checkpoint.tokenizer_folder, lower, bare, checkpoint.store)
     if checkpoint.late_interaction:
         checkpoint.late_interaction.register(tokenizer)
     return tokenizer
@@ -146,6 +144,13 @@ def parameter_dtype(name: str) -> jnp.dtype:
 def _activations(kind: jnp.dtype) -> str:
     # CPUs gain from bfloat16 operands alone: activations stay float32 between products.
     return "float32" if jax.default_backend() == "cpu" else kind.name
+
+
+def _on_device(arch: Arch, kind: jnp.dtype, platform: str) -> Arch:
+    """An architecture, and the tower beside it, with the dtype and the kernels of a device."""
+    arch = arch.replace(dtype=_activations(kind))
+    tower = arch.vision and _on_device(arch.vision, kind, platform)
+    return arch.replace(kernel=choose_kernel(platform, arch), vision=tower)
 
 
 def _read(checkpoint, dtype, shardings) -> dict:

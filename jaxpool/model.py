@@ -17,6 +17,7 @@ from jaxpool.engine.executor import Executor
 from jaxpool.engine.programs import Programs
 from jaxpool.fingerprint import fingerprint
 from jaxpool.heads.steps import Pool
+from jaxpool.images.processor import Processor
 from jaxpool.nn import quantization
 from jaxpool.nn.arch import Arch
 from jaxpool.scoring import pairs
@@ -25,12 +26,16 @@ from jaxpool.scoring.template import ScoreTemplate
 from jaxpool.tasks.model_config import ModelConfig, model_config
 from jaxpool.tasks.pooling_params import PoolerConfig, PoolingParams
 from jaxpool.tasks.resolve import Resolution
-from jaxpool.tasks.task import Task, choose, several
+from jaxpool.tasks.task import Task, choose, of_pictures, several, taking_pictures
 from jaxpool.text.late_interaction import LateInteraction
+from jaxpool.text.prompts import is_picture
 from jaxpool.text.tokenizer import Tokenizer
 
 # The names of prompts that an input type may have, the first one found counts.
 PROMPTS = {"query": ("query",), "document": ("document", "passage", "corpus")}
+
+
+PICTURES = "pictures"  # the folder of a tower's programs among those of `jaxpool compile`
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,36 @@ class Model:
     def executor(self) -> Executor:
         """The compiled programs of this model."""
         expands = self.late_interaction is not None and self.late_interaction.unseen
-        return Executor(self.params, self.arch, self.mesh, self.shares_prefixes or expands)
+        own = {name: part for name, part in self.params.items() if name != "vision"}
+        arch = self.arch.replace(vision=None)
+        return Executor(own, arch, self.mesh, self.shares_prefixes or expands)
+
+    @cached_property
+    def picture_engine(self) -> Engine | None:
+        """What runs the vision tower, for pictures by themselves; None without one."""
+        tower, processor = self.arch.vision, self.processor
+        if tower is None or processor is None:
+            return None
+        own = {"heads": self.params.get("heads", {})} | self.params["vision"]
+        length = processor.most + tower.before_patches
+        tasks = [task.of_pictures for task in self.tasks.values() if task.pictures]
+        return Engine(Executor(own, tower, self.mesh), length, self.options, Programs(tasks))
+
+    @property
+    def engines(self) -> dict[str, Engine]:
+        """The engine of texts, and that of pictures, by the folder of what is compiled for them."""
+        pictures = self.picture_engine
+        return {"": self.engine} | ({PICTURES: pictures} if pictures else {})
+
+    @property
+    def processor(self) -> Processor | None:
+        """What makes patches of a picture; None without a vision tower."""
+        return self.checkpoint.processor
+
+    @property
+    def padded(self) -> int | None:
+        """To how many tokens every text is padded, by models that read padding as text."""
+        return self.arch.positions if self.checkpoint.family.padded else None
 
     @property
     def late_interaction(self) -> LateInteraction | None:
@@ -153,7 +187,7 @@ class Model:
 
     def encode(
         self,
-        texts: str | Sequence[str],
+        texts: Any,
         *,
         prompt: str | None = None,
         prompt_name: str | None = None,
@@ -164,6 +198,8 @@ class Model:
     ) -> np.ndarray:
         """Vectors `[texts, F]`, or `[F]` of a single text; what is too long is cut.
 
+        Pictures may stand among the texts, or take their place (see `jaxpool.images.decode`).
+
         sentence-transformers' call, with its defaults, where `LLM.embed` keeps vLLM's: the
         checkpoint's default prompt is applied unless `prompt` or `prompt_name` says otherwise.
         input_type "query" or "document" chooses the prompt of that name and the path of a Router,
@@ -173,11 +209,13 @@ class Model:
         if prompt is None and prompt_name is None:
             named = (task, *PROMPTS.get(input_type or "", ()))
             prompt_name = next((n for n in named if n in self.prompts), self.default_prompt)
-        single = isinstance(texts, str)
+        single = isinstance(texts, str | Mapping) or is_picture(texts)
+        given = [texts] if single else list(texts)
+        given = [t["text"] if isinstance(t, Mapping) and [*t] == ["text"] else t for t in given]
         _, vectors = offline.run(
             self,
             self.task("embed", input_type, precision),
-            [texts] if single else list(texts),
+            given,
             PoolingParams(dimensions=dimensions, task=task),
             tokenization_kwargs={"truncate_prompt_tokens": -1},
             prompt=prompt,
@@ -185,21 +223,33 @@ class Model:
         )
         return vectors[0] if single else np.stack(vectors)
 
-    def run(self, task: Task, requests: Sequence[Request]) -> Iterator[tuple[int, np.ndarray]]:
+    def run(
+        self, task: Task | tuple[Task, ...], requests: Sequence[Request]
+    ) -> Iterator[tuple[int, Any]]:
         """Compute a task; yields `(index of the request, result)` as batches finish.
 
         Requests share rows and batches as it suits the device; their results do not depend on it.
         """
-        return self.engine.run(task, requests)
+        read = [i for i, request in enumerate(requests) if request.picture is None]
+        seen = [i for i, request in enumerate(requests) if request.picture is not None]
+        parts = [(self.engine, task, read)] if read else []
+        if seen and self.picture_engine:
+            parts.append((self.picture_engine, of_pictures(task), seen))
+        for engine, own, indices in parts:
+            for i, result in engine.run(own, [requests[i] for i in indices]):
+                yield indices[i], result
 
     def prepare(self, compiled: serialized.Compiled | None = None) -> None:
         """Take over what is compiled already and do the warm-up that the options ask for."""
-        if compiled:
-            serialized.load(self.executor, compiled, self.engine.keys())
-        if wanted := self.options.warmup:
-            named = None if isinstance(wanted, bool) else [self.select(name) for name in wanted]
-            self.engine.warmup(named)
-        self.executor.frozen = self.options.forbid_compiles
+        wanted = self.options.warmup
+        named = None if isinstance(wanted, bool) else [self.select(name) for name in wanted]
+        for name, engine in self.engines.items():
+            if compiled:
+                made = serialized.find(compiled.folder / name) if name else compiled
+                serialized.load(engine.executor, made, engine.keys())
+            if wanted and (tasks := taking_pictures(named) if name else named) != []:
+                engine.warmup(tasks)
+            engine.executor.frozen = self.options.forbid_compiles
 
     def export(
         self, folder: str | Path, params: dict | None = None, *, force: bool = False

@@ -12,15 +12,16 @@ import numpy as np
 from tqdm import tqdm
 
 from jaxpool.heads.precision import pack
+from jaxpool.images.prepare import prepare
 from jaxpool.tasks.pooling_params import PoolingParams
 from jaxpool.tasks.task import Task
 from jaxpool.tasks.validate import check_count
 from jaxpool.text import late_chunking, long_text
-from jaxpool.text.prepare import prepare
 from jaxpool.text.prepared import Prepared
-from jaxpool.text.prompts import as_prompts
+from jaxpool.text.prompts import Pictures, as_prompts
 
 WINDOW = 16384  # prompts planned together: fewer pad more, more wait longer for the tokenizer
+PICTURES, AHEAD = 256, 2  # prompts and windows where there are pictures, whose patches take memory
 
 
 def run(
@@ -31,17 +32,19 @@ def run(
     use_tqdm: bool | Callable = False,
     **options: Any,
 ) -> tuple[list[Prepared], list]:
-    """The requests of prompts (see `jaxpool.text.prepare.prepare`) and their results.
+    """The requests of prompts (see `jaxpool.images.prepare.prepare`) and their results.
 
-    What is beyond a window is tokenized in a thread while the device computes; a prompt that is
+    What is beyond a window is made ready in a thread while the device computes; a prompt that is
     refused there ends the call then, not when its turn comes. Of several processes, all of which
     must run the same batches, each checks all prompts first.
     """
     prompts = as_prompts(prompts)
     check_count(len(prompts), params)
     make = partial(_prepare, model, task, prompts, params, options)
-    most = len(prompts) if model.mesh.is_multi_process else WINDOW
-    windows = _windows(len(prompts), most)
+    seen = any(isinstance(prompt, Pictures) for prompt in prompts)
+    most = PICTURES if seen else WINDOW
+    windows = _windows(len(prompts), len(prompts) if model.mesh.is_multi_process else most)
+    ahead = AHEAD if seen else len(windows)
     requests: list[Prepared] = []
     results: list = []
     failed: list[Future] = []
@@ -53,7 +56,7 @@ def run(
 
     with (
         closing(bar(use_tqdm, len(prompts))) as progress,
-        closing(_ahead(make, windows, len(windows), failed)) as prepared,
+        closing(_ahead(make, windows, ahead, failed)) as prepared,
     ):
         for window in prepared:
             requests += window

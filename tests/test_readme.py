@@ -18,6 +18,8 @@ from transformers import (
 )
 
 from tests.conftest import MINILM
+from tests.images.models import save as save_towers
+from tests.images.photos import photo
 from tests.parity import save_random
 from tests.small import DIM, add_tokenizer, save
 from tests.tasks.bge_m3 import save_bge_m3
@@ -52,9 +54,12 @@ def models(tmp_path_factory):
         "Skywork/Skywork-Reward-V2-Llama-3.2-1B": add_tokenizer(outcome),
         "Qwen/Qwen2.5-Math-RM-72B": reward("Qwen2ForRewardModel", 1),
         "Qwen/Qwen2.5-Math-PRM-7B": reward("Qwen2ForProcessRewardModel", 2),
+        "openai/clip-vit-base-patch32": save_towers(tmp_path_factory.mktemp("clip") / "m", "clip"),
+        "cat.jpg": tmp_path_factory.mktemp("photo") / "cat.png",
         "naver/splade-v3": bert(BertForMaskedLM),
         "BAAI/bge-m3": save_bge_m3(tmp_path_factory.mktemp("m3") / "model"),
     }
+    photo(60, 40).save(folders["cat.jpg"])
     arguments = {name: repr(str(folder)) for name, folder in folders.items()}
     # The stand-in's vocabulary has no <extra_0>: a comma ends its steps.
     arguments["Qwen/Qwen2.5-Math-PRM-7B"] += ", pooler_config={'step_tag_id': 1010}"

@@ -75,6 +75,10 @@ def _transformer(folder: Path, path: str, draft: Draft) -> None:
             return
 
 
+def _towers(folder: Path, path: str, draft: Draft) -> None:
+    draft.transformer = path  # with a head of its own
+
+
 def _static(folder: Path, path: str, draft: Draft) -> None:
     draft.transformer, draft.model_type = path, "model2vec"
     draft.add(Pool(("mean",)))
@@ -188,6 +192,7 @@ def _logit_score(folder: Path, path: str, draft: Draft) -> None:
 
 MODULES: dict[str, Callable[[Path, str, Draft], None]] = {
     "Asym": _router,
+    "CLIPModel": _towers,
     "Dense": _dense,
     "Dropout": lambda folder, path, draft: None,  # of training alone
     "HierarchicalTokenPooling": lambda folder, path, draft: None,  # see `late_interaction`

@@ -27,6 +27,10 @@ class Batch(NamedTuple):
     `adapters` numbers those of the model from 1, 0 is none;
     `context` is the segment that a token sees beside its own (0: none), a prefix shared by several
     texts; `UNSEEN` marks tokens that see their text but are seen by none (query expansion).
+
+    In a batch of pictures there are no tokens, and segments count pictures: `pixels` has their
+    patches, uint8 `[rows, length, values]`, `grid` the row, column, and number of rows and columns
+    of each, int32 `[rows, length, 4]`, for towers that want them.
     """
 
     tokens: Any
@@ -35,6 +39,8 @@ class Batch(NamedTuple):
     types: Any = None
     adapters: Any = None
     context: Any = None
+    pixels: Any = None
+    grid: Any = None
 
 
 class Chunks(NamedTuple):
@@ -72,7 +78,8 @@ class Request:
     first segment of its row; query: token vectors `[T, F]` to be compared with, of which requests
     for the same should share one array; counted: the tokens whose vectors are, all if None;
     spans: tokens `[chunks, 2]` from the first of each chunk up to that after its last, for
-    requests whose results are the vectors of chunks.
+    requests whose results are the vectors of chunks; picture: its patches
+    (`images.patches.Picture`), for a vision tower, which reads no ids.
     """
 
     ids: np.ndarray
@@ -87,6 +94,12 @@ class Request:
     query: np.ndarray | None = None
     counted: np.ndarray | None = None
     spans: np.ndarray | None = None
+    picture: Any = None
+
+    @property
+    def size(self) -> int:
+        """What the device computes on for it: tokens, or patches."""
+        return len(self.ids) if self.picture is None else len(self.picture.patches)
 
 
 # What controls are where nothing is asked, by name.
@@ -160,7 +173,7 @@ def fill(
         scatter(np.repeat([request.adapter for request in mine], sizes)) if adapters else None,
         scatter(_context(mine, sizes, within)) if context else None,
     )
-    return batch, _controls(p, mine, chunks)
+    return batch, controls(p, mine, segments_of(p.length), chunks)
 
 
 def _context(requests: list[Request], sizes: np.ndarray, within: np.ndarray) -> np.ndarray:
@@ -169,9 +182,9 @@ def _context(requests: list[Request], sizes: np.ndarray, within: np.ndarray) -> 
     return np.where(within < np.repeat(seen, sizes), np.repeat(parents, sizes), UNSEEN)
 
 
-def _controls(p: Plan, requests: list[Request], chunks: bool) -> Controls:
+def controls(p: Plan, requests: list[Request], segments: int, chunks: bool = False) -> Controls:
+    """What the requests of a batch ask of the head, of `segments` in each row."""
     columns: dict[str, np.ndarray] = {}
-    segments = segments_of(p.length)
     for name, (dtype, default) in CONTROLS.items():
         columns[name] = np.full((p.rows, segments), default, dtype)
         columns[name][p.row, p.segment - 1] = [getattr(request, name) for request in requests]

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from jaxpool.engine import batch as batching
-from jaxpool.engine import distributed, planner
+from jaxpool.engine import distributed, pictures, planner
 from jaxpool.engine.batch import Plan, Request
 from jaxpool.engine.executor import IN_FLIGHT, Chains, Executor, Key
 from jaxpool.engine.programs import Programs, chains_of
@@ -84,7 +84,8 @@ class Engine:
     """Plans, compiles and runs the batches of one model. Safe for threads.
 
     Wherever a task is asked for, a tuple of tasks gives each request a tuple of results, all from
-    one forward. real_tokens and computed_tokens count what was dispatched.
+    one forward. real_tokens and computed_tokens count what was dispatched. The engine of a vision
+    tower takes requests of pictures, all in rows of `max_length` patches.
     """
 
     def __init__(
@@ -93,9 +94,10 @@ class Engine:
         self.executor, self.options = executor, options
         # Where each text has a row of its own, only finer rungs spare padding.
         steps = FINE if options.batch_invariant else grain().steps
-        self.rungs = planner.ladder(max_length, steps)
+        tower = executor.arch.patches is not None
+        self.rungs = (max_length,) if tower else planner.ladder(max_length, steps)
         self.multiple = executor.mesh.shape["data"]
-        self.budget = _budget(options.max_num_batched_tokens, max_length)
+        self.budget = _budget(options.max_num_batched_tokens, max_length, tower)
         self.programs = programs
         self.real_tokens = self.computed_tokens = 0
         self._lock = threading.Lock()
@@ -115,6 +117,8 @@ class Engine:
         if any(request.shared for request in requests) and not self.options.batch_invariant:
             return plan_shared(requests, *shape, self.executor.arch.dim)
         how = planner.plan_alone if self.options.batch_invariant else planner.plan
+        if self.executor.arch.patches:
+            return how(self.rungs * len(requests), *shape), requests
         plans = []
         for group in queries.groups(requests):
             lengths = [len(requests[i].ids) for i in group]
@@ -130,13 +134,15 @@ class Engine:
             self._lower_below(plan)
             raise
         with self._lock:
-            self.real_tokens += sum(len(requests[i].ids) for i in plan.request)
+            self.real_tokens += sum(requests[i].size for i in plan.request)
             self.computed_tokens += plan.rows * plan.length
         return tuple(outputs[program.index(steps)] for steps in chains)
 
     def fill(self, program: Chains, plan: Plan, requests: Sequence[Request]) -> tuple:
         """The arrays that a program takes of a batch: `Batch` and `Controls`."""
         arch, context = self.executor.arch, self.executor.context
+        if arch.patches:
+            return pictures.fill(plan, requests, arch.patches, arch.before_patches)
         types, adapters = arch.token_types > 0, arch.adapters > 0
         chunks = pools_chunks(program)
         return batching.fill(plan, requests, types, adapters, context, chunks)
@@ -252,7 +258,9 @@ def grain() -> Grain:
     return GRAINS.get(jax.default_backend(), GRAINS["cpu"])
 
 
-def _budget(asked: int | None, max_length: int) -> int:
+def _budget(asked: int | None, max_length: int, tower: bool) -> int:
+    if tower:
+        return max(asked or grain().tokens, max_length)
     if asked is None:
         return grain().tokens
     if asked < max_length:

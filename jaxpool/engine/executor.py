@@ -108,13 +108,8 @@ class Executor:
     def arguments(self, key: Key) -> tuple[Batch, Controls]:
         """The abstract batch and controls of a key."""
         chains, rows, length = key
-        sharding = rows_sharding(self.mesh)
-        tokens = jax.ShapeDtypeStruct((rows, length), jnp.int32, sharding=sharding)
-        types = tokens if self.arch.token_types else None
-        adapters = tokens if self.arch.adapters else None
-        context = tokens if self.context else None
-        batch = Batch(tokens, tokens, tokens, types, adapters, context)
-        places = (rows, segments_of(length))
+        batch, sharding = self._batch(rows, length), rows_sharding(self.mesh)
+        places = (rows, 1 if self.arch.patches else segments_of(length))
         controls = {
             name: jax.ShapeDtypeStruct(places, kind, sharding=sharding)
             for name, (kind, _) in CONTROLS.items()
@@ -123,6 +118,19 @@ class Executor:
         chunk = jax.ShapeDtypeStruct((rows, chunks_of(length)), jnp.int32, sharding=sharding)
         chunks = Chunks(chunk, chunk, chunk) if pools_chunks(chains) else None
         return batch, Controls(**controls, queries=compared, chunks=chunks)
+
+    def _batch(self, rows: int, length: int) -> Batch:
+        """The abstract batch of a shape: tokens, or the patches of pictures."""
+        arch = self.arch
+        make = partial(jax.ShapeDtypeStruct, sharding=rows_sharding(self.mesh))
+        tokens = make((rows, length), jnp.int32)
+        if patches := arch.patches:
+            pixels = make((rows, length, patches.values), jnp.uint8)
+            grid = make((rows, length, 4), jnp.int32) if patches.stretched else None
+            return Batch(None, tokens, tokens, pixels=pixels, grid=grid)
+        types = tokens if arch.token_types else None
+        adapters = tokens if arch.adapters else None
+        return Batch(tokens, tokens, tokens, types, adapters, tokens if self.context else None)
 
     def _queries(self, chains: Chains, rows: int, segments: int, length: int):
         """The abstract queries of chains that compare with some."""
@@ -143,7 +151,7 @@ class Executor:
         of several processes.
         """
         self.tell(chains, batch, controls)
-        key = (chains, *batch.tokens.shape)
+        key = (chains, *batch.segments.shape)
         if self.mesh.is_multi_process:
             batch, controls = jax.tree.map(
                 lambda array, abstract: put(array, abstract.sharding),

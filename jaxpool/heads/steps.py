@@ -193,14 +193,15 @@ class Calibrate:
 
 
 def picked(chains, batch, controls) -> jax.Array | None:
-    """The tokens `[B, R]` whose hidden states serve all chains, where these begin by picking them.
-
-    None where a chain takes others too.
-    """
+    """The tokens `[B, R]` that serve all chains, where each begins by picking them; or None."""
     match list({steps[:1] for steps in chains}):
-        case [(Pool(kinds=(kind,)) as pool,)] if type(pool) is Pool and kind in PICKS:
+        case [(Pool(kinds=(kind,)) as pool,)] if kind in PICKS and _is_plain(pool):
             return PICKS[kind](pool.mask(Context(batch, controls, batch.segments)))
     return None
+
+
+def _is_plain(pool: Pool) -> bool:
+    return type(pool).__call__ is Pool.__call__
 
 
 def run(steps: tuple, params: dict, hidden: jax.Array, batch, controls, pooled=False) -> jax.Array:

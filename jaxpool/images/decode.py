@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from jaxpool.errors import RequestError
+from jaxpool.images.resize import LIMIT
 
-LIMIT = 178_956_970  # pixels: Pillow warns of a decompression bomb beyond them
 # No formats that run a program, or that describe drawings.
 FORMATS = (
     *("AVIF", "BMP", "DDS", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "PCX", "PNG", "PPM"),

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from jaxpool.errors import RequestError
-from jaxpool.images.decode import LIMIT, decode
 from jaxpool.images.patches import Picture, cut
-from jaxpool.images.resize import Rule
+from jaxpool.images.resize import LIMIT, Exact, PatchBudget, Rule
+
+BICUBIC = 3  # Pillow's number
 
 
 @dataclass(frozen=True)
@@ -25,18 +25,35 @@ class Processor:
     patch: int
     resize: Rule | None = None
     crop: tuple[int, int] | None = None
-    resample: int = Image.Resampling.BICUBIC
+    resample: int = BICUBIC
     merge: int = 1
     scale: float = 1 / 255
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
 
+    @property
+    def one_size(self) -> tuple[int, int] | None:
+        """Height and width where all pictures get the same."""
+        return self.crop or (self.resize(1, 1) if isinstance(self.resize, Exact) else None)
+
+    @property
+    def most(self) -> int:
+        """The most patches of a picture."""
+        if isinstance(self.resize, PatchBudget):
+            return self.resize.most
+        height, width = self.one_size or (0, 0)
+        return (height // self.patch) * (width // self.patch)
+
     def __call__(self, source: Any) -> Picture:
         """The patches of a picture (see `decode`); RequestError where it cannot be served."""
+        try:
+            from jaxpool.images.decode import decode
+        except ImportError as error:
+            raise ImportError("images need Pillow: pip install 'jaxpool[images]'") from error
         return cut(self.pixels(decode(source)), self.patch, self.merge)
 
-    def pixels(self, image: Image.Image) -> np.ndarray:
-        """An RGB image resized and cropped, uint8 `[height, width, 3]`."""
+    def pixels(self, image) -> np.ndarray:
+        """An RGB `PIL.Image` resized and cropped, uint8 `[height, width, 3]`."""
         if self.resize:
             height, width = self.resize(image.height, image.width)
             if height * width > LIMIT:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from jaxpool.errors import RequestError
 
+LIMIT = 178_956_970  # pixels, before and after: Pillow warns of a decompression bomb beyond them
 MOST_ASPECT = 200  # of Qwen2-VL's `smart_resize`
 
 

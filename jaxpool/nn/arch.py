@@ -57,6 +57,30 @@ class Disentangled:
 
 
 @dataclass(frozen=True)
+class Patches:
+    """What a vision tower reads in place of tokens: squares of 8-bit RGB pixels.
+
+    side: pixels of a square's side; class_token: a learned vector comes before the patches of each
+    picture; stretched: the table of positions is a square that is stretched over each picture's
+    grid, otherwise its rows are counted; scale, mean, std: a value x of a channel is read as
+    (x * scale - mean) / std.
+    """
+
+    side: int
+    bias: bool = True
+    class_token: bool = False
+    stretched: bool = False
+    scale: float = 1 / 255
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+
+    @property
+    def values(self) -> int:
+        """Numbers of one square."""
+        return 3 * self.side**2
+
+
+@dataclass(frozen=True)
 class Arch:
     """An architecture as data: hashable, so it is a static argument of every jitted function.
 
@@ -126,13 +150,17 @@ class Arch:
     adapter_rank: int = 0
     adapter_scale: float = 1.0
 
+    patches: Patches | None = None  # what a vision tower reads; it has no vocabulary
+    vision: "Arch | None" = None  # the tower beside a text model
+
     shared_layers: bool = False  # one set of weights runs `layers` times
     max_length: int = 512  # tokens the position information reaches
     dtype: str = "float32"  # of activations between operations
     kernel: str = "xla"  # family of attention kernels (see `attention.choose`)
 
     def __post_init__(self):
-        for field in ("vocab", "dim", "heads", "kv_heads", "head_dim", "mlp_dim"):
+        words = () if self.patches else ("vocab",)
+        for field in (*words, "dim", "heads", "kv_heads", "head_dim", "mlp_dim"):
             if getattr(self, field) < 1:
                 raise ValueError(f"Arch.{field} must be at least 1, got {getattr(self, field)}")
         if self.heads % self.kv_heads:
@@ -155,6 +183,11 @@ class Arch:
     def scale(self) -> float:
         """The factor on attention scores."""
         return self.attention_scale or self.head_dim**-0.5
+
+    @property
+    def before_patches(self) -> int:
+        """The tokens that precede the patches of a picture."""
+        return int(self.patches is not None and self.patches.class_token)
 
     @property
     def sparse(self) -> tuple[bool, ...]:
@@ -196,6 +229,9 @@ class Arch:
             "q": self.adapters,
             "r": self.adapter_rank,
             "X": self.experts,
+            "h": self.patches.side if self.patches else 0,
+            "w": self.patches.side if self.patches else 0,
+            "c": 3,
             "W": self.expert_dim or self.mlp_dim,
         } | {letter: len(layers) for letter, layers in self.numbers().items()}
 

@@ -89,7 +89,7 @@ def attention(
     scalar out of `arch.windows` (None without). Each distinct reach has a program of its own.
     rate: the share of weights that dropout takes away where there is a key; dense scores know it.
     """
-    length = batch.tokens.shape[1]
+    length = batch.segments.shape[1]
     # The fused kernels know segments alone, not what a token sees beside its own.
     kernel = KERNELS[backend(arch, length) if batch.context is None else xla(length)]
     places = Places(batch.segments, batch.positions, batch.context)

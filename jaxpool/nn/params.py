@@ -10,6 +10,7 @@ Dimension letters, the same in axis strings, einsums and comments everywhere:
     I inputs, O outputs of a dense step of a head
     A taps, Q input features of a group of a convolution
     X experts            W expert features   M layers with experts, J layers with a dense MLP
+    h height, w width, c channels of a patch of pixels
 """
 
 import math
@@ -84,7 +85,11 @@ def _split(axes: str, count: int) -> tuple[str, str, str]:
 
 
 def _embed_axes(arch: Arch, norm: dict) -> dict:
-    embed = {"token": {"embedding": "V E"}}
+    embed: dict = {"token": {"embedding": "V E"}}
+    if arch.patches:
+        bias = {"bias": "E"} if arch.patches.bias else {}
+        embed = {"patch": {"kernel": "h w c E"} | bias}
+        embed |= {"class": {"embedding": "E"}} if arch.patches.class_token else {}
     if arch.positions:
         embed["position"] = {"embedding": "P E"}
     if arch.token_types:
@@ -163,7 +168,8 @@ def _expert_axes(arch: Arch) -> dict:
 def abstract(arch: Arch) -> dict:
     """The tree of `Leaf`s (axes and shapes) that `forward` wants for `arch`."""
     sizes = arch.sizes()
-    return tree_map(lambda a: Leaf(a, tuple(sizes[x] for x in a.split())), axes(arch))
+    tree = tree_map(lambda a: Leaf(a, tuple(sizes[x] for x in a.split())), axes(arch))
+    return tree | ({"vision": abstract(arch.vision)} if arch.vision else {})
 
 
 def init(key: jax.Array, leaves: dict, std: float = 0.02, dtype=jnp.float32) -> dict:

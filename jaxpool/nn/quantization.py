@@ -48,7 +48,8 @@ def quantize(params: dict, kind: str | None) -> dict:
         kernel, scales = _to_bits(tree["kernel"], axes, dtype)
         return tree | {"kernel": kernel, scale: jnp.squeeze(scales, axes)}
 
-    return params | {"layers": convert(params.get("layers", {}), "layers")}
+    vision = {"vision": quantize(params["vision"], kind)} if "vision" in params else {}
+    return params | {"layers": convert(params.get("layers", {}), "layers")} | vision
 
 
 @partial(jax.jit, static_argnums=(1, 2))

@@ -5,7 +5,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from jaxpool.nn import disentangled, layers, positions
+from jaxpool.nn import disentangled, layers, positions, vision
 from jaxpool.nn.arch import Arch
 from jaxpool.nn.attention import attention
 from jaxpool.nn.dropout import OFF, Dropout, drop, dropped, split
@@ -30,18 +30,21 @@ def forward(
     `unroll` runs the layers in a Python loop instead of `jax.lax.scan`: the same numbers, slower
     to compile, easier to look into. Positions of segment 0 (padding) hold arbitrary finite values.
     kept: the tokens of each row that are wanted, int32 `[B, R]`; the result is then `[B, R, D]`,
-    and the last layer computes what they take and no more.
+    and the last layer computes what they take and no more. A batch of pictures goes through the
+    vision tower beside a text model, and gives the hidden states of patches.
 
     In training: dropout at the rates `dropout`, drawn from `key` (none without one); with `remat`,
     the backward pass computes each layer again and keeps only what goes into it.
     """
+    if arch.vision and batch.pixels is not None:
+        params, arch = params["vision"], arch.vision
     if arch.disentangled:
         hidden = disentangled.forward(
             params, batch, arch, unroll, dropout=dropout, key=key, remat=remat
         )
         return take(hidden, kept)
     first, key = split(key, 2)
-    x = drop(layers.embed(params["embed"], batch, arch), dropout.hidden, first)
+    x = drop(_embed(params["embed"], batch, arch), dropout.hidden, first)
     if not arch.layers:  # a table of vectors alone
         return take(x, kept)
     block = _block(params, batch, arch, dropout)
@@ -49,6 +52,12 @@ def forward(
         block = jax.checkpoint(block, prevent_cse=unroll)
     x = _layers(params, x, arch, unroll, kept, block, key)
     return layers.arch_norm(params["norm"], x, arch) if arch.final_norm else x
+
+
+def _embed(params: dict, batch, arch: Arch) -> jax.Array:
+    if arch.patches:
+        return vision.embed(params, batch, arch, arch.patches)
+    return layers.embed(params, batch, arch)
 
 
 def _layers(params: dict, x, arch: Arch, unroll: bool, kept, block, key) -> jax.Array:

@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
 from jaxpool.heads.largest import Largest
-from jaxpool.heads.steps import Activate, Calibrate, Cut, Norm, Normalize, Pool, width
+from jaxpool.heads.steps import Activate, Calibrate, Cut, Norm, Normalize, Pool, is_pooled, width
 from jaxpool.nn.layers import TORCH_ACTIVATIONS
 from jaxpool.tasks.pooling_params import PoolerConfig, sequence_pooling, sequence_pooling_name
 from jaxpool.tasks.task import Task, default
@@ -77,6 +77,8 @@ def _from_files(checkpoint) -> Mapping[str, Any]:
     pipeline = checkpoint.pipeline
     chains = pipeline.chains if pipeline else ()
     pools = [step for steps in chains for step in steps if isinstance(step, Pool)]
+    if pipeline and checkpoint.uses_head and is_pooled(checkpoint.head_steps):
+        return {"use_activation": pipeline.normalize} if checkpoint.head.task == "embed" else {}
     if not pools or (checkpoint.uses_head and checkpoint.head.task != "embed"):
         return {}
     return {
@@ -112,6 +114,8 @@ def _embedding(checkpoint, config: PoolerConfig) -> dict[str, Task]:
     steps, routes = (pipeline.steps, pipeline.routes) if _pools(checkpoint) else (bare, ())
 
     projection = checkpoint.head_steps if checkpoint.uses_head else ()  # of each token
+    if is_pooled(projection):
+        return _two_towers(checkpoint, config)
 
     def chain(steps):
         steps = (*projection, *_pooled(steps, config))
@@ -127,6 +131,15 @@ def _embedding(checkpoint, config: PoolerConfig) -> dict[str, Task]:
     beside = checkpoint.beside.items()
     own = {name: replace(other, activate=config.use_activation) for name, other in beside}
     return {"embed": task, "token_embed": task.tokenwise("token_embed")} | own
+
+
+def _two_towers(checkpoint, config: PoolerConfig) -> dict[str, Task]:
+    """Texts and pictures in one space, each through a tower with a head of its own."""
+    after = (*(checkpoint.pipeline.steps if checkpoint.pipeline else ()), Cut(), Normalize())
+    text = (*_pooled(checkpoint.head_steps, config), *after)
+    pictures = (*checkpoint.picture_steps, *after)
+    task = Task("embed", text, config.use_activation is not False, pictures=pictures)
+    return {"embed": task, "token_embed": task.tokenwise("token_embed")}
 
 
 def _token_embedding(checkpoint, config: PoolerConfig) -> dict[str, Task]:

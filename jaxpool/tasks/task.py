@@ -26,7 +26,8 @@ class Task:
 
     routes: the steps of each `input_type` of a sentence-transformers Router, where there is one;
     `steps` is then its default route, empty if it has none; rows: which token rows count, all if
-    None; precision: what the vectors are quantized to (see `jaxpool.heads.precision`).
+    None; precision: what the vectors are quantized to (see `jaxpool.heads.precision`); pictures:
+    the steps after the vision tower, where the task takes pictures by themselves.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Task:
     routes: tuple[tuple[str, tuple], ...] = ()
     rows: Inner | Words | None = None
     precision: str = "float32"
+    pictures: tuple = ()
 
     @property
     def program(self) -> tuple:
@@ -73,6 +75,13 @@ class Task:
         return replace(self, steps=routes[input_type])
 
     @property
+    def of_pictures(self) -> "Task":
+        """The same task for pictures by themselves; RequestError where it takes none."""
+        if not self.pictures:
+            raise RequestError(f"{self.name} is of texts, and takes no images")
+        return replace(self, steps=self.pictures, pictures=(), routes=())
+
+    @property
     def compared(self) -> "Task":
         """The same chain of token vectors up to their MaxSim with the query of each request."""
         return Task(f"{self.name}_maxsim", (*self.steps, MaxSim()), self.activate)
@@ -103,6 +112,20 @@ class Task:
 
         routes = tuple((kind, unpooled(steps)) for kind, steps in self.routes)
         return Task(name, unpooled(self.steps), self.activate, routes)
+
+
+def of_pictures(task: Task | tuple[Task, ...]) -> Task | tuple[Task, ...]:
+    """A task, or several at once, for pictures by themselves."""
+    return tuple(t.of_pictures for t in task) if isinstance(task, tuple) else task.of_pictures
+
+
+def taking_pictures(tasks: Sequence[Task | tuple[Task, ...]] | None) -> list | None:
+    """Of some tasks, or tuples of them at once, those that take pictures; None (all) stays."""
+    if tasks is None:
+        return None
+    groups = [task if isinstance(task, tuple) else (task,) for task in tasks]
+    taken = [group for group in groups if all(task.pictures for task in group)]
+    return [of_pictures(group if len(group) > 1 else group[0]) for group in taken]
 
 
 def canonical(name: str, tasks: Mapping[str, Task]) -> str:

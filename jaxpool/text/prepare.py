@@ -6,6 +6,7 @@ In order: the prompts (`prompts`), the parameters (`tasks.validate`), what is as
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -132,6 +133,8 @@ def _skips(model, prompts: Sequence, prefix: str, options: Tokenization) -> list
 def encode(model, prompts: Sequence, options: Tokenization, offsets: bool = False) -> list[Tokens]:
     """The checked tokens of texts, pairs `(a, b)` and id lists, in order."""
     tokenizer = model.tokenizer
+    if model.padded:
+        options = replace(options, pad=model.padded)
     texts = [p for p in prompts if not isinstance(p, list)]
     encoded = iter(options.encode(tokenizer, texts, offsets) if texts else ())
     found = []

@@ -1,7 +1,7 @@
 """What may be passed as a prompt, and how it becomes a text or token ids."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NotRequired, TypedDict
+from typing import Any, NamedTuple, NotRequired, TypedDict
 
 from jaxpool.errors import RequestError
 
@@ -21,12 +21,36 @@ class TokensPrompt(TypedDict):
     cache_salt: NotRequired[str]
 
 
-PromptType = str | list[int] | TextPrompt | TokensPrompt
+class MultiModalPrompt(TypedDict):
+    """A prompt of pictures and, where the model joins them, of text: "image" is one, or a list.
+
+    A picture is a PIL.Image, a uint8 array `[height, width, 3]`, a path, or the bytes of a file.
+    """
+
+    multi_modal_data: Mapping[str, Any]
+    prompt: NotRequired[str]
+    prompt_token_ids: NotRequired[list[int]]
 
 
-def as_prompts(prompts: Any) -> list[str | list[int]]:
-    """Texts and token lists of what a caller passed; a flat list of integers is one prompt."""
-    if isinstance(prompts, str | Mapping) or _is_ids(prompts):
+PromptType = str | list[int] | TextPrompt | TokensPrompt | MultiModalPrompt
+
+
+class Pictures(NamedTuple):
+    """A prompt with pictures, and the text or token ids beside them."""
+
+    images: tuple
+    text: str | list[int] = ""
+
+
+Prompt = str | list[int] | Pictures
+
+
+def as_prompts(prompts: Any) -> list[Prompt]:
+    """What a caller passed as a list of prompts; a flat list of integers is one prompt.
+
+    A picture by itself is a prompt, as sentence-transformers has it, and so is {"image": picture}.
+    """
+    if isinstance(prompts, str | Mapping | Pictures) or _is_ids(prompts) or is_picture(prompts):
         prompts = [prompts]
     if not isinstance(prompts, Sequence):
         raise TypeError("Prompt should be a string, list of tokens, or dictionary")
@@ -39,9 +63,16 @@ def _is_ids(prompt: Any) -> bool:
     return isinstance(prompt, Sequence) and bool(prompt) and isinstance(prompt[0], int)
 
 
-def _as_prompt(prompt: Any) -> str | list[int]:
-    if isinstance(prompt, str):
+def is_picture(prompt: Any) -> bool:
+    """Whether a prompt is a Pillow image or the array of one, told without Pillow."""
+    return hasattr(prompt, "getbands") or (hasattr(prompt, "ndim") and prompt.ndim in (2, 3))
+
+
+def _as_prompt(prompt: Any) -> Prompt:
+    if isinstance(prompt, str | Pictures):
         return prompt
+    if is_picture(prompt):
+        return Pictures((prompt,))
     if isinstance(prompt, Mapping):
         return _of_dict(prompt)
     if isinstance(prompt, list | tuple):
@@ -49,9 +80,12 @@ def _as_prompt(prompt: Any) -> str | list[int]:
     raise TypeError("Prompt should be a string, list of tokens, or dictionary")
 
 
-def _of_dict(prompt: Mapping) -> str | list[int]:
-    if prompt.get("multi_modal_data"):
-        raise RequestError("multi_modal_data: this is not a multimodal model")
+def _of_dict(prompt: Mapping) -> Prompt:
+    if "image" in prompt:
+        prompt = {"prompt": prompt.get("text", ""), "multi_modal_data": {"image": prompt["image"]}}
+    if images := _images(prompt.get("multi_modal_data") or {}):
+        ids = prompt.get("prompt_token_ids")
+        return Pictures(images, prompt.get("prompt", "") if ids is None else _as_ids(ids))
     if "data" in prompt:
         raise ValueError("The 'data' field is only supported for the 'plugin' pooling task.")
     if "prompt_token_ids" in prompt:
@@ -63,6 +97,13 @@ def _of_dict(prompt: Mapping) -> str | list[int]:
     if not isinstance(prompt["prompt"], str):
         raise TypeError("Prompt text should be a string")
     return prompt["prompt"]
+
+
+def _images(media: Mapping) -> tuple:
+    if other := sorted(set(media) - {"image"}):
+        raise RequestError(f"multi_modal_data: only images are supported, got {', '.join(other)}")
+    images = media.get("image", ())
+    return tuple(images) if isinstance(images, list | tuple) else (images,)
 
 
 def _as_ids(ids: Any) -> list[int]:

@@ -35,7 +35,7 @@ def test_the_library_knows_no_family():
     found = {
         (file.name, text)
         for file in (ROOT / "jaxpool").rglob("*.py")
-        for text in strings(file)
+        for text in strings(file) - {"clip"}  # what jnp.take does beyond the end
         if text.lower() in names or text.partition("For")[0].lower() in names
     }
     assert not found

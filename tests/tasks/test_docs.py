@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from transformers import (
     BertForMaskedLM,
     BertForSequenceClassification,
@@ -12,6 +13,8 @@ from transformers import (
 
 import jaxpool
 from tests.conftest import MINILM
+from tests.images.models import save as save_towers
+from tests.images.photos import photo
 from tests.small import save
 from tests.tasks.bge_m3 import save_bge_m3
 from tests.tasks.test_reward import reward_folder
@@ -33,6 +36,7 @@ def models(tmp_path_factory):
     prompted = tmp_path_factory.mktemp("prompted")
     folder = jaxpool.load(MINILM).export(prompted)
     (folder / "config_sentence_transformers.json").write_text('{"prompts": {"query": "query: "}}')
+    towers = tmp_path_factory.mktemp("towers") / "clip"
     process, _ = reward_folder(tmp_path_factory.mktemp("reward"), "Qwen2ForProcessRewardModel", 2)
     return {
         "sentence-transformers/all-MiniLM-L6-v2": MINILM,
@@ -49,17 +53,20 @@ def models(tmp_path_factory):
         "naver/splade-v3": bert(BertForMaskedLM),
         "cross-encoder/ms-marco-MiniLM-L-6-v2": bert(BertForSequenceClassification, num_labels=1),
         "Qwen/Qwen2.5-Math-PRM-7B": str(process),
+        "openai/clip-vit-base-patch32": str(save_towers(towers, "clip")),
     }
 
 
 @pytest.mark.parametrize("title", EXAMPLES)
-def test_example(title, models, capsys):
+def test_example(title, models, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    photo(60, 40).save("cat.jpg")
     code = EXAMPLES[title]
     assert len(code.splitlines()) == 3
     (name,) = re.findall(r'LLM\("(.*?)"', code)
     exec(
         code.replace(name, models[name]),
-        {"LLM": jaxpool.LLM, "PoolingParams": jaxpool.PoolingParams},
+        {"LLM": jaxpool.LLM, "PoolingParams": jaxpool.PoolingParams, "Image": Image},
     )
     printed = capsys.readouterr().out
     for wanted in re.findall(r"# ([A-Z(0-9].*)", code):

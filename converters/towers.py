@@ -1,0 +1,67 @@
+"""A text tower beside a vision tower: the switches and the names that such families share."""
+
+import math
+
+from converters.family import activation, attention, dense, norm
+from jaxpool.nn.arch import Arch
+
+
+def tower(config, vocab: int = 0, **switches) -> Arch:
+    """What CLIP's towers, and those of SigLIP, have in common."""
+    heads = config.num_attention_heads
+    return Arch(
+        vocab=vocab,
+        layers=config.num_hidden_layers,
+        dim=config.hidden_size,
+        heads=heads,
+        kv_heads=heads,
+        head_dim=config.hidden_size // heads,
+        mlp_dim=config.intermediate_size,
+        placement="pre",
+        norm_eps=config.layer_norm_eps,
+        activation=activation(config.hidden_act),
+        final_norm=True,
+        **switches,
+    )
+
+
+def text_tower(config, **switches) -> Arch:
+    """A text tower with learned positions."""
+    length = config.max_position_embeddings
+    return tower(config, config.vocab_size, positions=length, max_length=length, **switches)
+
+
+def patches_of(config) -> int:
+    """How many patches a vision tower of fixed resolution cuts a picture into."""
+    size, side = config.image_size, config.patch_size
+    sizes = [size, size] if isinstance(size, int) else size
+    return math.prod(s // side for s in sizes)
+
+
+def layers(ours: str, theirs: str) -> str:
+    """The table lines of a tower's layers, ours under a path."""
+    layer = f"{theirs}.encoder.layers.{{L}}"
+    lines = (
+        attention(f"{layer}.self_attn", "q_proj", "k_proj", "v_proj", "out_proj")
+        + norm("layers.attention_norm", f"{layer}.layer_norm1")
+        + norm("layers.mlp_norm", f"{layer}.layer_norm2")
+        + dense("layers.mlp.up", f"{layer}.mlp.fc1", "F D")
+        + dense("layers.mlp.down", f"{layer}.mlp.fc2", "D F")
+    )
+    return "".join(f"{ours}{line}\n" for line in lines.splitlines())
+
+
+TEXT = (
+    """
+embed.token.embedding     text_model.embeddings.token_embedding.weight     V E
+embed.position.embedding  text_model.embeddings.position_embedding.weight  P E
+"""
+    + layers("", "text_model")
+    + norm("norm", "text_model.final_layer_norm")
+)
+VISION = layers("vision.", "vision_model") + norm("vision.norm", "vision_model.post_layernorm")
+POSITIONS = (
+    "vision.embed.position.embedding vision_model.embeddings.position_embedding.weight P E\n"
+)
+# A temperature for scores, of no use to embeddings, and counters that old files hold.
+IGNORED = (r"^logit_(scale|bias)$", r"\.position_ids$")
