@@ -86,14 +86,14 @@ def online(
     Whatever waits when the device is free is planned and run, in rows that the data shards divide;
     nobody waits for company.
     """
-    from jaxpool.engine.engine import GRAINS
+    from jaxpool.engine.engine import BUCKETING
 
-    rows, (tokens, steps) = [], GRAINS[platform]
+    rows, (tokens, steps) = [], BUCKETING[platform]
     for name, (limit, draw) in MIXES.items():
         rng = np.random.default_rng(0)
         lengths = draw(rng, count).astype(int)
         gaps = rng.exponential(lengths.mean() / load, count)
-        shape = (planner.ladder(limit, steps), max(tokens, limit), shards)
+        shape = (planner.bucket_lengths(limit, steps), max(tokens, limit), shards)
         open_loop = trace(lengths, np.cumsum(gaps), shape)
         rounds = [part.tolist() for part in np.array_split(lengths, count // clients)]
         closed = [planner.efficiency(planner.plan(w, *shape), w) for w in rounds]

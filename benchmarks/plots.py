@@ -58,7 +58,7 @@ def padding(file: Path) -> None:
         shares = []
         for count in counts:
             lengths = draw(rng, count).astype(int).tolist()
-            plans = planner.plan(lengths, planner.ladder(limit), max(1024, limit))
+            plans = planner.plan(lengths, planner.bucket_lengths(limit), max(1024, limit))
             shares.append(planner.efficiency(plans, lengths))
         axis.semilogx(counts, shares, marker="o", label=name)
     axis.axhline(0.95, color="grey", linewidth=0.8)

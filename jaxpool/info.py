@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import jax
 
-from jaxpool.engine.engine import grain
-from jaxpool.engine.planner import ladder
+from jaxpool.engine.engine import bucketing
+from jaxpool.engine.planner import bucket_lengths
 from jaxpool.fingerprint import fingerprint
 from jaxpool.heads.steps import Pool
 from jaxpool.loading import max_length, parameter_dtype
@@ -53,8 +53,8 @@ def _attention(arch) -> str:
     platform = jax.default_backend()
     arch = arch.replace(dtype="float32" if platform == "cpu" else "bfloat16")
     arch = arch.replace(kernel=attention.choose(platform, arch))
-    rungs = ladder(arch.max_length, grain().steps)
-    names = dict.fromkeys(attention.backend(arch, length) for length in rungs)
+    buckets = bucket_lengths(arch.max_length, bucketing().steps)
+    names = dict.fromkeys(attention.backend(arch, length) for length in buckets)
     return f"{arch.kernel} ({', '.join(names)})"
 
 

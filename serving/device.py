@@ -49,7 +49,7 @@ class Failed(APIError):
 
 
 @dataclass
-class Flight:
+class InFlight:
     """A batch on the device."""
 
     queue: Queue
@@ -71,7 +71,7 @@ class Owner(threading.Thread):
         self.depth, self.observe = depth, observe
         self.stopping = self.dead = False
         self._calls: deque[tuple[Callable, asyncio.Future]] = deque()
-        self._flying: deque[Flight] = deque()
+        self._in_flight: deque[InFlight] = deque()
         self._last = 0.0  # when the latest batch finished
         self._setup: Callable[[], None] = lambda: None
 
@@ -123,17 +123,17 @@ class Owner(threading.Thread):
 
     def _step(self) -> None:
         with self.condition:
-            while not (self._calls or self._flying or self.stopping or self._waiting):
+            while not (self._calls or self._in_flight or self.stopping or self._waiting):
                 self.condition.wait()
             call = self._calls.popleft() if self._calls else None
-            queue = self._next() if len(self._flying) < self.depth and not call else None
+            queue = self._next() if len(self._in_flight) < self.depth and not call else None
             items = queue.take() if queue else []
         if call:
             self._answer(*call)
         elif queue and items:
             self._start(queue, items)
-        elif self._flying:
-            self._finish(self._flying.popleft())
+        elif self._in_flight:
+            self._finish(self._in_flight.popleft())
 
     @property
     def _waiting(self) -> bool:
@@ -163,16 +163,16 @@ class Owner(threading.Thread):
         except Exception as error:
             self._retry(queue, items, error, len(items))
         else:
-            self._flying.append(Flight(queue, items, started, since))
+            self._in_flight.append(InFlight(queue, items, started, since))
 
-    def _finish(self, flight: Flight) -> None:
-        queue, items = flight.queue, flight.items
+    def _finish(self, batch: InFlight) -> None:
+        queue, items = batch.queue, batch.items
         try:
-            results = queue.engine.finish(flight.started)
+            results = queue.engine.finish(batch.started)
         except Exception as error:
             self._retry(queue, items, error, len(items))
             return
-        seconds = time.monotonic() - max(flight.since, self._last)
+        seconds = time.monotonic() - max(batch.since, self._last)
         self._last = time.monotonic()
         queue.measured(sum(item.tokens for item in items), seconds)
         if self.observe:

@@ -57,23 +57,23 @@ class ModelEngine:
 
     def start(self, task: Any, requests: list) -> tuple:
         """Dispatch what is one forward; texts in chunks wait for `finish`."""
-        flight = None
+        in_flight = None
         if not any(request.chunks or self._is_long(request) for request in requests):
             self._keep_to_ready(task, requests)
-            flight = self.engine.start(task, requests)
-        return task, requests, flight
+            in_flight = self.engine.start(task, requests)
+        return task, requests, in_flight
 
     def finish(self, started: tuple) -> list:
         """The results, in the order of the requests."""
-        task, requests, flight = started
+        task, requests, in_flight = started
         before = self.engine.computed_tokens
-        if flight is None:
+        if in_flight is None:
             self._keep_to_ready(task, requests)
             results = collect(self.model, task, requests)
             self.computed = self.engine.computed_tokens - before
             return results
-        self.computed = sum(plan.rows * plan.length for plan, _ in flight.batches)
-        found = self.engine.finish(flight)
+        self.computed = sum(plan.rows * plan.length for plan, _ in in_flight.batches)
+        found = self.engine.finish(in_flight)
         return [request.finish(one) for request, one in zip(requests, found, strict=True)]
 
     def _keep_to_ready(self, task: Any, requests: Sequence) -> None:
@@ -81,7 +81,7 @@ class ModelEngine:
         for made in self._waits(task, requests):
             made.result()  # together they may need what none does alone
         if self._warmup:
-            self.engine.rungs = self._warmup.lengths(self._needs(task, requests))
+            self.engine.buckets = self._warmup.lengths(self._needs(task, requests))
 
     def _needs(self, task: Any, requests: Sequence) -> list[Chains]:
         """The programs that some requests of a task, or of several at once, run through."""

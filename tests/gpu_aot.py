@@ -25,9 +25,9 @@ from jax._src.cudnn import fused_attention_stablehlo
 from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh
 
-from jaxpool.engine.engine import GRAINS
+from jaxpool.engine.engine import BUCKETING
 from jaxpool.engine.executor import memory
-from jaxpool.engine.planner import ladder, shapes
+from jaxpool.engine.planner import bucket_lengths, shapes
 from jaxpool.nn.attention import backend
 from tests.aot import MODELS, executor, lower
 
@@ -66,8 +66,8 @@ def mesh() -> Mesh:
 
 def buckets(model: str) -> list[tuple[int, int]]:
     """The smallest and the largest `(rows, length)` of each length."""
-    grain = GRAINS["gpu"]
-    every = shapes(ladder(MODELS[model][1], grain.steps), grain.tokens)
+    bucketing = BUCKETING["gpu"]
+    every = shapes(bucket_lengths(MODELS[model][1], bucketing.steps), bucketing.tokens)
     each = [[*same] for _, same in groupby(every, lambda shape: shape[1])]
     return [shape for same in each for shape in dict.fromkeys((same[0], same[-1]))]
 

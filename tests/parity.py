@@ -27,7 +27,7 @@ LENGTHS = (5, 19, 12)
 HIDDEN_TOLERANCE = 2e-5
 LOGIT_TOLERANCE = 1e-4
 BF16_COSINE = 0.999
-RUNGS = (48,)
+BUCKETS = (48,)
 SIZES = dict(
     vocab_size=97,
     hidden_size=36,
@@ -72,7 +72,7 @@ def batches(ids: list[np.ndarray], types: bool):
     requests = [Request(x, (np.arange(len(x)) > 3).astype(np.int32)) for x in ids]
     lengths = [len(x) for x in ids]
     padded = batching.place([[i] for i in range(len(ids))], len(ids), 32, lengths)
-    (packed,) = planner.plan(lengths, RUNGS, 48)
+    (packed,) = planner.plan(lengths, BUCKETS, 48)
     assert packed.rows < len(ids), "the packed batch must share rows"
     for plan in (padded, packed):
         yield requests, plan, *batching.fill(plan, requests, types)

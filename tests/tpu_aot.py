@@ -26,9 +26,9 @@ import typer
 from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from jaxpool.engine.engine import GRAINS
+from jaxpool.engine.engine import BUCKETING
 from jaxpool.engine.executor import Executor, memory
-from jaxpool.engine.planner import ladder, shapes
+from jaxpool.engine.planner import bucket_lengths, shapes
 from jaxpool.nn.attention import backend
 from tests.aot import MODELS, abstract, executor, lower
 from tests.weight_gathers import gathered_weights
@@ -61,13 +61,15 @@ def programs(bucket: Bucket, layers: int | None = None) -> Executor:
 
 
 def buckets(models, topologies, few: bool) -> list[Bucket]:
-    """Everything to compile: the ends of each ladder, then the rest by the work they are."""
+    """Everything to compile: the smallest and largest buckets, then the rest by their cost."""
     ends, rest = [], []
     for model in models:
         arch, longest, split = MODELS[model]
         for topology in topologies:
             data = mesh(topology, split).shape["data"]
-            these = shapes(ladder(longest, GRAINS["tpu"].steps), GRAINS["tpu"].tokens, data)
+            these = shapes(
+                bucket_lengths(longest, BUCKETING["tpu"].steps), BUCKETING["tpu"].tokens, data
+            )
             ends += [Bucket(model, topology, *these[i]) for i in (0, -1)]
             rest += [Bucket(model, topology, *shape) for shape in these[1:-1]]
     rest.sort(key=lambda b: b.rows * b.length * MODELS[b.model][0].dim)

@@ -92,7 +92,7 @@ def _agree(secret: bytes, port: int) -> tuple[bytes, int]:
 
 def follow(line: Connection, executors: Sequence[Executor]) -> None:
     """Run what the leader runs, in its order, until it is gone; compile in a thread beside."""
-    flying: deque = deque()
+    in_flight: deque = deque()
     with line, ThreadPoolExecutor(1) as compiler:
         while True:
             try:
@@ -102,6 +102,6 @@ def follow(line: Connection, executors: Sequence[Executor]) -> None:
             if len(what) == 1:
                 compiler.submit(executors[model].compiled, *what)
                 continue
-            flying.append(executors[model](*what))
-            if len(flying) > IN_FLIGHT:
-                jax.block_until_ready(flying.popleft())
+            in_flight.append(executors[model](*what))
+            if len(in_flight) > IN_FLIGHT:
+                jax.block_until_ready(in_flight.popleft())

@@ -27,33 +27,32 @@ from jaxpool.tasks.task import Task
 log = logging.getLogger("jaxpool")
 
 
-class Grain(NamedTuple):
-    """How a platform's batches are cut: tokens of a batch, row lengths to a doubling."""
+class Bucketing(NamedTuple):
+    """A platform's batches: their tokens, and how many bucket lengths lie in each doubling."""
 
     tokens: int
     steps: int
 
 
-FINE = 2  # rungs to a doubling: 16, 24, 32, 48, ...
-# A program is dear to compile for an accelerator, and small batches leave it idle: fewer rungs are
-# fewer programs, and rows of one length go together. A CPU gains what finer rungs spare of padding.
-GRAINS = {"cpu": Grain(1024, FINE), "gpu": Grain(32768, 1), "tpu": Grain(16384, 1)}
-DISPATCHERS = 2  # on CPU a dispatch computes in its thread: two fill each other's idle cores
+FINE = 2  # bucket lengths in each doubling: 16, 24, 32, 48, ...
+# Accelerators compile slowly and are idle in small batches: fewer buckets mean fewer executables,
+# and more rows of one length for each batch. CPUs gain more from the padding that finer ones avoid.
+BUCKETING = {"cpu": Bucketing(1024, FINE), "gpu": Bucketing(32768, 1), "tpu": Bucketing(16384, 1)}
+DISPATCHERS = 2  # on CPU a dispatch computes in its own thread: two keep all cores busy
 
 
 @dataclass(frozen=True)
 class EngineOptions:
     """How a model is run.
 
-    max_num_batched_tokens: tokens of a batch (None: by platform); warmup: compile every shape of
-    these tasks ("embed", "embed:int8" in that precision, "embed&sparse" for both of one forward;
-    True: of all, in any combination) at load;
-    forbid_compiles: afterwards a shape without executable is
-    an error; batch_invariant: a text's result is bit-identical whatever is computed beside it, at
-    the price of padding; compiled: a folder of `jaxpool compile`; quantization: a key of
-    `jaxpool.nn.quantization.KINDS`; tensor_parallel_size, data_parallel_size: the devices of the
-    mesh (one if neither is given, of one process); distributed: makes this process one of several
-    (see `jaxpool.engine.distributed`).
+    max_num_batched_tokens: tokens of a batch (None: by platform); warmup: at load, compile every
+    shape of these tasks ("embed", "embed:int8" in that precision, "embed&sparse" for both from one
+    forward; True: all tasks, in any combination); forbid_compiles: after loading, a shape without
+    an executable is an error; batch_invariant: a text's result is bit-identical whatever else is in
+    its batch, at the price of padding; compiled: a folder of `jaxpool compile`;
+    quantization: a key of `jaxpool.nn.quantization.KINDS`; tensor_parallel_size,
+    data_parallel_size: the mesh (by default one device of one process, all of several);
+    distributed: this process is one of several (see `jaxpool.engine.distributed`).
     """
 
     max_num_batched_tokens: int | None = None
@@ -71,8 +70,12 @@ class EngineOptions:
 
 
 @dataclass(frozen=True)
-class Flight:
-    """Requests whose batches are on the device, one output a chain each; `count` were asked."""
+class InFlight:
+    """Requests whose batches were dispatched.
+
+    batches: each plan with the future of its outputs, one array a chain of steps; count: how many
+    of the requests the caller passed (shared prefixes come after them).
+    """
 
     task: Task | tuple[Task, ...]
     requests: Sequence[Request]
@@ -83,19 +86,20 @@ class Flight:
 class Engine:
     """Plans, compiles and runs the batches of one model. Safe for threads.
 
-    Wherever a task is asked for, a tuple of tasks gives each request a tuple of results, all from
-    one forward. real_tokens and computed_tokens count what was dispatched. The engine of a vision
-    tower takes requests of pictures, all in rows of `max_length` patches.
+    Every method that takes a task also takes a tuple of tasks: each request then has a tuple of
+    results, all from one forward. `real_tokens` and `computed_tokens` (with padding) count the
+    tokens that were dispatched. The engine of a vision tower takes requests of pictures, in rows
+    of `max_length` patches.
     """
 
     def __init__(
         self, executor: Executor, max_length: int, options: EngineOptions, programs: Programs
     ):
         self.executor, self.options = executor, options
-        # Where each text has a row of its own, only finer rungs spare padding.
-        steps = FINE if options.batch_invariant else grain().steps
+        # With one text a row, packing cannot reduce padding; finer buckets can.
+        steps = FINE if options.batch_invariant else bucketing().steps
         tower = executor.arch.patches is not None
-        self.rungs = (max_length,) if tower else planner.ladder(max_length, steps)
+        self.buckets = (max_length,) if tower else planner.bucket_lengths(max_length, steps)
         self.multiple = executor.mesh.shape["data"]
         self.budget = _budget(options.max_num_batched_tokens, max_length, tower)
         self.programs = programs
@@ -106,19 +110,19 @@ class Engine:
     def shapes(self) -> list[tuple[int, int]]:
         """Every `(rows, length)` of this engine."""
         shapes = planner.full_shapes if self.options.batch_invariant else planner.shapes
-        return shapes(self.rungs, self.budget, self.multiple)
+        return shapes(self.buckets, self.budget, self.multiple)
 
     def plan(self, requests: Sequence[Request]) -> tuple[list[Plan], Sequence[Request]]:
         """The batches that serve some requests, and these as they are laid out.
 
         Where several begin with the same tokens, their prefix is a further request at the end.
         """
-        shape = (self.rungs, self.budget, self.multiple)
+        shape = (self.buckets, self.budget, self.multiple)
         if any(request.shared for request in requests) and not self.options.batch_invariant:
             return plan_shared(requests, *shape, self.executor.arch.dim)
         how = planner.plan_alone if self.options.batch_invariant else planner.plan
         if self.executor.arch.patches:
-            return how(self.rungs * len(requests), *shape), requests
+            return how(self.buckets * len(requests), *shape), requests
         plans = []
         for group in queries.groups(requests):
             lengths = [len(requests[i].ids) for i in group]
@@ -147,20 +151,20 @@ class Engine:
         chunks = pools_chunks(program)
         return batching.fill(plan, requests, types, adapters, context, chunks)
 
-    def start(self, task, requests: Sequence[Request]) -> Flight:
+    def start(self, task, requests: Sequence[Request]) -> InFlight:
         """Start all batches of some requests."""
         plans, laid = self.plan(requests)
         submit = self.dispatchers.submit
         batches = [(plan, submit(self.dispatch, task, plan, laid)) for plan in plans]
-        return Flight(task, laid, batches, len(requests))
+        return InFlight(task, laid, batches, len(requests))
 
-    def finish(self, flight: Flight) -> list[np.ndarray]:
-        """Wait for the results of a flight, in the order of its requests."""
-        results: list[Any] = [None] * len(flight.requests)
-        for plan, outputs in flight.batches:
-            for index, result in _fetch(flight.task, plan, outputs.result(), flight.requests):
+    def finish(self, started: InFlight) -> list[np.ndarray]:
+        """Wait for the results, in the order of the requests."""
+        results: list[Any] = [None] * len(started.requests)
+        for plan, outputs in started.batches:
+            for index, result in _fetch(started.task, plan, outputs.result(), started.requests):
                 results[index] = result
-        return results[: flight.count]
+        return results[: started.count]
 
     def run(self, task, requests: Sequence[Request]) -> Iterator[tuple[int, Any]]:
         """Compute a task; yields `(index of the request, result)` as batches finish.
@@ -180,12 +184,12 @@ class Engine:
                 yield indices[index], result
 
     def _run(self, task, requests: Sequence[Request]) -> Iterator[tuple[int, Any]]:
-        flying: deque = deque()
+        in_flight: deque = deque()
         plans, laid = self.plan(requests)
         for plan in plans:
-            flying.append((plan, self.dispatchers.submit(self.dispatch, task, plan, laid)))
-            while len(flying) > (0 if plan is plans[-1] else IN_FLIGHT):
-                plan_done, outputs = flying.popleft()
+            in_flight.append((plan, self.dispatchers.submit(self.dispatch, task, plan, laid)))
+            while len(in_flight) > (0 if plan is plans[-1] else IN_FLIGHT):
+                plan_done, outputs = in_flight.popleft()
                 results = _fetch(task, plan_done, outputs.result(), laid)
                 yield from (item for item in results if item[0] < len(requests))
 
@@ -253,16 +257,16 @@ class Engine:
         log.warning("max_num_batched_tokens lowered to %d: memory", tokens)
 
 
-def grain() -> Grain:
-    """The grain of the platform in use."""
-    return GRAINS.get(jax.default_backend(), GRAINS["cpu"])
+def bucketing() -> Bucketing:
+    """The bucketing of the platform in use."""
+    return BUCKETING.get(jax.default_backend(), BUCKETING["cpu"])
 
 
 def _budget(asked: int | None, max_length: int, tower: bool) -> int:
     if tower:
-        return max(asked or grain().tokens, max_length)
+        return max(asked or bucketing().tokens, max_length)
     if asked is None:
-        return grain().tokens
+        return bucketing().tokens
     if asked < max_length:
         raise ValueError(
             f"max_num_batched_tokens ({asked}) is smaller than max_model_len ({max_length})"

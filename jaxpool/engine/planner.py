@@ -1,7 +1,7 @@
 """The planner: which requests share a row, and which rows a batch. No device, no arrays of tokens.
 
-Lengths come from a ladder and row counts from a token budget, so the set of shapes is closed:
-rows shorter than `PACKED` are only ever alone, since several of them would share one row.
+Row lengths are buckets and row counts powers of two within a token budget, so the set of shapes is
+closed. A row shorter than `PACKED` is alone in its batch: several would be packed into one.
 """
 
 from bisect import bisect_left
@@ -9,49 +9,49 @@ from collections.abc import Iterable, Sequence
 
 from jaxpool.engine.batch import Plan, place, segments_of
 
-SHORTEST = 16  # the first rung of a ladder
+SHORTEST = 16  # the smallest bucket
 PACKED = 128  # rows of short requests are filled up to this many tokens
-LONG = 1024  # rows beyond this are opened with an eye on who fills them
-SLACK = 0.02  # share of a call's tokens that may be padding to spare the compile of a shape
+LONG = 1024  # beyond this a row is chosen so that shorter requests can fill what is left of it
+SLACK = 0.02  # share of a call's tokens that may be padding if that avoids another shape
 
 
-def ladder(max_length: int, steps: int = 2) -> tuple[int, ...]:
-    """Row lengths from 16 up to `max_length`: powers of two, `steps` to a doubling."""
-    rungs, rung = [], SHORTEST
-    while rung < max_length:
-        rungs += [rung + rung * i // steps for i in range(steps)]
-        rung *= 2
-    return tuple(r for r in rungs if r < max_length) + (max_length,)
+def bucket_lengths(max_length: int, steps: int = 2) -> tuple[int, ...]:
+    """Row lengths from 16 up to `max_length`, `steps` in each doubling: powers of two if 1."""
+    buckets, bucket = [], SHORTEST
+    while bucket < max_length:
+        buckets += [bucket + bucket * i // steps for i in range(steps)]
+        bucket *= 2
+    return tuple(r for r in buckets if r < max_length) + (max_length,)
 
 
-def counts(length: int, rungs: Sequence[int], budget: int, multiple: int = 1) -> tuple[int, ...]:
+def counts(length: int, buckets: Sequence[int], budget: int, multiple: int = 1) -> tuple[int, ...]:
     """Row counts a batch of `length` may have, ascending multiples of the data axis.
 
     Powers of two up to what the token budget holds, and just one below `PACKED` tokens.
     """
-    if length < min(PACKED, rungs[-1]):
+    if length < min(PACKED, buckets[-1]):
         return (multiple,)
     most = max(1, budget // (length * multiple))
     return (*(multiple << i for i in range((most - 1).bit_length())), multiple * most)
 
 
-def shapes(rungs: Sequence[int], budget: int, multiple: int = 1) -> list[tuple[int, int]]:
+def shapes(buckets: Sequence[int], budget: int, multiple: int = 1) -> list[tuple[int, int]]:
     """Every `(rows, length)` a plan may use."""
-    return [(rows, n) for n in rungs for rows in counts(n, rungs, budget, multiple)]
+    return [(rows, n) for n in buckets for rows in counts(n, buckets, budget, multiple)]
 
 
-def full_shapes(rungs: Sequence[int], budget: int, multiple: int = 1) -> list[tuple[int, int]]:
-    """The largest `(rows, length)` of each rung: what `plan_alone` uses."""
-    return [(multiple * max(1, budget // (n * multiple)), n) for n in rungs]
+def full_shapes(buckets: Sequence[int], budget: int, multiple: int = 1) -> list[tuple[int, int]]:
+    """The largest `(rows, length)` of each bucket: what `plan_alone` uses."""
+    return [(multiple * max(1, budget // (n * multiple)), n) for n in buckets]
 
 
-def pack(lengths: Sequence[int], rungs: Sequence[int]) -> dict[int, list[list[int]]]:
+def pack(lengths: Sequence[int], buckets: Sequence[int]) -> dict[int, list[list[int]]]:
     """Share rows among requests: the members of each row, by row length; best-fit decreasing.
 
     Longest first; each request goes into the fullest row that still has room for it, and opens a
     new row otherwise. A bit set of free spaces makes each step O(1).
     """
-    _fitting(max(lengths, default=0), rungs)
+    _fitting(max(lengths, default=0), buckets)
     order = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
     short = lengths[order[-1 - len(order) // 5]] if order else 0
     rows: dict[int, list[list[int]]] = {}
@@ -67,7 +67,7 @@ def pack(lengths: Sequence[int], rungs: Sequence[int]) -> dict[int, list[list[in
             if not free[space]:
                 spaces &= ~(1 << space)
         else:
-            space = _open(size, left, short, rungs)
+            space = _open(size, left, short, buckets)
             members, most = [], segments_of(space)
             rows.setdefault(space, []).append(members)
         members.append(request)
@@ -79,37 +79,40 @@ def pack(lengths: Sequence[int], rungs: Sequence[int]) -> dict[int, list[list[in
     return rows
 
 
-def _open(size: int, left: int, short: int, rungs: Sequence[int]) -> int:
+def _open(size: int, left: int, short: int, buckets: Sequence[int]) -> int:
     """The length of a new row for a request of `size`, with `left` tokens still to place.
 
-    The first rung that holds it, or `PACKED` while there is enough to fill that; for long requests
-    the second, if the first would leave a gap too small for all but the `short` fifth of requests.
+    The smallest bucket that holds it, but at least `PACKED` while enough tokens are left to fill
+    that. For long requests the next larger bucket, where the smallest would leave a gap that only
+    the shortest fifth of the requests (up to `short` tokens) could fill.
     """
     size = max(size, min(PACKED, left))
-    first = bisect_left(rungs, size)
-    # Past the ladder only `PACKED` may be too long, in a model of fewer tokens.
-    length, longer = (rungs[min(i, len(rungs) - 1)] for i in (first, first + 1))
+    first = bisect_left(buckets, size)
+    # `PACKED` may be beyond the largest bucket, in a model of fewer tokens.
+    length, longer = (buckets[min(i, len(buckets) - 1)] for i in (first, first + 1))
     unfillable = length * 0.05 < length - size < short
     return longer if size > LONG and unfillable and left >= longer else length
 
 
 def plan(
-    lengths: Sequence[int], rungs: Sequence[int], budget: int, multiple: int = 1
+    lengths: Sequence[int], buckets: Sequence[int], budget: int, multiple: int = 1
 ) -> list[Plan]:
     """Batches for requests of `lengths`, longest rows first, each within the token budget.
 
-    Rows of one length go together in the largest batches. What is left over joins longer rows, or
-    a batch with empty rows, while that pads less than `SLACK`: each shape spared is a compile. Rows
-    that are there because the data axis divides them take in shorter ones, or share what is there.
+    Rows of one length go together, in batches as large as the budget allows. Left-over rows are
+    padded to a longer length, or their batch is filled up with empty rows, as long as the padding
+    stays below `SLACK`: every shape avoided is an executable that need not be compiled. Rows that
+    are empty only because the data axis must divide their number take shorter rows, or some of the
+    requests of the others.
     """
-    plans = schedule(pack(lengths, rungs), lengths, rungs, budget, multiple)
+    plans = schedule(pack(lengths, buckets), lengths, buckets, budget, multiple)
     if multiple == 1:
         return plans
-    return [_spread(p, lengths, rungs, budget, multiple) for p in plans]
+    return [_spread(p, lengths, buckets, budget, multiple) for p in plans]
 
 
 def schedule(
-    packed: dict[int, list[list[int]]], lengths, rungs: Sequence[int], budget: int, multiple: int
+    packed: dict[int, list[list[int]]], lengths, buckets: Sequence[int], budget: int, multiple: int
 ) -> list[Plan]:
     """The batches of packed rows: the second half of `plan`."""
     slack = SLACK * sum(length * len(rows) for length, rows in packed.items())
@@ -118,7 +121,7 @@ def schedule(
     used = sorted(packed)
     for length, longer in zip(used, [*used[1:], 0], strict=True):
         rows = packed[length] + carried
-        options = counts(length, rungs, budget, multiple)
+        options = counts(length, buckets, budget, multiple)
         whole = len(rows) - len(rows) % options[-1]
         for i in range(0, whole, options[-1]):
             plans.append(place(rows[i : i + options[-1]], options[-1], length, lengths))
@@ -136,7 +139,7 @@ def schedule(
 
 
 def _leftover(rows, length, options, slack, lengths, plans) -> float:
-    """Batches for fewer rows than a full one: exact powers of two, padded up where slack allows."""
+    """Batches for the rows that fill no whole batch: powers of two, rounded up within the slack."""
     while rows:
         enough = next(count for count in options if count >= len(rows))
         padding = (enough - len(rows)) * length
@@ -149,8 +152,8 @@ def _leftover(rows, length, options, slack, lengths, plans) -> float:
     return slack
 
 
-def _spread(p: Plan, lengths, rungs: Sequence[int], budget: int, multiple: int) -> Plan:
-    """A batch that has empty rows with its requests in all of them, where these can be shorter."""
+def _spread(p: Plan, lengths, buckets: Sequence[int], budget: int, multiple: int) -> Plan:
+    """The batch with its requests spread over its empty rows, if a smaller bucket then suffices."""
     if len(set(p.row.tolist())) == p.rows:
         return p
     rows: list[list[int]] = [[] for _ in range(p.rows)]
@@ -160,34 +163,34 @@ def _spread(p: Plan, lengths, rungs: Sequence[int], budget: int, multiple: int) 
         rows[least].append(request)
         sizes[least] += max(lengths[request], 1)
     texts = max(map(len, rows))
-    enough = next(n for n in rungs if max(sizes) <= n and texts <= segments_of(n))
-    shorter = enough < p.length and p.rows in counts(enough, rungs, budget, multiple)
+    enough = next(n for n in buckets if max(sizes) <= n and texts <= segments_of(n))
+    shorter = enough < p.length and p.rows in counts(enough, buckets, budget, multiple)
     return place([row for row in rows if row], p.rows, enough, lengths) if shorter else p
 
 
 def plan_alone(
-    lengths: Sequence[int], rungs: Sequence[int], budget: int, multiple: int = 1
+    lengths: Sequence[int], buckets: Sequence[int], budget: int, multiple: int = 1
 ) -> list[Plan]:
-    """Batches of one shape a rung and one request a row.
+    """Batches of one shape a bucket and one request a row.
 
     What is computed for a request then depends on its length alone: the same executable, and
     nothing else in its row.
     """
-    by_rung: dict[int, list[list[int]]] = {}
+    by_bucket: dict[int, list[list[int]]] = {}
     for i, size in enumerate(lengths):
-        by_rung.setdefault(_fitting(size, rungs), []).append([i])
+        by_bucket.setdefault(_fitting(size, buckets), []).append([i])
     plans = []
-    for count, length in reversed(full_shapes(rungs, budget, multiple)):
-        rows = by_rung.get(length, [])
+    for count, length in reversed(full_shapes(buckets, budget, multiple)):
+        rows = by_bucket.get(length, [])
         for i in range(0, len(rows), count):
             plans.append(place(rows[i : i + count], count, length, lengths))
     return plans
 
 
-def _fitting(size: int, rungs: Sequence[int]) -> int:
-    if size > rungs[-1]:
-        raise ValueError(f"A request of {size} tokens is beyond the limit of {rungs[-1]}")
-    return rungs[bisect_left(rungs, size)]
+def _fitting(size: int, buckets: Sequence[int]) -> int:
+    if size > buckets[-1]:
+        raise ValueError(f"A request of {size} tokens is beyond the limit of {buckets[-1]}")
+    return buckets[bisect_left(buckets, size)]
 
 
 def efficiency(plans: Iterable[Plan], lengths: Sequence[int]) -> float:

@@ -30,7 +30,7 @@ def common(texts: Sequence[np.ndarray]) -> int:
 
 
 def plan_shared(
-    requests: Sequence[Request], rungs: Sequence[int], budget: int, multiple: int, dim: int
+    requests: Sequence[Request], buckets: Sequence[int], budget: int, multiple: int, dim: int
 ) -> tuple[list[Plan], list[Request]]:
     """`planner.plan` with prefixes: batches, and the requests laid out, prefixes at the end.
 
@@ -42,18 +42,18 @@ def plan_shared(
             groups[request.adapter, request.ids[: request.shared].tobytes()].append(i)
     laid, rows, together = list(requests), defaultdict(list), set()
     for members in groups.values():
-        for row in _rows(members, requests, rungs, EVEN * dim):
+        for row in _rows(members, requests, buckets, EVEN * dim):
             together.update(row)
-            length, row = _lay(row, laid, rungs)
+            length, row = _lay(row, laid, buckets)
             rows[length].append(row)
     rest = [i for i in range(len(requests)) if i not in together]
     lengths = [len(request.ids) for request in laid]
-    for length, packed in planner.pack([lengths[i] for i in rest], rungs).items():
+    for length, packed in planner.pack([lengths[i] for i in rest], buckets).items():
         rows[length] += [[rest[i] for i in row] for row in packed]
-    return planner.schedule(rows, lengths, rungs, budget, multiple), laid
+    return planner.schedule(rows, lengths, buckets, budget, multiple), laid
 
 
-def _rows(members: list[int], requests, rungs: Sequence[int], even: int) -> list[list[int]]:
+def _rows(members: list[int], requests, buckets: Sequence[int], even: int) -> list[list[int]]:
     """Which texts of one prefix share a row, where the tokens computed cost least.
 
     A row of L tokens costs L (even + L): long ones compute the prefix less often, and pay for it
@@ -62,8 +62,8 @@ def _rows(members: list[int], requests, rungs: Sequence[int], even: int) -> list
     prefix = requests[members[0]].shared
     own = {i: len(requests[i].ids) - prefix for i in members}
     best = prefix + (prefix * (even + prefix)) ** 0.5  # where texts are much shorter than a row
-    best = min(best, rungs[-1])
-    ways = [_fill(own, n, n - prefix) for n in rungs if prefix < n and best <= 2 * n <= 4 * best]
+    best = min(best, buckets[-1])
+    ways = [_fill(own, n, n - prefix) for n in buckets if prefix < n and best <= 2 * n <= 4 * best]
 
     def cost(rows: list[list[int]]) -> int:
         used = [prefix + sum(own[i] for i in row) for row in rows]
@@ -88,7 +88,7 @@ def _fill(own: dict[int, int], length: int, room: int) -> list[list[int]]:
     return rows
 
 
-def _lay(row: list[int], laid: list[Request], rungs: Sequence[int]) -> tuple[int, list[int]]:
+def _lay(row: list[int], laid: list[Request], buckets: Sequence[int]) -> tuple[int, list[int]]:
     """Lay one row out: its length, and its members, the prefix first."""
     first = laid[row[0]]
     prefix, types = first.shared, first.types
@@ -99,6 +99,6 @@ def _lay(row: list[int], laid: list[Request], rungs: Sequence[int]) -> tuple[int
     types = None if types is None else types[:prefix]
     laid.append(Request(first.ids[:prefix], types, adapter=first.adapter))
     used = prefix + sum(len(laid[i].ids) for i in row)
-    fits = bisect_left(rungs, used)
-    length = next(n for n in rungs[fits:] if segments_of(n) > len(row))
+    fits = bisect_left(buckets, used)
+    length = next(n for n in buckets[fits:] if segments_of(n) > len(row))
     return length, [len(laid) - 1, *row]

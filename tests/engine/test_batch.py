@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from jaxpool.engine import batch as batching
 from jaxpool.engine import planner
-from jaxpool.engine.engine import GRAINS
+from jaxpool.engine.engine import BUCKETING
 from jaxpool.engine.executor import Executor
 from jaxpool.engine.sharding import make_mesh
 from jaxpool.heads.steps import Normalize, Pool
 from jaxpool.nn import params
 from jaxpool.nn.arch import Arch
 
-RUNGS = planner.ladder(64)
+BUCKETS = planner.bucket_lengths(64)
 LIMITS = {"queries": 512, "paragraphs": 512, "documents": 8192}
 LENGTHS = st.lists(st.integers(1, 64), min_size=1, max_size=40)
 
@@ -38,9 +38,9 @@ def mix(name: str, count: int, seed: int = 0) -> list[int]:
 
 @given(LENGTHS, st.sampled_from([64, 128, 1000]), st.sampled_from([1, 2, 8]))
 def test_places_each_request_once(lengths, budget, multiple):
-    plans = planner.plan(lengths, RUNGS, budget, multiple)
+    plans = planner.plan(lengths, BUCKETS, budget, multiple)
     assert sorted(i for p in plans for i in p.request) == list(range(len(lengths)))
-    known = set(planner.shapes(RUNGS, budget, multiple))
+    known = set(planner.shapes(BUCKETS, budget, multiple))
     for p in plans:
         assert (p.rows, p.length) in known and p.rows % multiple == 0
         assert p.rows == multiple or p.rows * p.length <= budget
@@ -57,7 +57,7 @@ def test_fill_writes_what_unpack_reads(lengths):
     rng = np.random.default_rng(0)
     requests = [batching.Request(rng.integers(1, 99, n).astype(np.int32)) for n in lengths]
     seen = 0
-    for p in planner.plan(lengths, RUNGS, 128):
+    for p in planner.plan(lengths, BUCKETS, 128):
         batch, _ = batching.fill(p, requests)
         for index, tokens in batching.unpack(p, batch.tokens, requests, pooled=False):
             assert tokens.tolist() == requests[index].ids.tolist()
@@ -68,11 +68,11 @@ def test_fill_writes_what_unpack_reads(lengths):
     assert seen == len(lengths)
 
 
-@pytest.mark.parametrize("platform", GRAINS)
+@pytest.mark.parametrize("platform", BUCKETING)
 @pytest.mark.parametrize("name, limit", LIMITS.items())
 def test_computes_few_tokens_that_are_not_real(name, limit, platform):
-    lengths, (budget, steps) = mix(name, 1000), GRAINS[platform]
-    plans = planner.plan(lengths, planner.ladder(limit, steps), max(budget, limit))
+    lengths, (budget, steps) = mix(name, 1000), BUCKETING[platform]
+    plans = planner.plan(lengths, planner.bucket_lengths(limit, steps), max(budget, limit))
     assert planner.efficiency(plans, lengths) >= 0.95
     assert len({(p.rows, p.length) for p in plans}) <= 16
 
@@ -80,7 +80,7 @@ def test_computes_few_tokens_that_are_not_real(name, limit, platform):
 @pytest.mark.parametrize("count, longest, least", [(3, 20, 0.3), (64, 32, 0.9)])
 def test_few_texts_fill_the_rows_that_every_shard_has(count, longest, least):
     lengths = np.random.default_rng(0).integers(5, longest, count).tolist()
-    plans = planner.plan(lengths, planner.ladder(512, 1), 16384, 4)
+    plans = planner.plan(lengths, planner.bucket_lengths(512, 1), 16384, 4)
     assert planner.efficiency(plans, lengths) >= least
 
 
@@ -89,7 +89,7 @@ def test_planning_time_grows_with_the_requests_not_their_square():
         lengths, times = mix("paragraphs", count), []
         for _ in range(3):
             start = time.process_time()
-            planner.plan(lengths, planner.ladder(512), 1024)
+            planner.plan(lengths, planner.bucket_lengths(512), 1024)
             times.append(time.process_time() - start)
         return min(times)
 
@@ -97,13 +97,13 @@ def test_planning_time_grows_with_the_requests_not_their_square():
 
 
 def test_one_text_is_one_short_row():
-    (p,) = planner.plan([9], planner.ladder(512), 1024)
+    (p,) = planner.plan([9], planner.bucket_lengths(512), 1024)
     assert (p.rows, p.length) == (1, 16)
 
 
 def test_too_long_a_request_is_refused():
     with pytest.raises(ValueError, match="65 tokens is beyond the limit of 64"):
-        planner.plan([3, 65], RUNGS, 128)
+        planner.plan([3, 65], BUCKETS, 128)
 
 
 @pytest.fixture(scope="module")
@@ -136,5 +136,5 @@ def test_packing_bucket_and_order_never_change_a_vector(vectors, lengths, random
     order = list(range(len(lengths)))
     random.shuffle(order)
     shuffled = [requests[i] for i in order]
-    plans = planner.plan([lengths[i] for i in order], RUNGS, 128)
+    plans = planner.plan([lengths[i] for i in order], BUCKETS, 128)
     np.testing.assert_allclose(vectors(shuffled, plans), wanted[order], atol=1e-5, rtol=0)

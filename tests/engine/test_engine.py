@@ -84,14 +84,14 @@ def test_batch_invariant_is_bit_identical():
         for i, vector in zip(order, together, strict=True):
             assert vector.tobytes() == alone[i].tobytes()
     made.warmup([EMBED])
-    assert made.executor.compilations == len(made.rungs)
+    assert made.executor.compilations == len(made.buckets)
 
 
 def test_row_lengths_are_coarser_on_accelerators(monkeypatch):
-    assert engine().rungs == (16, 24, 32, 48)
+    assert engine().buckets == (16, 24, 32, 48)
     monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
-    assert engine().rungs == (16, 32, 48)
-    assert engine(batch_invariant=True).rungs == (16, 24, 32, 48)
+    assert engine().buckets == (16, 32, 48)
+    assert engine(batch_invariant=True).buckets == (16, 24, 32, 48)
 
 
 def test_what_does_not_fit_in_memory_lowers_the_budget(monkeypatch):

@@ -7,7 +7,7 @@ from transformers import Qwen3Config, Qwen3ForSequenceClassification
 
 import jaxpool
 from jaxpool.engine.batch import Request
-from jaxpool.engine.planner import ladder
+from jaxpool.engine.planner import bucket_lengths
 from jaxpool.engine.shared_prefix import common, plan_shared
 
 QUERY = " ".join(QUERIES * 4)
@@ -55,7 +55,9 @@ def test_a_prefix_longer_than_a_batch_is_shared():
     rng = np.random.default_rng(0)
     prefix = rng.integers(5, 99, 700)
     texts = [np.concatenate([prefix, rng.integers(5, 99, 40)]) for _ in range(8)]
-    plans, _ = plan_shared([Request(x, shared=700) for x in texts], ladder(2048), 512, 1, 64)
+    plans, _ = plan_shared(
+        [Request(x, shared=700) for x in texts], bucket_lengths(2048), 512, 1, 64
+    )
     assert [(plan.rows, plan.length) for plan in plans] == [(1, 1024)]
 
 
@@ -66,7 +68,7 @@ def test_rows_hold_a_prefix_and_its_texts():
     for i, size in enumerate([5, 9, 40, 3, 60, 7, 1, 2, 300, 90]):
         ids = np.concatenate([prefixes[i % 2], rng.integers(5, 99, size)])
         requests.append(Request(ids, shared=len(prefixes[i % 2])))
-    plans, laid = plan_shared(requests, ladder(512), 512, 1, 64)
+    plans, laid = plan_shared(requests, bucket_lengths(512), 512, 1, 64)
     seen = []
     for plan in plans:
         for row in range(plan.rows):

@@ -107,7 +107,7 @@ def test_pure_functions(kind, towers):
     model = jaxpool.load(str(towers(kind)), data_parallel_size=1)
     image = photo(70, 90)
     request = Request(np.zeros(1, np.int32), picture=model.processor(image))
-    length = model.picture_engine.rungs[0]
+    length = model.picture_engine.buckets[0]
     (plan,) = planner.plan([length], (length,), 512)
     batch, _ = model.picture_engine.fill((), plan, [request])
     compute = jax.jit(forward, static_argnums=(2, 3))
