@@ -7,11 +7,12 @@ from converters.family import features
 from jaxpool.nn.arch import Rotary
 
 
-def rotary(config, parameters: dict | None = None) -> Rotary:
+def rotary(config, parameters: dict | None = None, partial: bool = False) -> Rotary:
     """The table of a configuration, or of one entry of its per-layer-type `rope_parameters`.
 
-    Raises `ValueError` for an unknown rope type, an odd number of turning features and factors of
-    the wrong number.
+    partial: whether the architecture can turn some of the features alone; elsewhere the field is a
+    stray, which transformers ignores too. Raises `ValueError` for an unknown rope type, an odd
+    number of turning features and factors of the wrong number.
     """
     rope = parameters or config.rope_parameters
     kind = rope.get("rope_type") or "default"
@@ -19,7 +20,7 @@ def rotary(config, parameters: dict | None = None) -> Rotary:
         raise ValueError(
             f"config.json: rope_parameters.rope_type {kind!r} is unknown; known: {sorted(LAWS)}"
         )
-    dim = int(features(config) * rope.get("partial_rotary_factor", 1.0))
+    dim = int(features(config) * (rope.get("partial_rotary_factor", 1.0) if partial else 1.0))
     if dim % 2:
         raise ValueError(f"config.json: rope_parameters turn an odd number of features: {dim}")
     try:

@@ -8,11 +8,10 @@ from jaxpool.engine.engine import bucketing
 from jaxpool.engine.planner import bucket_lengths
 from jaxpool.fingerprint import fingerprint
 from jaxpool.heads.steps import Pool
-from jaxpool.loading import max_length, parameter_dtype
+from jaxpool.loading import max_length, open_tokenizer, parameter_dtype
 from jaxpool.nn import attention, params
 from jaxpool.tasks.pooling_params import PoolerConfig
 from jaxpool.tasks.resolve import resolve as resolve_tasks
-from jaxpool.text.tokenizer import Tokenizer
 
 
 class Fact(NamedTuple):
@@ -35,7 +34,7 @@ def describe(model: str, revision: str | None = None) -> list[Fact]:
         Fact("folder", str(folder), model),
         Fact("fingerprint", *_fingerprint(checkpoint, resolution)),
         *_architecture(checkpoint),
-        *_lengths(checkpoint),
+        *_lengths(checkpoint, resolution),
         *_tasks(resolution),
         *_scoring(checkpoint, resolution.tasks),
         *_prompts(checkpoint.pipeline),
@@ -69,16 +68,18 @@ def _architecture(checkpoint) -> list[Fact]:
     ]
 
 
-def _lengths(checkpoint) -> list[Fact]:
+def _lengths(checkpoint, resolution) -> list[Fact]:
     pipeline = checkpoint.pipeline
-    tokenizer = Tokenizer(checkpoint.tokenizer_folder, bare=not checkpoint.family.special_tokens)
+    tokenizer = open_tokenizer(checkpoint, resolution)
     length = max_length(checkpoint, tokenizer, None)
     origins = {
         (pipeline.max_length if pipeline else None): "sentence-transformers files",
         checkpoint.arch.max_length: "config.json",
         tokenizer.max_length: "tokenizer_config.json",
     }
-    return [Fact("max length", f"{length:,} tokens", origins.get(length, "default"))]
+    ended = tokenizer.ended and Fact("end of text", f"{tokenizer.ended!r} added", "add_eos_token")
+    reach = Fact("max length", f"{length:,} tokens", origins.get(length, "default"))
+    return [reach, *([ended] if ended else ())]
 
 
 def _tasks(resolution) -> list[Fact]:

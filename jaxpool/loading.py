@@ -13,6 +13,7 @@ from jaxpool.engine.distributed import start
 from jaxpool.engine.engine import EngineOptions
 from jaxpool.engine.folders import cache_folder, enable_cache
 from jaxpool.engine.sharding import make_mesh, put, tree_shardings
+from jaxpool.heads.steps import Pool
 from jaxpool.model import Model
 from jaxpool.nn import quantization
 from jaxpool.nn.arch import Arch
@@ -44,6 +45,7 @@ def load(
     pooler_config: PoolerConfig | Mapping | None = None,
     chat_template: str | None = None,
     lora_path: str | None = None,
+    add_eos_token: bool | None = None,
     served_model_name: str | None = None,
     **engine: Any,
 ) -> Model:
@@ -55,8 +57,10 @@ def load(
     `jax_default_matmul_precision` says otherwise. chat_template (text, file or name of a shipped
     one) replaces the score template found for a reranker. lora_path: a PEFT adapter (folder or Hub
     id) to merge; one in the model's folder is merged without asking, and a folder of an adapter
-    alone loads its base. served_model_name: what errors and `model_config` call the model, if not
-    `model`. engine: the fields of `jaxpool.engine.engine.EngineOptions`.
+    alone loads its base. add_eos_token: whether the end-of-text token follows each text (None: as
+    tokenizer_config.json says, where the last token is pooled). served_model_name: what errors and
+    `model_config` call the model, if not `model`. engine: the fields of
+    `jaxpool.engine.engine.EngineOptions`.
     """
     options = EngineOptions(**engine)
     start(options.distributed)
@@ -65,8 +69,8 @@ def load(
     settings = as_pooler_config(pooler_config)
     asked = (runner, convert, hf_overrides, lora_path, settings)
     checkpoint = _open(model, revision, *asked, compiled)
-    name = served_model_name or model
-    loaded = _model(name, checkpoint, settings, dtype, chat_template, max_model_len, options)
+    text = (chat_template, max_model_len, add_eos_token)
+    loaded = _model(served_model_name or model, checkpoint, settings, dtype, *text, options)
     loaded.prepare(compiled)
     return loaded
 
@@ -90,6 +94,7 @@ def _model(
     dtype: str,
     chat_template: str | None,
     max_model_len: int | None,
+    add_eos_token: bool | None,
     options: EngineOptions,
 ) -> Model:
     """The model of a checkpoint; its parameters come last, when all else is found right."""
@@ -97,7 +102,7 @@ def _model(
         # The head has these columns alone.
         settings = replace(settings, pooling_type=None, returned_token_ids=None)
     resolution = resolve_tasks(checkpoint, settings)
-    tokenizer = _tokenizer(checkpoint)
+    tokenizer = open_tokenizer(checkpoint, resolution, add_eos_token)
     limit = max_length(checkpoint, tokenizer, max_model_len)
     template = _template(checkpoint, chat_template)
     if template and ("classify" in resolution.tasks or checkpoint.listwise):
@@ -110,11 +115,20 @@ def _model(
     return Model(name, arch, params, resolution, *text, mesh, checkpoint, template, options)
 
 
-def _tokenizer(checkpoint) -> Tokenizer:
+def open_tokenizer(checkpoint, resolution, add_eos_token: bool | None = None) -> Tokenizer:
+    """The tokenizer of a checkpoint, as its tasks need it."""
     bare, lower = not checkpoint.family.special_tokens, checkpoint.lower_case
     tokenizer = Tokenizer(checkpoint.tokenizer_folder, lower, bare, checkpoint.store)
     if checkpoint.late_interaction:
         checkpoint.late_interaction.register(tokenizer)
+    tasks = resolution.tasks[resolution.pooling_task].paths
+    pools = [step.kinds for task in tasks for step in task.steps if isinstance(step, Pool)]
+    if add_eos_token is None and ("lasttoken",) in pools:
+        # transformers 5 leaves this out where there is a tokenizer.json; e5-mistral pools it.
+        known = tokenizer.special("eos_token") is not None
+        add_eos_token = known and bool(tokenizer.config.get("add_eos_token"))
+    if add_eos_token:
+        tokenizer.end_texts()
     return tokenizer
 
 

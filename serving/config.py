@@ -86,6 +86,9 @@ class Options(BaseSettings):
     trust_remote_code: bool = Field(False, description="accepted; checkpoint code never runs")
     chat_template: str | None = Field(None, description="a file, or the template itself")
     trust_request_chat_template: bool = Field(False, description="let requests bring templates")
+    add_eos_token: bool | None = Field(
+        None, description="put the end-of-text token after each text (by the files if not given)"
+    )
     quantization: str | None = Field(None, description="int8, fp8, or either with _weight_only")
     batch_invariant: bool = Field(False, description="bit-identical results whatever the load")
     tensor_parallel_size: int = Field(1, description="devices that share each layer (-tp)")

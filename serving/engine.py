@@ -119,6 +119,7 @@ def load_model(path: str, options: Any, name: str | None = None) -> Any:
         hf_overrides=options.hf_overrides or None,
         pooler_config=options.pooler_config or None,
         quantization=options.quantization,
+        add_eos_token=options.add_eos_token,
         batch_invariant=options.batch_invariant,
         compiled=options.compiled,
         tensor_parallel_size=options.tensor_parallel_size,

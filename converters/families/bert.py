@@ -20,6 +20,7 @@ def arch(config) -> Arch:
         embed_norm=True,
         norm_eps=config.layer_norm_eps,
         activation=activation(config.hidden_act),
+        causal=config.knows("is_decoder") and bool(config.is_decoder),
         max_length=config.max_position_embeddings,
     )
 

@@ -15,7 +15,7 @@ from jaxpool.nn.arch import Arch
 
 def glm_arch(config, **switches) -> Arch:
     """Biases on query, key and value alone."""
-    table = replace(rotary(config), interleaved=True)
+    table = replace(rotary(config, partial=True), interleaved=True)
     return arch(config, rotary=(table,), out_bias=False, **switches)
 
 

@@ -12,6 +12,7 @@ def arch(config) -> Arch:
     """MPNet: one relative bias, shared by all layers."""
     return bert.arch(config).replace(
         position_offset=OFFSET,
+        uncounted=OFFSET - 1,
         max_length=config.max_position_embeddings - OFFSET,
         relative_buckets=config.relative_attention_num_buckets,
     )

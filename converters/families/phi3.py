@@ -2,10 +2,18 @@
 
 from converters.families.decoder import arch, decoder_names, family, fused_mlp_names
 from converters.family import fused_attention
+from converters.rotary import rotary
+from jaxpool.nn.arch import Arch
+
+
+def phi3_arch(config) -> Arch:
+    """Phi-3: some checkpoints (Phi-4-mini) turn a part of the features alone."""
+    return arch(config, rotary=(rotary(config, partial=True),))
+
 
 PHI3 = family(
     "Phi3",
-    arch,
+    phi3_arch,
     decoder_names(
         fused_attention("layers.{L}.self_attn", "qkv_proj", "o_proj"),
         fused_mlp_names("layers.{L}.mlp"),

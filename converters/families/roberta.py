@@ -9,10 +9,12 @@ from jaxpool.nn.arch import Arch
 
 
 def arch(config) -> Arch:
-    """RoBERTa: positions start behind the padding id."""
+    """RoBERTa: positions start behind the padding id, and do not count tokens that have it."""
     offset = config.pad_token_id + 1
     return bert.arch(config).replace(
-        position_offset=offset, max_length=config.max_position_embeddings - offset
+        position_offset=offset,
+        uncounted=config.pad_token_id,
+        max_length=config.max_position_embeddings - offset,
     )
 
 

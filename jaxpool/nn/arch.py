@@ -102,6 +102,7 @@ class Arch:
     task_types: int = 0  # rows of a table whose first is added to every token
     positions: int = 0  # rows of the learned position table, 0: none
     position_offset: int = 0  # row of the first token
+    uncounted: int = -1  # the token whose row is the one before, and which no position counts
     embed_scale: float = 1.0
     embed_norm: bool = False
 

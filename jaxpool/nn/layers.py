@@ -118,7 +118,7 @@ def embed(params: dict, batch, arch: Arch) -> jax.Array:
         types = jnp.zeros_like(batch.tokens) if batch.types is None else batch.types
         x = x + _lookup(params["type"], types, arch, chosen)
     if arch.positions:
-        x = x + _lookup(params["position"], batch.positions + arch.position_offset, arch)
+        x = x + _lookup(params["position"], _rows(batch, arch), arch)
     if arch.task_types:
         x = x + params["task"]["embedding"][0].astype(x.dtype)
     if arch.embed_norm:
@@ -126,6 +126,18 @@ def embed(params: dict, batch, arch: Arch) -> jax.Array:
     if "project" in params:
         x = dense(params["project"], x, "bte,ed->btd")
     return x
+
+
+def _rows(batch, arch: Arch) -> jax.Array:
+    """The row of each token `[B, T]` in the table of learned positions."""
+    if arch.uncounted < 0:
+        return batch.positions + arch.position_offset
+    counted = batch.tokens != arch.uncounted
+    counts = counted.astype(jnp.int32)
+    before = jnp.cumsum(counts, axis=1) - counts
+    # What came before the segment; `before` never falls, so its latest start is its highest.
+    start = jax.lax.cummax(jnp.where(batch.positions == 0, before, 0), axis=1)
+    return jnp.where(counted, before - start, -1) + arch.position_offset
 
 
 def _lookup(params: dict, ids: jax.Array, arch: Arch, chosen=None) -> jax.Array:

@@ -180,7 +180,17 @@ def _logits(checkpoint, config: PoolerConfig) -> tuple:
 
 def _classification(checkpoint, config: PoolerConfig) -> dict[str, Task]:
     task = Task("classify", _logits(checkpoint, config), bool(config.use_activation))
+    task = replace(task, unread=_unread(checkpoint, task.steps))
     return {"classify": task, "token_classify": task.tokenwise("token_classify")}
+
+
+def _unread(checkpoint, steps: tuple) -> int | None:
+    """transformers classifies a decoder's text by the last token that is not padding."""
+    last = any(step.kinds == ("lasttoken",) for step in steps if isinstance(step, Pool))
+    own = checkpoint.architecture.endswith("ForSequenceClassification") and not checkpoint.choice
+    if not (last and own and checkpoint.arch.causal):
+        return None
+    return getattr(checkpoint.config, "pad_token_id", None)
 
 
 def _token_classification(checkpoint, config: PoolerConfig) -> dict[str, Task]:

@@ -27,7 +27,8 @@ class Task:
     routes: the steps of each `input_type` of a sentence-transformers Router, where there is one;
     `steps` is then its default route, empty if it has none; rows: which token rows count, all if
     None; precision: what the vectors are quantized to (see `jaxpool.heads.precision`); pictures:
-    the steps after the vision tower, where the task takes pictures by themselves.
+    the steps after the vision tower, where the task takes pictures by themselves; unread: the token
+    that does not count at the end of a text, where the last one is read.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Task:
     rows: Inner | Words | None = None
     precision: str = "float32"
     pictures: tuple = ()
+    unread: int | None = None
 
     @property
     def program(self) -> tuple:

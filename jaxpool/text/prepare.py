@@ -174,6 +174,8 @@ def request(
 ) -> Prepared:
     """The request of some tokens for tasks, under the resolved parameters of each."""
     controls = _controls(params)
+    if (unread := tasks[0].unread) is not None:
+        tokens = tokens.without_end(unread)
     late = params[0].late_chunking_params
     return Prepared(
         tokens.ids,

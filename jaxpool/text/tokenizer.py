@@ -1,5 +1,6 @@
 """Texts to token ids: the checkpoint's fast tokenizer and its truncation."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -8,6 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 from tokenizers import Encoding, normalizers
+from tokenizers.processors import TemplateProcessing
+
+log = logging.getLogger("jaxpool")
 
 NO_LIMIT = 10**9  # tokenizer_config.json says 1e30 where it knows no limit
 
@@ -23,6 +27,11 @@ class Tokens(NamedTuple):
         """The tokens of an index or slice."""
         types, offsets = (None if x is None else x[index] for x in (self.types, self.offsets))
         return Tokens(self.ids[index], types, offsets)
+
+    def without_end(self, token: int) -> "Tokens":
+        """All up to the last that is another token: no token of a causal model sees the rest."""
+        others = np.flatnonzero(self.ids != token)
+        return self.take(slice(0, int(others[-1]) + 1 if len(others) else 1))
 
     def after(self, prefix: str) -> "Tokens":
         """The tokens of a text behind a prefix, with offsets into the text alone."""
@@ -64,6 +73,7 @@ class Tokenizer:
     ):
         from converters.tokenizer import bare_tokenizer, read_tokenizer
 
+        self.ended: str | None = None
         self.folder, self.lower_case, self.bare = folder, lower_case, bare
         self.fast, self.facts = bare_tokenizer(folder) if bare else read_tokenizer(folder, store)
         self.fast.no_padding()
@@ -72,6 +82,30 @@ class Tokenizer:
         if lower_case:
             rest = [] if self.fast.normalizer is None else [self.fast.normalizer]
             self.fast.normalizer = normalizers.Sequence([normalizers.Lowercase(), *rest])
+
+    def end_texts(self) -> None:
+        """Put the end-of-text token behind each text, where it is not yet."""
+        token = self.facts.names.get("eos_token")
+        end = (token, self.special("eos_token"))
+        if None in end:
+            raise ValueError("the end of text is to be added, and the tokenizer names no eos_token")
+        if self.affixes[1][-1:] == [end[1]]:
+            return
+        before, after = ([(self.fast.id_to_token(i), i) for i in part] for part in self.affixes)
+        single, second = (
+            [*(f"{t}:{kind}" for t, _ in before), f"${text}:{kind}"]
+            + [f"{t}:{kind}" for t, _ in (*after, end)]
+            for kind, text in enumerate("AB")
+        )
+        specials = list(dict.fromkeys([*before, *after, end]))
+        self.fast.post_processor = TemplateProcessing(single, [*single, *second], specials)
+        del self.affixes  # they are others now
+        self.ended = token
+        log.warning(
+            "%r is put after each text, as tokenizer_config.json or the caller says "
+            "(add_eos_token=False turns it off)",
+            token,
+        )
 
     def keep(self, store: Path) -> None:
         """Write into a folder what later starts read in place of transformers."""

@@ -23,6 +23,7 @@ FLAGS = {
     "hf-overrides": ('{"a": 1}', {"a": 1}),
     "pooler-config": ('{"task": "embed"}', {"task": "embed"}),
     "runner": ("pooling", "pooling"),
+    "add-eos-token": ("false", False),
     "quantization": ("int8", "int8"),
     "convert": ("classify", "classify"),
     "chat-template": ("{{ a }}", "{{ a }}"),

@@ -9,11 +9,14 @@ from transformers import (
     AutoTokenizer,
     BertForSequenceClassification,
     BertForTokenClassification,
+    LlamaConfig,
+    LlamaForSequenceClassification,
 )
 
 from jaxpool import LLM, PoolerConfig, PoolingParams
 from jaxpool.tasks.resolve import activation
-from tests.small import TEXTS, save
+from tests.parity import SIZES, save_random
+from tests.small import TEXTS, add_tokenizer, save
 
 TAG = 1010  # "," in MiniLM's vocabulary
 STEPS = "first we add, then we double, and we are done"
@@ -189,3 +192,18 @@ def test_step_refused_in_a_request(tagger):
         LLM(str(tagger)).encode(
             "a", PoolingParams(returned_token_ids=[1]), pooling_task="token_classify"
         )
+
+
+def test_padding_at_the_end_of_a_text_is_not_what_a_decoder_reads(tmp_path):
+    """transformers looks for the last token that is not config.pad_token_id, wherever it is."""
+    sizes = SIZES | {"vocab_size": 30522, "hidden_size": 32, "num_key_value_heads": 2}
+    config = LlamaConfig(**sizes, pad_token_id=102)  # [SEP]
+    folder = add_tokenizer(save_random(LlamaForSequenceClassification, config, tmp_path))
+    texts = [[7, 8, 9], [7, 8, 9, 102], [7, 102, 9, 102, 102], [102, 102]]
+    raw = PoolingParams(use_activation=False)
+    outputs = LLM(str(folder)).classify(texts, pooling_params=raw, use_tqdm=False)
+    model = LlamaForSequenceClassification.from_pretrained(folder).eval()
+    for text, output in zip(texts, outputs, strict=True):
+        with torch.no_grad():
+            wanted = model(torch.tensor([text])).logits[0].numpy()
+        np.testing.assert_allclose(output.outputs.probs, wanted, atol=1e-4)

@@ -1,16 +1,20 @@
 """Token ids equal to transformers' on real tokenizers, and whatever files a checkpoint has."""
 
 import json
+import logging
 import sys
 
 import numpy as np
 import pytest
 import sentencepiece
+import transformers as hf
 from tokenizers import Tokenizer as FastTokenizer
 from tokenizers import models, pre_tokenizers, processors, trainers
 
 from benchmarks.tokenizer_parity import INSTALLED, compare, texts
 from converters.files.locate import resolve
+from jaxpool import info
+from jaxpool.loading import load
 from jaxpool.text.tokenizer import Tokenizer
 from tests.conftest import MINILM
 
@@ -115,3 +119,43 @@ def test_without_sentencepiece_the_error_says_what_to_install(tmp_path, monkeypa
     monkeypatch.setitem(sys.modules, "sentencepiece", None)
     with pytest.raises(ImportError, match=r"tokenizer.model alone .*jaxpool\[sentencepiece\]"):
         Tokenizer(tmp_path)
+
+
+TEMPLATE = processors.TemplateProcessing(
+    single="<s> $A", pair="<s> $A <s>:1 $B:1", special_tokens=[("<s>", 0)]
+)
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory):
+    """A Mistral whose files say that the end of text is added, beside a tokenizer.json without."""
+    from tests.parity import SIZES, save_random
+
+    sizes = SIZES | {"vocab_size": 400, "hidden_size": 32, "num_key_value_heads": 2}
+    folder = tmp_path_factory.mktemp("ended")
+    save_random(hf.MistralModel, hf.MistralConfig(**sizes), folder)
+    save_json(folder, "LlamaTokenizer", TEMPLATE, add_eos_token=True)
+    return folder
+
+
+def test_the_end_of_text_that_the_files_promise_is_added(ended, caplog):
+    """e5-mistral pools it, and transformers 5 leaves it out."""
+    with caplog.at_level(logging.WARNING, "jaxpool"):
+        tokenizer = load(str(ended)).tokenizer
+    assert caplog.text.count("'</s>' is put after each text") == 1
+    plain = load(str(ended), add_eos_token=False).tokenizer
+    for text in ("the array", "a" * 80):
+        ids = plain([text])[0].ids.tolist()
+        assert tokenizer([text])[0].ids.tolist() == [*ids, 1]
+        assert tokenizer([text], truncate=5)[0].ids.tolist() == [*ids[:4], 1]
+    (pair,) = tokenizer([("a", "b")])
+    ids, types = plain([("a", "b")])[0][:2]
+    assert pair.ids.tolist() == [*ids[:2], 1, *ids[2:], 1]
+    assert types.tolist() == [0, 0, 1, 1] and pair.types.tolist() == [0, 0, 0, 1, 1, 1]
+    assert any(fact.name == "end of text" for fact in info.describe(str(ended)))
+
+
+def test_means_are_of_the_text_alone_unless_asked(ended):
+    mean = {"pooler_config": {"seq_pooling_type": "MEAN"}}
+    assert load(str(ended), **mean).tokenizer.affixes == ([0], [])
+    assert load(str(ended), add_eos_token=True, **mean).tokenizer.affixes == ([0], [1])
