@@ -23,7 +23,6 @@ FLAGS = {
     "hf-overrides": ('{"a": 1}', {"a": 1}),
     "pooler-config": ('{"task": "embed"}', {"task": "embed"}),
     "runner": ("pooling", "pooling"),
-    "add-eos-token": ("false", False),
     "quantization": ("int8", "int8"),
     "convert": ("classify", "classify"),
     "chat-template": ("{{ a }}", "{{ a }}"),
@@ -51,6 +50,7 @@ FLAGS = {
     "compiled": ("programs", "programs"),
 }
 SWITCHES = (
+    "add-eos-token",
     "trust-remote-code",
     "batch-invariant",
     "trust-request-chat-template",
