@@ -1,4 +1,4 @@
-"""Batches: the int32 arrays the device sees, and what comes back of them. NumPy only.
+"""Batches: the arrays that go to the device, and how its outputs are read back. NumPy only.
 
 A row of `length` tokens holds one or more requests as segments 1, 2, ...; segment 0 is padding.
 """
@@ -25,8 +25,9 @@ class Batch(NamedTuple):
 
     `segments` numbers the texts of a row from 1, 0 is padding; `positions` restart in each;
     `adapters` numbers those of the model from 1, 0 is none;
-    `context` is the segment that a token sees beside its own (0: none), a prefix shared by several
-    texts; `UNSEEN` marks tokens that see their text but are seen by none (query expansion).
+    `context` is a second segment that a token attends to (0: none), a prefix that several texts
+    share; `UNSEEN` marks tokens that attend to their text but that no token attends to (query
+    expansion).
 
     In a batch of pictures there are no tokens, and segments count pictures: `pixels` has their
     patches, uint8 `[rows, length, values]`, `grid` the row, column, and number of rows and columns
@@ -55,7 +56,7 @@ class Chunks(NamedTuple):
 
 
 class Controls(NamedTuple):
-    """What each request of a row asks of the head, `[rows, segments]` each.
+    """The options of each request that the heads read on the device, `[rows, segments]` each.
 
     dimensions: leading features kept (Matryoshka); activate: normalize, softmax, ... or leave raw;
     skip: leading tokens (the prompt) that pooling leaves out; queries: what `similarity.MaxSim`
@@ -102,12 +103,12 @@ class Request:
         return len(self.ids) if self.picture is None else len(self.picture.patches)
 
 
-# What controls are where nothing is asked, by name.
+# The dtype and default of each control.
 CONTROLS = {"dimensions": (np.int32, NO_CUT), "activate": (np.bool_, True), "skip": (np.int32, 0)}
 
 
 class Plan(NamedTuple):
-    """One batch to be: its shape, and where each of its requests lies (arrays of one length)."""
+    """The plan of one batch: its shape, and for each request its row, segment and first token."""
 
     rows: int
     length: int
@@ -183,7 +184,7 @@ def _context(requests: list[Request], sizes: np.ndarray, within: np.ndarray) -> 
 
 
 def controls(p: Plan, requests: list[Request], segments: int, chunks: bool = False) -> Controls:
-    """What the requests of a batch ask of the head, of `segments` in each row."""
+    """The controls of the requests of a batch, for `segments` of them in each row."""
     columns: dict[str, np.ndarray] = {}
     for name, (dtype, default) in CONTROLS.items():
         columns[name] = np.full((p.rows, segments), default, dtype)
@@ -218,10 +219,10 @@ def _places(p: Plan, counts: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
 def unpack(
     p: Plan, output: np.ndarray, requests: Sequence[Request], pooled: bool
 ) -> Iterable[tuple[int, np.ndarray]]:
-    """`(request, result)` of a fetched output.
+    """`(index of the request, result)` for each request of a fetched output.
 
-    Of a pooled task a result is `[...]`, or `[chunks, ...]` of a request for these; of another
-    `[tokens, ...]`.
+    The result of a pooled task is `[...]`, or `[chunks, ...]` for late chunking; that of a
+    task on tokens is `[tokens, ...]`.
     """
     indices = p.request.tolist()
     spans = [found for i in indices if (found := requests[i].spans) is not None]

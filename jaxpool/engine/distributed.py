@@ -45,10 +45,10 @@ def all_agree(mine: bool) -> bool:
 
 
 class Leader:
-    """The first process's lines to all others; made in every process at the same point.
+    """The first process's connections to all others; created in every process at the same point.
 
-    Orders go through sockets rather than through the devices: a follower that waits for the next
-    one occupies none, and one that has ended is noticed.
+    Orders go over sockets rather than device collectives: a follower that waits occupies no device,
+    and one that has ended is noticed.
     """
 
     def __init__(self):
@@ -76,7 +76,7 @@ class Leader:
 
 
 def leader_line() -> Connection:
-    """A follower's line to the leader, which makes its `Leader` meanwhile."""
+    """A follower's connection to the leader, which creates its `Leader` at the same time."""
     from jax._src.distributed import global_state  # has no public name
 
     secret, port = _agree(bytes(32), 0)
@@ -91,7 +91,7 @@ def _agree(secret: bytes, port: int) -> tuple[bytes, int]:
 
 
 def follow(line: Connection, executors: Sequence[Executor]) -> None:
-    """Run what the leader runs, in its order, until it is gone; compile in a thread beside."""
+    """Run what the leader runs, in the same order, until it is gone; compile in another thread."""
     in_flight: deque = deque()
     with line, ThreadPoolExecutor(1) as compiler:
         while True:

@@ -1,4 +1,4 @@
-"""Executables: one compiled program a shape and task, made ahead of time, cached and counted."""
+"""Executables: one for each program and shape, compiled ahead of time, cached and counted."""
 
 import os
 import threading
@@ -21,7 +21,7 @@ from jaxpool.nn.transformer import forward
 Chains = tuple[tuple, ...]  # the steps of each task that one program serves
 Key = tuple[Chains, int, int]  # chains, rows, length
 
-IN_FLIGHT = 2  # batches started ahead of the one whose results are waited for
+IN_FLIGHT = 2  # batches dispatched ahead of the one whose results are being fetched
 
 
 def programs(params, batch: Batch, controls: Controls, arch: Arch, chains: Chains) -> tuple:
@@ -35,7 +35,8 @@ def programs(params, batch: Batch, controls: Controls, arch: Arch, chains: Chain
 def precise(arch: Arch):
     """The context in which a float32 model's products are float32 on every platform.
 
-    TPUs and GPUs round their operands otherwise; `jax_default_matmul_precision` is the user's say.
+    TPUs and GPUs would otherwise round the operands; a `jax_default_matmul_precision` that the user
+    has set is kept.
     """
     whole = "highest" if arch.dtype == "float32" else None
     return jax.default_matmul_precision(jax.config.values["jax_default_matmul_precision"] or whole)
@@ -44,8 +45,8 @@ def precise(arch: Arch):
 class Executor:
     """Runs the programs of one model. Safe for threads.
 
-    Each is compiled when it is first needed. context: batches say what tokens see beside their own
-    segment; compilations: how many programs were compiled; frozen: a further one is an error;
+    Each is compiled when it is first needed. context: batches have a `context` (see `Batch`);
+    compilations: how many programs were compiled; frozen: compiling a further one is an error;
     stored: how to load those compiled elsewhere; tell: called with what the device is about to
     compile (a key), or to run (its chains, batch and controls), for other processes to do the same.
     """
@@ -99,8 +100,8 @@ class Executor:
         """The program of a key, traced for this mesh."""
         chains = key[0]
         sharding = output_sharding(self.mesh)
-        # A function of its own: jit remembers what it compiled, be it out of a cache on disk,
-        # and such an executable cannot be serialized again on CPU.
+        # A new function object: jit would reuse an executable that came out of the cache on disk,
+        # which cannot be serialized again on CPU.
         jitted = jax.jit(partial(programs), static_argnums=(3, 4), out_shardings=sharding)
         with jax.set_mesh(self.mesh), precise(self.arch):
             return jitted.lower(self.params, *self.arguments(key), self.arch, chains)
@@ -144,11 +145,11 @@ class Executor:
         )
 
     def __call__(self, chains: Chains, batch: Batch, controls: Controls) -> tuple[jax.Array, ...]:
-        """Start one batch; the results are futures like every JAX array.
+        """Dispatch one batch; the outputs are JAX arrays, computed asynchronously.
 
-        NumPy arrays go in as they are: the executable knows their sharding, and placing them by
-        itself takes a third of the time that `device_put` of each does. Not so where it is a part
-        of several processes.
+        NumPy arrays are passed as they are: the executable places them by its own shardings in a
+        third of the time that a `device_put` of each takes. With several processes each array is
+        placed explicitly, since a process holds only its part.
         """
         self.tell(chains, batch, controls)
         key = (chains, *batch.segments.shape)

@@ -1,4 +1,4 @@
-"""Which program serves a task or several at once: few programs for every combination."""
+"""Which program computes a task, or several at once: few programs cover every combination."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,14 +9,14 @@ from jaxpool.tasks.task import Task
 class Programs:
     """The programs of a model's tasks, as the chains of steps of each.
 
-    A pooled task has a program of its own. One more does everything that the model can do:
-    combinations pick what they ask for, the rest is not fetched, and heads cost little beside the
-    forward. In a model of one pooled task it serves the token vectors as well, since pooling them
-    too costs next to nothing; any two tasks then take no program beyond the two. Quantized vectors
-    come from it too, and those of late chunks, which are few: the host quantizes them.
+    Each pooled task has a program of its own. One more program computes all tasks of the model:
+    combinations of tasks use it and fetch only the outputs they want, since the heads cost little
+    beside the forward. In a model with one pooled task it also computes the token vectors, because
+    the additional pooling costs next to nothing. Quantized vectors and the vectors of late chunks
+    come from it too; the host quantizes those of chunks, which are few.
 
-    comparing: what scores documents, by the task (or several) that makes the token vectors of
-    queries; a program each, whose outputs are small.
+    comparing: the task that scores documents, by the task (or tuple of tasks) that computes the
+    token vectors of queries; each has a program, whose outputs are small.
     """
 
     def __init__(self, tasks: Sequence[Task], comparing: Mapping | None = None):
@@ -27,13 +27,13 @@ class Programs:
         self.comparing = comparing or {}
 
     def of(self, task: Task | tuple[Task, ...]) -> Chains:
-        """The program of a task, or of several; of a task that is not the model's, its own."""
+        """The program of a task, or of several; a task the model does not list has its own."""
         chains = chains_of(task)
         own = len(chains) == 1 and chains[0] in self.alone
         return chains if own or not set(chains) <= set(self.everything) else self.everything
 
     def serving(self, tasks: Sequence[Task | tuple[Task, ...]] | None = None) -> list[Chains]:
-        """The programs that some tasks need on all their paths; None: all, in any combination."""
+        """The programs that some tasks need on all their routes; None: all, in any combination."""
         wanted = [*self.paths, tuple(self.paths), *self.comparing] if tasks is None else [*tasks]
         wanted += [self.comparing[task] for task in wanted if task in self.comparing]
         paths: list = [path for t in wanted for path in (t.paths if isinstance(t, Task) else (t,))]
@@ -41,7 +41,7 @@ class Programs:
 
 
 def _late(paths: Sequence[Task | tuple[Task, ...]]) -> list[Task]:
-    """The vectors of late chunks, of those that give token vectors."""
+    """The tasks of late chunks, for the tasks that give token vectors."""
     single = [path for path in paths if isinstance(path, Task)]
     return [path.chunked for path in single if path.name == "token_embed"]
 

@@ -1,7 +1,8 @@
-"""Query reuse: texts that begin with the same tokens share a row, which computes those once.
+"""Shared prefixes: texts that begin with the same tokens share a row, which computes those once.
 
-The prefix is the first segment of its row; the texts after it hold their own tokens alone, which
-see the prefix too. Only for causal models: what a prefix computes must not depend on what follows.
+The prefix is the first segment of its row; the segments after it hold the rest of each text, whose
+tokens attend to the prefix as well. Only for causal models, where a prefix does not depend on what
+follows it.
 """
 
 from bisect import bisect_left
@@ -14,10 +15,10 @@ import numpy as np
 from jaxpool.engine import planner
 from jaxpool.engine.batch import Plan, Request, segments_of
 
-# Tokens a feature at which attention over a row costs a token what the layers' weights do: measured
-# 1,100 for 512 features and 2,500 for 1,024, on 2 CPU cores.
+# Row length, in multiples of the model's features, at which attention costs as much as the matrix
+# products with weights: measured 1,100 tokens for 512 features, 2,500 for 1,024, on 2 CPU cores.
 EVEN = 2
-LEAST = 8  # tokens of a prefix worth sharing
+LEAST = 8  # a shorter prefix is not worth sharing
 
 
 def common(texts: Sequence[np.ndarray]) -> int:
@@ -54,10 +55,10 @@ def plan_shared(
 
 
 def _rows(members: list[int], requests, buckets: Sequence[int], even: int) -> list[list[int]]:
-    """Which texts of one prefix share a row, where the tokens computed cost least.
+    """Which texts of one prefix share a row, so that the total cost is least.
 
-    A row of L tokens costs L (even + L): long ones compute the prefix less often, and pay for it
-    with attention over what each text does not see.
+    A row of L tokens costs L (even + L). Longer rows compute the prefix less often, but spend more
+    on attention scores between texts that do not see each other, which are masked.
     """
     prefix = requests[members[0]].shared
     own = {i: len(requests[i].ids) - prefix for i in members}

@@ -1,7 +1,7 @@
 """Vectors in fewer bits, by the names of sentence-transformers: int8, uint8, binary, ubinary.
 
-`pack` runs inside the compiled program, so that a batch is fetched as small as it is wanted, and
-on the host for the vectors that are made there. It serves arrays of JAX and of NumPy.
+`pack` runs inside the compiled program, so that only the small vectors are fetched, and on the host
+for vectors that are computed there. It takes JAX and NumPy arrays.
 """
 
 from dataclasses import dataclass

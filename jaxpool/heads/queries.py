@@ -1,7 +1,7 @@
 """Queries of late interaction as arrays: what the token vectors of a batch are compared with.
 
-A query's token vectors lie in slots of `TOKENS`, those of a longer query in several. A batch has
-`SLOTS` of them, so that the set of shapes stays closed. No device.
+A query's token vectors are stored in slots of `TOKENS` vectors each; a longer query takes several.
+Every batch has `SLOTS` slots, so the set of shapes is closed. NumPy only.
 """
 
 from collections.abc import Sequence
@@ -45,7 +45,7 @@ def _slots(query: np.ndarray) -> int:
 
 
 def groups(requests: Sequence) -> list[np.ndarray]:
-    """The indices of requests in runs, in each of which all queries fit into one batch."""
+    """The requests, by index, in runs whose queries fit into the slots of one batch."""
     found: list[list[int]] = [[]]
     sizes: dict[int, int] = {}  # slots by the identity of a query
     for index, request in enumerate(requests):

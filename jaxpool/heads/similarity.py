@@ -2,8 +2,8 @@
 
 MaxSim (ColBERT, arXiv 2004.12832) is, for each query token, the greatest dot product with any
 token of the document, summed over the query's tokens. On arrays it is pure, jit-able and
-differentiable; ragged lists are padded first, to powers of two so that few shapes compile. Models
-score by `MaxSim`, the same as a step of heads inside the program of a batch.
+differentiable; ragged lists are first padded to powers of two, so that few shapes compile. `MaxSim`
+is the same as a step of a head, computed inside the program of a batch.
 """
 
 from collections.abc import Sequence

@@ -39,8 +39,8 @@ class Disentangled:
     """Attention to contents and to relative positions apart (arXiv 2006.03654).
 
     span: half the rows of the table of relative positions, 0 without one; max_distance: where
-    logarithmic buckets end, 0 for one row a distance; shared: positions go through the products
-    of contents; normed: the table has a norm; taps: width of a convolution beside the first
+    logarithmic buckets end, 0 for one row a distance; shared: positions use the projections of
+    contents; normed: the table has a norm; taps: width of a convolution beside the first
     layer, 0 without one.
     """
 

@@ -1,6 +1,6 @@
 """Attention over packed rows: which keys a token may see, and the products that use it.
 
-Here, and only here, the kernel is chosen: by platform, row length and what an architecture asks.
+The attention kernel is chosen here only: by platform, row length and the needs of the architecture.
 """
 
 from collections.abc import Callable
@@ -15,13 +15,13 @@ from jaxpool.nn.dropout import drop
 from jaxpool.nn.positions import attention_bias
 from jaxpool.nn.segments import take
 
-NEVER = -1e30  # finite, so that a row without any key gives a mean instead of NaN
-DENSE = 256  # rows beyond this are computed in blocks of queries: linear memory, scores in cache
+NEVER = -1e30  # finite: a query that may see no key gives the mean of all, not NaN
+DENSE = 256  # longer rows are computed in blocks of queries: linear memory, scores stay in cache
 BLOCK = 128  # queries of one block
-QUARTERS = 4  # extents of keys that the past of a causal row is cut into
-CUDNN = 128  # rows from which cuDNN's kernel serves: all that hold packed texts
+QUARTERS = 4  # a causal row is cut into so many parts, each with its own extent of keys
+CUDNN = 128  # shortest row for cuDNN's kernel: rows with packed texts are at least as long
 CUDNN_NEVER = -(2.0**15)  # `NEVER` there: float16 holds it
-SPLASH = 256  # rows from which splash attention serves, in multiples of
+SPLASH = 256  # shortest row for splash attention, whose rows are multiples of
 LANES = 128
 CUDNN_IMPLEMENTATION: Literal["cudnn", "xla"] = "cudnn"  # tests compile the other
 INTERPRET = False  # run Pallas kernels without their chip (tests)
@@ -90,7 +90,7 @@ def attention(
     rate: the share of weights that dropout takes away where there is a key; dense scores know it.
     """
     length = batch.segments.shape[1]
-    # The fused kernels know segments alone, not what a token sees beside its own.
+    # The fused kernels mask by segment only, and know nothing of `context`.
     kernel = KERNELS[backend(arch, length) if batch.context is None else xla(length)]
     places = Places(batch.segments, batch.positions, batch.context)
     if kept is not None or rate:
@@ -126,7 +126,7 @@ def visible(queries: Places, keys: Places, arch: Arch, reach: int) -> jax.Array:
 def _added(params: dict, queries: Places, keys: Places, arch: Arch, reach: int) -> jax.Array:
     """What is added to the scores, float32 `[B, 1 or N, T, S]`: the bias, and `NEVER` where unseen.
 
-    A sum and not a selection: XLA on CPU computes the sum, the softmax and both products in one.
+    Added rather than selected by `where`: XLA on CPU then fuses it with the softmax.
     """
     unseen = jnp.where(visible(queries, keys, arch, reach), 0.0, NEVER)[:, None]
     bias = attention_bias(params, queries.positions, keys.positions, arch)
@@ -149,8 +149,9 @@ def _dense(
 def _blocked(params: dict, places: Places, arch: Arch, reach: int) -> Callable:
     """A block of queries at a time, against the keys that its past and its window can reach.
 
-    What a window reaches lies near in the row, but for a shared prefix. A past lies before in the
-    row: the blocks of one quarter share an extent of keys, which halves the work but for an eighth.
+    The keys of a window lie near in the row, except for a shared prefix. The keys of a causal query
+    lie before it in the row: the blocks of one quarter of the row share an extent of keys, which
+    computes 5/8 of the scores instead of half of them.
     """
     length = places.segments.shape[1]
     blocks = -(-length // BLOCK)
@@ -227,7 +228,7 @@ def _matmul(a, b, axis: int) -> jax.Array:
 
 
 def _cudnn(params: dict, places: Places, arch: Arch, reach: int) -> Callable:
-    """cuDNN's flash attention, which leaves out what lies ahead where `arch` is causal.
+    """cuDNN's flash attention; it skips the keys after a query where `arch` is causal.
 
     Segments and window are a bias, made once for all layers in the dtype that cuDNN reads.
     """

@@ -10,7 +10,7 @@ MLP = ("up", "gate", "down")
 
 
 def experts(params: dict, x: jax.Array, arch: Arch) -> jax.Array:
-    """`[B, T, D] -> [B, T, D]`: the weighted sum of each token's best experts; none is ever full.
+    """`[B, T, D] -> [B, T, D]`: the weighted sum of each token's best experts; no token drops.
 
     CPUs run every expert on every token; accelerators only the chosen ones, as ragged products.
     """

@@ -1,4 +1,4 @@
-"""Quantized kernels: 8-bit weights with a scale an output, products in 8 bits or in full width.
+"""Quantized kernels: 8-bit weights with one scale for each output, multiplied in 8 bits or widened.
 
 A kernel stays a leaf named `kernel`; the leaf beside it says its kind. `weight_scale`: the weights
 alone are stored in 8 bits. `dynamic_scale`: so are the activations of each token, at run time, and

@@ -61,10 +61,11 @@ def _embed(params: dict, batch, arch: Arch) -> jax.Array:
 
 
 def _layers(params: dict, x, arch: Arch, unroll: bool, kept, block, key) -> jax.Array:
-    """All layers, a period at a time; the last period is a step of its own where tokens are kept.
+    """All layers, one period at a time; the last one on its own where only some tokens are kept.
 
-    There each takes its weights by index, as `scan` does: a slice of the stack would be a copy of
-    most of it, and an index that XLA knows made it copy all of it on TPU, into another layout.
+    There the loop indexes the stacked weights, as `scan` does. A slice of the stack without its
+    last period would copy nearly all weights; a constant index for the last period made XLA on TPU
+    copy the whole stack into another layout, so the index is hidden from it.
     """
     keys = None if key is None else jax.random.split(key, arch.layers)
     xs = (None if arch.shared_layers else params["layers"], *_layer_data(arch), keys)
@@ -88,7 +89,7 @@ def _layers(params: dict, x, arch: Arch, unroll: bool, kept, block, key) -> jax.
 
 
 def _layer_data(arch: Arch) -> tuple:
-    """What differs between layers, scanned beside their weights: window, table, first or not."""
+    """What differs between layers, scanned with their weights: window, rotary table, first."""
     windows = jnp.asarray(arch.windows, jnp.int32) if arch.windows else None
     tables = jnp.asarray(arch.rotary_layers, jnp.int32) if arch.rotary_layers else None
     first = None if arch.first_attention_norm else jnp.arange(arch.layers) == 0
@@ -96,7 +97,7 @@ def _layer_data(arch: Arch) -> tuple:
 
 
 def _block(params: dict, batch, arch: Arch, dropout: Dropout):
-    """The body of the scan, closed over what all layers share: one period of layers, often one.
+    """The body of the scan: one period of layers (often one), closed over what all layers share.
 
     Given tokens `kept`, its last layer computes those alone.
     """
@@ -134,7 +135,7 @@ def _block(params: dict, batch, arch: Arch, dropout: Dropout):
 
 
 def _member(group: dict, i: int, arch: Arch) -> dict:
-    """The parameters of layer `i` of a period: its MLP or its experts lie among their own kind."""
+    """The parameters of layer `i` of a period; MLPs and experts are stacked separately."""
     sparse = arch.sparse[: arch.period]
     kind, other = ("experts", "mlp") if sparse[i] else ("mlp", "experts")
     rank = sparse[:i].count(sparse[i])
