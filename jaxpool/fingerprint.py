@@ -1,7 +1,7 @@
-"""The fingerprint of an embedding space: a short hash of all that decides a text's vector.
+"""The fingerprint of an embedding space: a short hash of everything that decides a text's vector.
 
-Vectors of one index must have one fingerprint. It is made of what files contain and settings say,
-not of names: a copy of a model has that of the model, and a new revision another one.
+All vectors of an index must have the same fingerprint. It depends on the contents of files and on
+settings, not on names: a copy of a model has the same one, a new revision another.
 """
 
 import hashlib

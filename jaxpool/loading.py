@@ -97,9 +97,9 @@ def _model(
     add_eos_token: bool | None,
     options: EngineOptions,
 ) -> Model:
-    """The model of a checkpoint; its parameters come last, when all else is found right."""
+    """The model of a checkpoint; its parameters are read last, after all checks."""
     if settings.step_answers and checkpoint.architecture.endswith("ForCausalLM"):
-        # The head has these columns alone.
+        # The head computes only these columns.
         settings = replace(settings, pooling_type=None, returned_token_ids=None)
     resolution = resolve_tasks(checkpoint, settings)
     tokenizer = open_tokenizer(checkpoint, resolution, add_eos_token)
@@ -156,7 +156,7 @@ def parameter_dtype(name: str) -> jnp.dtype:
 
 
 def _activations(kind: jnp.dtype) -> str:
-    # CPUs gain from bfloat16 operands alone: activations stay float32 between products.
+    # On CPU only bfloat16 operands of products pay: activations in between stay float32.
     return "float32" if jax.default_backend() == "cpu" else kind.name
 
 

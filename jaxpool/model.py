@@ -31,7 +31,7 @@ from jaxpool.text.late_interaction import LateInteraction
 from jaxpool.text.prompts import is_picture
 from jaxpool.text.tokenizer import Tokenizer
 
-# The names of prompts that an input type may have, the first one found counts.
+# Names of the prompt of each input type; the first that the model has is used.
 PROMPTS = {"query": ("query",), "document": ("document", "passage", "corpus")}
 
 
@@ -92,7 +92,7 @@ class Model:
 
     @property
     def padded(self) -> int | None:
-        """To how many tokens every text is padded, by models that read padding as text."""
+        """The length to which texts are padded, for models that attend to padding; else None."""
         return self.arch.positions if self.checkpoint.family.padded else None
 
     @property
@@ -153,7 +153,7 @@ class Model:
 
     @cached_property
     def fingerprint(self) -> str:
-        """What this model's vectors have in common, and no other model's (see the module)."""
+        """A hash of all that decides this model's vectors (see `jaxpool.fingerprint`)."""
         dtype = jax.tree.leaves(self.params["embed"])[0].dtype.name
         return fingerprint(self.checkpoint, self.resolution, dtype, self.options.quantization)
 
@@ -228,7 +228,7 @@ class Model:
     ) -> Iterator[tuple[int, Any]]:
         """Compute a task; yields `(index of the request, result)` as batches finish.
 
-        Requests share rows and batches as it suits the device; their results do not depend on it.
+        Requests may share rows and batches; their results do not depend on it.
         """
         read = [i for i, request in enumerate(requests) if request.picture is None]
         seen = [i for i, request in enumerate(requests) if request.picture is not None]
@@ -240,7 +240,7 @@ class Model:
                 yield indices[i], result
 
     def prepare(self, compiled: serialized.Compiled | None = None) -> None:
-        """Take over what is compiled already and do the warm-up that the options ask for."""
+        """Load compiled executables and do the warm-up, as the options ask."""
         wanted = self.options.warmup
         named = None if isinstance(wanted, bool) else [self.select(name) for name in wanted]
         for name, engine in self.engines.items():

@@ -34,9 +34,9 @@ def run(
 ) -> tuple[list[Prepared], list]:
     """The requests of prompts (see `jaxpool.images.prepare.prepare`) and their results.
 
-    What is beyond a window is made ready in a thread while the device computes; a prompt that is
-    refused there ends the call then, not when its turn comes. Of several processes, all of which
-    must run the same batches, each checks all prompts first.
+    Prompts beyond the first window are tokenized in a thread while the device computes; a prompt
+    that is refused there ends the call at once, not when its turn comes. With several processes,
+    which must run the same batches, each checks all prompts first.
     """
     prompts = as_prompts(prompts)
     check_count(len(prompts), params)
@@ -65,7 +65,7 @@ def run(
 
 
 def stream(model, task: Task, windows: Iterable[list], **options: Any) -> Iterator[list]:
-    """The results of each of some lists of prompts, as `run` gives them, in constant memory."""
+    """The results of each list of prompts, as `run` gives them, in constant memory."""
     make = partial(prepare, model, task, **options)
     with closing(_ahead(make, windows, 1, [])) as prepared:
         for requests in prepared:
@@ -75,9 +75,9 @@ def stream(model, task: Task, windows: Iterable[list], **options: Any) -> Iterat
 def _ahead(
     make: Callable, windows: Iterable, most: int, failed: list[Future]
 ) -> Generator[list[Prepared], None, None]:
-    """The requests of each window, while those of up to `most` further ones are made in a thread.
+    """Yields the requests of each window; a thread prepares those of up to `most` further windows.
 
-    What cannot be made is in `failed` at once.
+    `failed` receives the future of a window that cannot be prepared, as soon as it has failed.
     """
     windows, tokenizer = iter(windows), ThreadPoolExecutor(1)
     making: deque[Future] = deque()
@@ -118,9 +118,9 @@ def bar(use_tqdm: bool | Callable, total: int):
 def compute(
     model, task: Task | tuple[Task, ...], requests: Sequence[Prepared]
 ) -> Iterator[tuple[int, Any]]:
-    """Yields `(index of the request, its result)` as they are done, in any order.
+    """Yields `(index of the request, its result)` as batches finish, in any order.
 
-    Several tasks give a tuple of results.
+    For several tasks a result is a tuple.
     """
     late = [i for i, request in enumerate(requests) if request.chunks is not None]
     plain = [i for i, request in enumerate(requests) if request.chunks is None]
@@ -172,7 +172,7 @@ def _in_pieces(model, task, requests) -> Iterator[tuple[int, Any]]:
 def _joined(
     model, task: Task, parts: list[list[Prepared]], join: Callable
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Run the parts that stand for each request, whose results `join` makes one of."""
+    """Run the parts of each request; `join` makes one result of those of its parts."""
     firsts = [0, *accumulate(map(len, parts))]
     owners = np.repeat(np.arange(len(parts)), list(map(len, parts)))
     waiting = [[None] * len(part) for part in parts]

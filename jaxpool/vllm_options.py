@@ -9,7 +9,7 @@ from jaxpool.engine.engine import EngineOptions
 
 log = logging.getLogger("jaxpool")
 
-# Without a meaning here: accepted, so that its scripts run, and logged.
+# These have no meaning here; they are accepted and logged, so that scripts for vLLM run.
 INERT = {
     "allowed_local_media_path",
     "allowed_media_domains",

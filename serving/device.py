@@ -76,7 +76,7 @@ class Owner(threading.Thread):
         self._setup: Callable[[], None] = lambda: None
 
     def begin(self, setup: Callable[[], None]) -> None:
-        """Start the thread; `setup` is the first it does, and its failure the end of it."""
+        """Start the thread, which calls `setup` first; it ends if that fails."""
         self._setup = setup
         self.start()
 
@@ -191,7 +191,7 @@ class Owner(threading.Thread):
             self._retry(queue, bad, ArithmeticError("the result is not finite"), len(items))
 
     def _retry(self, queue: Queue, failed: list[Item], error: Exception, size: int) -> None:
-        """Compute again what failed in a batch of `size`, so that only the guilty request fails.
+        """Compute again what failed in a batch of `size`, so that only the faulty request fails.
 
         Where all of it failed it is halved; a request that failed alone is not tried again.
         """

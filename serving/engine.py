@@ -33,7 +33,7 @@ class ModelEngine:
         return self.model.executor.compilations
 
     def warm(self, first: Task, everything: bool) -> None:
-        """Compile first rows of a task; in a thread then the rest, and all other programs."""
+        """Compile the first row lengths of a task; a thread compiles all the rest."""
         exact = self.engine.options.batch_invariant
         self._warmup = Warmup(self.model.executor, self.engine.shapes, exact)
         self._warmup.start()
@@ -56,7 +56,7 @@ class ModelEngine:
         return self._warmup.demand(self._needs(task, requests), longest)
 
     def start(self, task: Any, requests: list) -> tuple:
-        """Dispatch what is one forward; texts in chunks wait for `finish`."""
+        """Dispatch one forward; requests cut into chunks are computed in `finish`."""
         in_flight = None
         if not any(request.chunks or self._is_long(request) for request in requests):
             self._keep_to_ready(task, requests)
@@ -79,7 +79,7 @@ class ModelEngine:
     def _keep_to_ready(self, task: Any, requests: Sequence) -> None:
         """Let the engine plan with the row lengths that are compiled for these requests."""
         for made in self._waits(task, requests):
-            made.result()  # together they may need what none does alone
+            made.result()  # together they may need longer rows than each alone
         if self._warmup:
             self.engine.buckets = self._warmup.lengths(self._needs(task, requests))
 
@@ -95,7 +95,7 @@ class ModelEngine:
         return len(request.ids) > self.model.max_length
 
     def ping(self) -> None:
-        """A scalar there and back; the other processes of a distributed server are alive."""
+        """Send a scalar to the device and back; check that the other processes are alive."""
         if self.leader:
             self.leader.check()
         jax.device_get(jax.device_put(0, jax.local_devices()[0]))

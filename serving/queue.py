@@ -60,7 +60,7 @@ class Times:
 
 @dataclass
 class Left:
-    """What of a job is still to be done, for the queue's account.
+    """What is left of a job, as the queue counts it.
 
     tokens, requests: those that wait; results: those that are missing; dropped: nobody wants them.
     """
@@ -269,7 +269,7 @@ class Queue:
 def settle(
     futures: list[asyncio.Future], result: Any = None, error: Exception | None = None
 ) -> None:
-    """Set the outcome of futures of one loop from another thread; those that are gone stay."""
+    """Set the outcome of futures of one event loop from another thread, unless they are done."""
 
     def outcome():
         for future in futures:

@@ -84,7 +84,7 @@ class Service:
     async def compute(
         self, served: Served, task: Any, requests: list, priority: int, request: Request
     ) -> Job:
-        """The finished job of some requests; withdrawn if the client leaves."""
+        """The finished job of some requests; cancelled if the client disconnects."""
         deadline = deadline_of(request)
         try:
             job = await while_connected(

@@ -1,4 +1,4 @@
-"""Programs compiled beside serving, row length by row length, first what requests wait for."""
+"""Compiles programs while the server runs, bucket by bucket, first those that requests wait for."""
 
 import logging
 import os
@@ -33,7 +33,7 @@ class Warmup(threading.Thread):
         self._wake = threading.Condition()
         self._stopping = False
         self._complete: set[tuple] = set()  # programs whose rows of every length are compiled
-        # Half of the cores are left to what is being served.
+        # The other half of the cores serves requests.
         cores = max(1, (os.cpu_count() or 1) // 2)
         self._compilers = ThreadPoolExecutor(cores, thread_name_prefix="warm-up")
 
@@ -52,9 +52,9 @@ class Warmup(threading.Thread):
             return self._made[chains, self._first]
 
     def demand(self, programs: Sequence, tokens: int) -> list[Future]:
-        """What a request of some tokens has to wait for, put ahead of all else.
+        """The futures that a request of some tokens has to wait for, moved ahead of all others.
 
-        Longer rows than it needs do, up to `PACKED` or twice as long, if all programs have them.
+        Empty if longer rows are ready in all programs: up to `PACKED`, or twice its bucket.
         """
         if tuple(programs) in self._complete:
             return []

@@ -1,4 +1,4 @@
-"""From the results of queries and documents to one score a pair: 1:N or N:N."""
+"""Scores of pairs from the results of queries and documents, 1:N or N:N."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -40,7 +40,7 @@ def matched(queries: Sequence, documents: Sequence) -> list[np.ndarray]:
 
 
 def added(parts: Sequence) -> Any:
-    """A document's result from those for each piece of a long query: its scores add up."""
+    """A document's score with a long query: the sum of its scores with the query's pieces."""
     if isinstance(parts[0], tuple):
         return (*parts[0][:-1], sum(part[-1] for part in parts))
     return sum(parts)

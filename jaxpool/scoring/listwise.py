@@ -21,7 +21,7 @@ class Prompt(NamedTuple):
 
 @dataclass(frozen=True)
 class Listwise:
-    """How a listwise reranker is asked.
+    """The prompt of a listwise reranker.
 
     query_marker, document_marker: vocabulary entries that end the texts in the prompt; documents:
     the most in a prompt; query_length, document_length: tokens each text is cut to.
@@ -34,7 +34,7 @@ class Listwise:
     document_length: int = 2048
 
     def clean(self, text: str) -> str:
-        """A text without the markers, which would pose as texts of their own."""
+        """A text without markers, each of which would count as the end of a text."""
         return text.replace(self.document_marker, "").replace(self.query_marker, "")
 
     def prompts(self, queries: Sequence[int], documents: Sequence[int], limit: int) -> list[Prompt]:

@@ -1,4 +1,4 @@
-"""Scores of text pairs in pure phases, which `LLM.score` and the server share.
+"""Scores of text pairs, as pure functions that `LLM.score` and the server share.
 
 `prepare_scores` makes a `Scoring` of two sides: what to compute, and how the results become one
 score a pair. Cross-encoders read both texts at once, listwise rerankers a query with many
@@ -36,7 +36,7 @@ class Pair:
 
 
 class Part(NamedTuple):
-    """A task with the requests to run under it, which may wait for the results of parts before."""
+    """A task and its requests, which may depend on the results of earlier parts."""
 
     task: Task | tuple[Task, ...]
     requests: list[Prepared]
@@ -102,7 +102,7 @@ def prepare_hybrid(model, data_1, data_2, params=None, tokenization_kwargs=None)
 
 
 def comparing(model, tasks: Sequence[Task]) -> dict:
-    """By what of some tasks gives queries' token vectors: what scores documents with those."""
+    """{task that gives the token vectors of queries: task that scores documents with them}."""
     by_name = {task.name: task for task in tasks}
     found: dict = {}
     vectors = by_name.get("token_embed")
@@ -195,7 +195,7 @@ def _bi_encoder(model, task: Task, call: Call) -> Scoring:
     """Two embeddings, by their cosine."""
     asked, answers, names = _sides(model, task, call)
     count = len(asked.requests)
-    # One batch may mix both sides, unless each has its own path through the model.
+    # A batch may hold both sides, unless they take different routes through the model.
     same = asked.task == answers.task
     parts = (Part(task, asked.requests + answers.requests),) if same else (asked, answers)
     return Scoring(parts, names, lambda r: compare.cosines(r[:count], r[count:]))
@@ -207,7 +207,7 @@ def _late_interaction(model, task: Task, call: Call) -> Scoring:
     score = partial(compare.maxsims, mean=settings is not None and settings.mean)
     if settings is None or settings.pooling is None or call.options.plain:
         return _compared(model, task, call, score)
-    # The host makes fewer token vectors of a text: documents are compared there too.
+    # Token vectors are merged on the host: documents are then compared there, too.
     asked, answers, names = _sides(model, task, call)
     count = len(asked.requests)
 

@@ -11,7 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-RESERVED = ("chat_template", "tools", "tokenize")  # arguments of the renderer itself
+RESERVED = ("chat_template", "tools", "tokenize")  # names that the renderer itself passes
 
 
 @dataclass(frozen=True)

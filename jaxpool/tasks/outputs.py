@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclass(repr=False)
 class PoolingOutput:
-    """The raw output of a pooler: a vector, or one a token; of several tasks, each by its name."""
+    """The raw output of a task: a vector, or one a token; for several tasks a dict by name."""
 
     data: np.ndarray | dict[str, np.ndarray]
 
@@ -77,7 +77,7 @@ class LateChunking:
 
 @dataclass(repr=False)
 class PoolingRequestOutput:
-    """What one request gave: its outputs and the tokens they were computed from."""
+    """The result of one request: its outputs and the token ids they were computed from."""
 
     request_id: str
     outputs: Any

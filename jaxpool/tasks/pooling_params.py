@@ -70,7 +70,7 @@ class PoolingParams:
     late_interaction_params: Any = None
     extra_kwargs: dict[str, Any] | None = None
     output_kind: str = "FINAL_ONLY"
-    adapter: int = field(default=0, init=False)  # the number that `task` stood for
+    adapter: int = field(default=0, init=False)  # of the adapter `task` named; 0 is none
     normalize: InitVar[bool | None] = None
     softmax: InitVar[bool | None] = None
 
@@ -110,8 +110,8 @@ class PoolerConfig:
     pooling_type is shorthand for one of seq_pooling_type (CLS, LAST, MEAN, MAX, WEIGHTEDMEAN,
     MEAN_SQRT, or several joined by "+") and tok_pooling_type (ALL, STEP). logit_mean and
     logit_sigma calibrate: activation((logit - mean) / sigma). enable_chunked_processing embeds
-    texts beyond the model's length in chunks, up to max_embed_len tokens; chunk_special_tokens
-    False cuts their finished ids as vLLM does, which leaves special tokens to the ends of a text.
+    texts beyond the model's length in chunks, up to max_embed_len tokens; each chunk has special
+    tokens of its own, or, with chunk_special_tokens False, only the whole text has (as in vLLM).
     """
 
     task: str | None = None

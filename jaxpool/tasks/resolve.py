@@ -1,7 +1,7 @@
 """What a checkpoint can do: its tasks, and where each setting of its pooling comes from.
 
-A setting is looked up in the user's `PoolerConfig`, then in the sentence-transformers files, then
-among the defaults of the model class; `Resolution.origins` tells which of them answered.
+A setting comes from the user's `PoolerConfig`, else from the sentence-transformers files, else from
+the defaults of the model class; `Resolution.origins` says from which.
 """
 
 from collections.abc import Mapping
@@ -160,7 +160,7 @@ def _sparse(checkpoint, config: PoolerConfig) -> dict[str, Task]:
         return (*checkpoint.head_steps, *after, *([Largest(most)] if most else ()))
 
     if pipeline and pipeline.sparse_routes:
-        # Queries may be looked up in a table: then XLA leaves the forward out of their program.
+        # Queries may come from a table alone; XLA then removes the forward from their program.
         routes = tuple((route, chain(steps)) for route, steps in pipeline.sparse_routes)
         steps = chain(pipeline.sparse) if pipeline.sparse else ()
         task = Task("sparse", steps, routes=routes)

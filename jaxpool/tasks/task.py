@@ -54,7 +54,7 @@ class Task:
 
     @property
     def paths(self) -> tuple["Task", ...]:
-        """The task on each of its routes, the default one first."""
+        """The task once for each of its routes, the default route first."""
         ways = dict.fromkeys((self.steps, *(steps for _, steps in self.routes)))
         return tuple(replace(self, steps=steps) for steps in ways if steps)
 
@@ -68,7 +68,7 @@ class Task:
         return width(self.chain, dim)
 
     def route(self, input_type: str | None) -> "Task":
-        """The same task on the path of an input type; models without routes have one path."""
+        """The same task on the route of an input type; a model without routes has just one."""
         routes = dict(self.routes)
         if not routes or (input_type is None and self.steps):
             return self
@@ -85,12 +85,12 @@ class Task:
 
     @property
     def compared(self) -> "Task":
-        """The same chain of token vectors up to their MaxSim with the query of each request."""
+        """The task whose token vectors are compared, by MaxSim, with the query of each request."""
         return Task(f"{self.name}_maxsim", (*self.steps, MaxSim()), self.activate)
 
     @property
     def chunked(self) -> "Task":
-        """The same chain of token vectors, as float32, of the means of a text's chunks."""
+        """The task whose results are the means of a text's chunks, in float32 (late chunking)."""
         return replace(self, steps=(PoolChunks(), *self.steps), precision="float32")
 
     def at(self, precision: str) -> "Task":
@@ -107,7 +107,7 @@ class Task:
         return tuple(map(self.at, PRECISIONS)) if self.name in VECTORS else (self,)
 
     def tokenwise(self, name: str) -> "Task":
-        """The same chain on every token: without its pooling."""
+        """The same task on every token: its steps without the pooling."""
 
         def unpooled(steps):
             return tuple(step for step in steps if not isinstance(step, Pool))
@@ -131,7 +131,7 @@ def taking_pictures(tasks: Sequence[Task | tuple[Task, ...]] | None) -> list | N
 
 
 def canonical(name: str, tasks: Mapping[str, Task]) -> str:
-    """Today's name of a task that older documents call `score`, `encode` or `reward`."""
+    """The present name of a task that older versions of vLLM call `score`, `encode` or `reward`."""
     if name in tasks:
         return name
     older = {
