@@ -45,7 +45,7 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a folder holds, before any tensor is read.
+    """A checkpoint folder as its files describe it, before any tensor is read.
 
     leaves: the abstract parameter tree; head: the task head of the architecture, or None;
     uses_head: whether the tasks come from it, or the model embeds; beside: the tasks of heads in
@@ -131,7 +131,7 @@ class Checkpoint:
         return part.source.dtype(next(name for _, name in part.layouts[0].names()))
 
     def identity(self) -> dict[str, dict]:
-        """What tells these tensors and this tokenizer from others, wherever the files lie."""
+        """What identifies the contents: samples of the tensors, digests of the tokenizer files."""
         tensors = {part.path: part.source.describe() for part in self.parts}
         return {"tensors": tensors, "tokenizer": digests(self.tokenizer_folder, TOKENIZER)}
 
@@ -143,7 +143,7 @@ class Checkpoint:
         if self.family.adapter:
             update_json(base / "config.json", {lora.MERGED: self.family.adapter(self.config)})
         if self.choice and self.reranker:
-            # A published reranker is known by its name, which the copy need not have.
+            # A published reranker is recognized by its name, and a copy may have another one.
             names = ("method", "classifier_from_token")
             update_json(base / "config.json", {n: getattr(self.config, n, None) for n in names})
 

@@ -1,4 +1,4 @@
-"""A tensor that no file has as it stands: computed from others as it is read."""
+"""A tensor that is not stored but computed from stored ones when it is read."""
 
 from collections.abc import Callable, Set
 

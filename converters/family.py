@@ -1,4 +1,4 @@
-"""What a family of architectures is to the converters: its `Arch`, its name table, its heads."""
+"""The description of a family of architectures: its `Arch`, its name table, its heads."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

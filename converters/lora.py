@@ -20,7 +20,7 @@ CONFIG = "adapter_config.json"
 MERGED = "merged_adapter"  # of an exported config.json: the adapter that its weights contain
 MAGNITUDE = ".lora_magnitude_vector"
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
-# What changes the sum base + B A scale; other settings matter to training alone.
+# Settings that change base + scale * B A; all others matter in training only.
 REFUSED = (
     "lora_bias",
     "use_qalora",
@@ -76,7 +76,7 @@ class Delta(NamedTuple):
         a, b, *lengths = (adapter[name].astype(np.float32) for name in parts)
         update = self.scale * (b @ a)
         whole = base.astype(np.float32) + (update.T if self.transposed else update)
-        for length in lengths:  # of what one output weighs: a row, or a column where transposed
+        for length in lengths:  # of the weights of each output: a row, or a column if transposed
             length = length if self.transposed else length[:, None]
             whole *= length / np.linalg.norm(whole, axis=1 - self.transposed, keepdims=True)
         return whole

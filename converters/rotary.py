@@ -58,7 +58,7 @@ def stretched(present: dict, given: Mapping) -> dict:
 
 
 def reach(config) -> int:
-    """Tokens that positions reach: the trained length times the factor that stretches it."""
+    """The most tokens that positions allow: the trained length times the scaling factor."""
     rope = config.rope_parameters or {}
     rope = rope.get("full_attention") or rope
     kind, factor = rope.get("rope_type"), rope.get("factor")

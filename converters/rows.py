@@ -1,11 +1,11 @@
 """The axis-string engine: tensors of a checkpoint <-> leaves of a parameter tree.
 
-A table has a line a tensor: our path, its name on disk, its axes on disk.
+A table has one line for each tensor: our path, its name on disk, its axes on disk.
 
     layers.attention.query.kernel   encoder.layer.{L}.attention.self.query.weight   (N H) D
 
-Our own axes ("L D N H") belong to the leaf, so import is reshape + transpose and export its
-derived inverse. `{L}` in a name counts a leading axis of ours, `{L:1}` from 1 (slot 0 is zero); for
+The axes of the leaf ("L D N H") are known, so import is a reshape and a transpose, and export is
+their inverse. `{L}` in a name counts a leading axis of ours, `{L:1}` from 1 (slot 0 is zero); for
 a leaf that some layers alone have (axes "J ..." or "M ...") it is the numbers of those layers. A
 fused tensor lists its leaves in braces and their parts in a group: `layers.mlp.{gate,up}.kernel
 ... (F|F) D`; square brackets hold the parts where other axes surround them: `(K [G|1|1] H) D`,

@@ -25,7 +25,7 @@ class Context(NamedTuple):
 
     batch: object
     controls: object
-    segments: jax.Array | None  # of each vector of the input; None where there is one a segment
+    segments: jax.Array | None  # of each input vector; None where vectors are those of segments
 
     def of(self, control: jax.Array) -> jax.Array:
         """A control for each vector of the input, with a trailing axis of one."""
@@ -37,7 +37,7 @@ class Context(NamedTuple):
 
 @dataclass(frozen=True)
 class Pool:
-    """Token vectors to one a segment; several kinds are concatenated in order."""
+    """Pools token vectors to one vector a segment; several kinds are concatenated in order."""
 
     kinds: tuple[str, ...]
 
@@ -59,7 +59,7 @@ class Pool:
 
 @dataclass(frozen=True)
 class PoolChunks(Pool):
-    """Token vectors to the mean of each chunk of a text (late chunking, arXiv 2409.04701)."""
+    """Pools token vectors to the mean of each chunk (late chunking, arXiv 2409.04701)."""
 
     kinds: tuple[str, ...] = ("mean",)
 
@@ -148,7 +148,7 @@ def unit(x: jax.Array) -> jax.Array:
 
 @dataclass(frozen=True)
 class Unit:
-    """L2-normalize always: a normalization inside a chain, not at its end."""
+    """L2-normalize, whatever the request's `activate`: a normalization inside a chain."""
 
     def __call__(self, params, x, context):
         """`[..., F] -> [..., F]`."""
@@ -193,7 +193,7 @@ class Calibrate:
 
 
 def picked(chains, batch, controls) -> jax.Array | None:
-    """The tokens `[B, R]` that serve all chains, where each begins by picking them; or None."""
+    """The tokens `[B, R]` whose vectors are enough: all chains begin by picking them; or None."""
     match list({steps[:1] for steps in chains}):
         case [(Pool(kinds=(kind,)) as pool,)] if kind in PICKS and _is_plain(pool):
             return PICKS[kind](pool.mask(Context(batch, controls, batch.segments)))
@@ -207,7 +207,7 @@ def _is_plain(pool: Pool) -> bool:
 def run(steps: tuple, params: dict, hidden: jax.Array, batch, controls, pooled=False) -> jax.Array:
     """Apply a chain of steps to hidden states: `[B, R, F]`, or `[B, T, F]` without a `Pool`.
 
-    pooled: they are already those that the first step picks.
+    pooled: `hidden` has only the tokens that the first step would pick.
     """
     context = Context(batch, controls, None if pooled else batch.segments)
     x = hidden.astype(jnp.float32)

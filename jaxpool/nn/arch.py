@@ -10,11 +10,11 @@ QKNorm = Literal["none", "head", "full", "layer"]
 
 @dataclass(frozen=True)
 class Rotary:
-    """One rotary table: `dim` leading features of each head turn with base `theta`.
+    """One rotary table: the first `dim` features of each head rotate, with base `theta`.
 
-    `scaling` names the law that stretches the frequencies ("none", "linear", "ntk", "dynamic",
-    "yarn", "llama3", "longrope"); the other fields are its parameters, zero where a law has no use
-    for them. `interleaved` pairs neighbouring features instead of halves. `dim` 0: no rotation;
+    `scaling` names the rule that scales the frequencies ("none", "linear", "ntk", "dynamic",
+    "yarn", "llama3", "longrope"); the other fields are its parameters, zero where a rule does not
+    use them. `interleaved` pairs neighbouring features instead of halves. `dim` 0: no rotation;
     otherwise the tables of one architecture agree on it.
     """
 
@@ -36,7 +36,7 @@ class Rotary:
 
 @dataclass(frozen=True)
 class Disentangled:
-    """Attention to contents and to relative positions apart (arXiv 2006.03654).
+    """Attention scores from contents and from relative positions, added (arXiv 2006.03654).
 
     span: half the rows of the table of relative positions, 0 without one; max_distance: where
     logarithmic buckets end, 0 for one row a distance; shared: positions use the projections of
@@ -84,8 +84,8 @@ class Patches:
 class Arch:
     """An architecture as data: hashable, so it is a static argument of every jitted function.
 
-    Sizes are counts; `windows` holds one reach a layer (a token sees keys with |i - j| <= reach,
-    0 is unlimited); `rotary_layers` the table of `rotary` each layer turns with.
+    `windows` has the reach of each layer (a token attends to keys with |i - j| <= reach, 0 is
+    unlimited); `rotary_layers` the index in `rotary` of each layer's table.
     """
 
     vocab: int
@@ -110,12 +110,12 @@ class Arch:
     norm: Norm = "layer"
     norm_eps: float = 1e-12
     norm_bias: bool = True
-    norm_offset: float = 0.0  # the stored scale is the true one less this
+    norm_offset: float = 0.0  # added to the stored scale (Gemma stores scale - 1)
     placement: Placement = "post"
     inner_attention_norm: bool = False  # attention is norm(x + attention(x)) before its placement
     first_attention_norm: bool = True
     final_norm: bool = False
-    residual_scale: float = 1.0  # the factor on what a branch adds
+    residual_scale: float = 1.0  # the factor on the output of a residual branch
 
     # Attention
     causal: bool = False
@@ -155,7 +155,7 @@ class Arch:
     vision: "Arch | None" = None  # the tower beside a text model
 
     shared_layers: bool = False  # one set of weights runs `layers` times
-    max_length: int = 512  # tokens the position information reaches
+    max_length: int = 512  # the most tokens that positions allow
     dtype: str = "float32"  # of activations between operations
     kernel: str = "xla"  # family of attention kernels (see `attention.choose`)
 
@@ -202,7 +202,7 @@ class Arch:
         return next(p for p in range(1, layers + 1) if kinds[:p] * (layers // p) == kinds)
 
     def numbers(self) -> dict[str, tuple[int, ...]]:
-        """Which layers the letters J and M count (glossary in `params`)."""
+        """The layers that the letters J and M of axis strings stand for (see `params`)."""
         layers = range(self.layers)
         return {
             "J": tuple(i for i in layers if not self.sparse[i]),

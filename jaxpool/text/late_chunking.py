@@ -44,7 +44,7 @@ def _tokens(offsets: np.ndarray, span: tuple[int, int]) -> tuple[int, int]:
 
 
 def split(request: Prepared) -> list[Prepared]:
-    """The requests for a text's chunks, each for as many as a row has room for beside others."""
+    """The requests for a text's chunks, each for at most as many as a row can hold."""
     assert request.chunks is not None
     spans = np.array([chunk.token_range for chunk in request.chunks.chunks], np.int32)
     room = -(-len(request.ids) // TOKENS_PER_CHUNK)

@@ -1,4 +1,4 @@
-"""`Tokenization`: what a call asks of the tokenizer: truncation, padding, case, special tokens."""
+"""`Tokenization`: how a call tokenizes: truncation, padding, case, special tokens."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -29,8 +29,8 @@ SWITCHES = (
 class Tokenization:
     """How texts become ids: `tokenization_kwargs`, checked.
 
-    limit: tokens a request may have, longest: those of one pass of the model; truncate, pad: to
-    how many tokens, None for not at all;
+    limit: the most tokens of a request; longest: the most of one forward; truncate, pad: the
+    length to cut or pad to, None to do neither;
     side: where truncation cuts. A named side cuts the finished ids, special tokens included;
     without one the tokenizer cuts the text and keeps them.
     """

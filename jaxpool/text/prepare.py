@@ -1,4 +1,4 @@
-"""The whole way from what a caller passes to what the engine computes on, with every check on it.
+"""From what a caller passes to what the engine computes on, with every check on the way.
 
 `prepare` serves `LLM` and the server alike: pure functions of a model and a call, safe in threads.
 In order: the prompts (`prompts`), the parameters (`tasks.validate`), what is asked of the tokenizer
@@ -89,7 +89,7 @@ def _trained(model, task: Task, input_type: str | None) -> LateInteraction | Non
 
 
 def _check_late_chunking(model, prompts: Sequence, options: Tokenization) -> None:
-    """Refuse late chunks of anything but whole texts, whose characters tokens can point to."""
+    """Refuse late chunking of anything but whole texts, in which tokens have character offsets."""
     if model.pooler_config.tok_pooling_type == "STEP":
         raise RequestError("Late chunking does not support step pooling")
     if not all(isinstance(prompt, str) and prompt for prompt in prompts):
@@ -115,7 +115,7 @@ def _instruction(model, prompt: str | None, name: str | None) -> str:
 def _instructed(
     model, prompts: Sequence, prefix: str, options: Tokenization, offsets: bool
 ) -> list[Tokens]:
-    """The tokens of prompts, texts after a prefix; their offsets count from its end."""
+    """The tokens of prompts, each text behind the prefix; offsets count from the text's start."""
     texts = [prefix + p if isinstance(p, str) else p for p in prompts]
     tokens = encode(model, texts, options, offsets)
     return [t.after(prefix) for t in tokens] if prefix else tokens
@@ -192,7 +192,7 @@ def request(
 
 
 def _controls(params: Sequence[PoolingParams]) -> dict[str, Any]:
-    """What tasks ask of the device, which has one set of controls for all of them."""
+    """The controls of a request, which its tasks must agree on: the device has one set."""
     asked = [
         {
             "dimensions": NO_CUT if one.dimensions is None else one.dimensions,

@@ -16,8 +16,9 @@ from jaxpool.tasks.token_rows import Inner, Words
 class Epilogue:
     """What the host does to the result of one task.
 
-    keep: the token rows that count; rows: what becomes of them, where a task says so; columns: the
-    classes (None returns all); shares: the columns are probabilities, to be renormalized;
+    keep: the token rows that are returned; rows: how they are gathered, if the task says so;
+    columns: the classes that are returned (None: all); shares: the columns are probabilities, which
+    are renormalized;
     precision: what the vectors were quantized to.
     """
 
@@ -44,7 +45,7 @@ class Epilogue:
 
 @dataclass(frozen=True)
 class Prepared(Request):
-    """A request and what the host needs of it beside.
+    """A request, with what the host needs to finish its result.
 
     epilogues: one a task of the call; offsets: characters of each token; chunks: where the late
     chunks lie, whose vectors are then the result.
@@ -55,7 +56,7 @@ class Prepared(Request):
     chunks: LateChunking | None = None
 
     def finish(self, result: Any) -> Any:
-        """The result the caller gets, from what the device computed; a tuple of several tasks'."""
+        """The result for the caller, from that of the device; for several tasks a tuple."""
         if not isinstance(result, tuple):
             return self.epilogues[0](self, result)
         parts = zip(self.epilogues, result, strict=True)

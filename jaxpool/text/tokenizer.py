@@ -167,7 +167,7 @@ class Tokenizer:
 
     @cached_property
     def unknown(self) -> str | None:
-        """The token of what the vocabulary does not have, where there is one."""
+        """The unknown token, if the tokenizer has one."""
         return self._named("unk_token")
 
     def _named(self, name: str) -> str | None:

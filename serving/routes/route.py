@@ -54,7 +54,7 @@ def validated(schema: type[BaseModel], content: bytes) -> BaseModel:
     if not content:
         raise RequestValidationError([NO_BODY])
     try:
-        # from_attributes words the error of a body that is no object as FastAPI does.
+        # from_attributes: the error of a body that is no object then reads as FastAPI's.
         return schema.model_validate(json.loads(content), from_attributes=True)
     except ValidationError as error:
         details = error.errors(include_url=False)
