@@ -17,6 +17,7 @@ from tokenizers import Tokenizer as FastTokenizer
 from tokenizers.processors import TemplateProcessing
 
 from converters.files.folder import TOKENIZER, digests, keep, read_json
+from converters.normalizers import check_growth
 from converters.report import CheckpointError
 from jaxpool.text.tokenizer import NO_LIMIT, Facts
 
@@ -37,6 +38,7 @@ def read_tokenizer(folder: Path, store: Path | None = None) -> tuple[FastTokeniz
         return FastTokenizer.from_file(str(file)), Facts(**read_json(facts))
     made = from_transformers(folder)
     text, found = _fast(made), _facts(made)
+    check_growth(json.loads(text))
     if store:
         keep(store, f"{name}.json", text)
         keep(store, f"{name}-facts.json", json.dumps(asdict(found)))
@@ -45,7 +47,11 @@ def read_tokenizer(folder: Path, store: Path | None = None) -> tuple[FastTokeniz
 
 def bare_tokenizer(folder: Path) -> tuple[FastTokenizer, Facts]:
     """tokenizer.json alone, as static models read it; it puts no special tokens around a text."""
-    fast = FastTokenizer.from_file(str(folder / "tokenizer.json"))
+    check_growth(read_json(folder / "tokenizer.json"))
+    try:
+        fast = FastTokenizer.from_file(str(folder / "tokenizer.json"))
+    except Exception as error:  # the library has no other kind
+        raise CheckpointError(f"{folder / 'tokenizer.json'} cannot be read: {error}") from error
     fast.post_processor = TemplateProcessing(single="$A", pair="$A $B:1")
     said = special_tokens(folder)
     limit = int(min(said.get("model_max_length") or NO_LIMIT, NO_LIMIT))

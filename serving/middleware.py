@@ -15,6 +15,7 @@ access = logging.getLogger("jaxpool.access")
 request_id: ContextVar[str] = ContextVar("request_id", default="-")
 
 OPEN = {"/health", "/ping", "/metrics"}  # routes that need no key
+METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 UNCOUNTED = OPEN | {"/load", "/version"}  # routes left out of metrics and logs
 
 

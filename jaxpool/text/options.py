@@ -49,7 +49,7 @@ class Tokenization:
     ) -> "Tokenization":
         """Read `tokenization_kwargs` of a call; without `longest`, it is `limit`."""
         given = {name: value for name, value in (options or {}).items() if value is not None}
-        length = given.pop("max_length", limit)
+        length = given.pop("max_length", longest or limit)
         found = {ours: given.pop(name) for name, ours in NAMES.items() if name in given}
         for name, ours, on, off in SWITCHES:
             if name in given and given[name] in (*on, *off):
@@ -73,10 +73,13 @@ class Tokenization:
                 "truncate_prompt_tokens value is greater than max_model_len. "
                 "Please request a smaller truncation size."
             )
-        for name in ("truncate", "pad"):
+        most = self.longest or self.limit
+        if self.pad is not None and self.pad > most:
+            raise RequestError(f"padding to {self.pad} tokens is beyond the model's {most}")
+        for name, whole in (("truncate", self.limit), ("pad", most)):
             value = getattr(self, name)
             if value is not None and value < 0:
-                object.__setattr__(self, name, self.limit)
+                object.__setattr__(self, name, whole)
 
     def encode(self, tokenizer: Tokenizer, texts: Sequence, offsets: bool = False) -> list[Tokens]:
         """The tokens of texts or pairs, truncated."""
@@ -90,9 +93,9 @@ class Tokenization:
 
     def of_ids(self, tokenizer: Tokenizer, ids: Sequence[int]) -> Tokens:
         """Token ids given by the caller, truncated."""
-        # ids beyond int32 are out of any vocabulary; -1 is reported as such too
-        narrow = [i if -(2**31) <= i < 2**31 else -1 for i in ids]
-        return self._slice(Tokens(np.array(narrow, np.int32)), self.side or tokenizer.side)
+        if beyond := [i for i in ids if not -(2**31) <= i < 2**31]:
+            raise RequestError(f"Token id {beyond[0]} is out of vocabulary")
+        return self._slice(Tokens(np.array(ids, np.int32)), self.side or tokenizer.side)
 
     def _slice(self, tokens: Tokens, side: str) -> Tokens:
         count, wanted = len(tokens.ids), self.truncate

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,8 @@ from tokenizers import Encoding, normalizers
 from tokenizers.processors import TemplateProcessing
 
 log = logging.getLogger("jaxpool")
+
+from jaxpool.errors import RequestError
 
 NO_LIMIT = 10**9  # tokenizer_config.json says 1e30 where it knows no limit
 
@@ -194,7 +197,8 @@ class Tokenizer:
         tokenizer's own).
         """
         encode = self.fast.encode_batch if offsets else self.fast.encode_batch_fast
-        encodings = encode(list(texts), add_special_tokens=special_tokens)
+        with _one_line():
+            encodings = encode(list(texts), add_special_tokens=special_tokens)
         return [self._cut(encoding, truncate, side or self.side, offsets) for encoding in encodings]
 
     def _cut(self, encoding: Encoding, limit: int | None, side: str, offsets: bool) -> Tokens:
@@ -206,6 +210,19 @@ class Tokenizer:
         if limit is None or len(tokens.ids) <= limit:
             return tokens
         return tokens.take(kept_tokens(encoding.sequence_ids, limit, side))
+
+
+@contextmanager
+def _one_line():
+    """What the library panics about (a pattern that gives up on a text) as an error of the text."""
+    try:
+        yield
+    except Exception:
+        raise
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise RequestError(f"the checkpoint's tokenizer cannot read a text: {error}") from error
 
 
 def kept_tokens(sequence_ids: Sequence[int | None], limit: int, side: str) -> np.ndarray:
