@@ -12,9 +12,9 @@ import numpy as np
 from tokenizers import Encoding, normalizers
 from tokenizers.processors import TemplateProcessing
 
-log = logging.getLogger("jaxpool")
-
 from jaxpool.errors import RequestError
+
+log = logging.getLogger("jaxpool")
 
 NO_LIMIT = 10**9  # tokenizer_config.json says 1e30 where it knows no limit
 
