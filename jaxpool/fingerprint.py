@@ -8,12 +8,19 @@ import hashlib
 import json
 
 
-def fingerprint(checkpoint, resolution, dtype: str, quantization: str | None = None) -> str:
+def fingerprint(
+    checkpoint,
+    resolution,
+    dtype: str,
+    quantization: str | None = None,
+    prompt_name: str | None = None,
+) -> str:
     """16 hexadecimal digits that change with the vectors of the default task.
 
     checkpoint: its tensors (a sample of each), tokenizer files, architecture and prompts;
     resolution: the pooling, what follows it, and the dimensions kept; dtype: of the parameters, as
-    they are computed with; quantization: of the matrix products.
+    they are computed with; quantization: of the matrix products; prompt_name: the prompt of texts
+    that come without one.
     """
     task = resolution.tasks[resolution.pooling_task]
     pipeline = checkpoint.pipeline
@@ -28,6 +35,7 @@ def fingerprint(checkpoint, resolution, dtype: str, quantization: str | None = N
         "late_interaction": repr(checkpoint.late_interaction),
         "dtype": dtype,
         "quantization": quantization,
+        "prompt_name": prompt_name,
     }
     text = json.dumps(facts, sort_keys=True, default=repr)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -116,4 +116,6 @@ def _step(step) -> str:
 def _prompts(pipeline) -> list[Fact]:
     prompts = pipeline.prompts if pipeline else {}
     origin = "config_sentence_transformers.json"
-    return [Fact(f"prompt {name!r}", repr(text), origin) for name, text in prompts.items()]
+    facts = [Fact(f"prompt {name!r}", repr(text), origin) for name, text in prompts.items()]
+    default = pipeline and pipeline.default_prompt
+    return facts + ([Fact("default prompt", repr(default), origin)] if default else [])

@@ -51,6 +51,7 @@ class LLM:
         chat_template: str | None = None,
         lora_path: str | None = None,
         add_eos_token: bool | None = None,
+        default_prompt_name: str | None = None,
         trust_remote_code: bool = False,
         revision: str | None = None,
         tensor_parallel_size: int = 1,
@@ -71,6 +72,7 @@ class LLM:
             chat_template=chat_template,
             lora_path=lora_path,
             add_eos_token=add_eos_token,
+            default_prompt_name=default_prompt_name,
             tensor_parallel_size=tensor_parallel_size,
             data_parallel_size=data_parallel_size,
             distributed=distributed,
@@ -112,9 +114,9 @@ class LLM:
         then a dict by their names. A name may end in a precision: "embed:int8".
 
         options: tokenization_kwargs; prompt, prompt_name (an instruction before each text);
-        input_type ("query" or "document", for models with a path of each); task (an adapter of the
-        model's own, such as jina-embeddings-v3's "retrieval.query"); precision ("int8", "uint8",
-        "binary" or "ubinary": what vectors are quantized to, see `jaxpool.heads.precision`).
+        input_type ("query", "document", ...: the prompt, adapter or path for that use); task (an
+        adapter of the model's own, such as jina-embeddings-v3's "retrieval.query"); precision
+        ("int8", "uint8", "binary" or "ubinary", see `jaxpool.heads.precision`).
         """
         if pooling_task is None:
             raise ValueError(REQUIRED)
@@ -130,7 +132,8 @@ class LLM:
     ) -> list[EmbeddingRequestOutput] | list[PoolingRequestOutput]:
         """Embed prompts; a model of token vectors answers with a matrix each.
 
-        No prompt of the checkpoint is applied unless `prompt_name` or `prompt` asks (see `encode`).
+        No prompt of the checkpoint is applied unless `prompt_name`, `prompt` or `input_type` asks
+        (see `encode`), or the model was loaded with a `default_prompt_name`.
         """
         if self.pooling_task == "token_embed":
             return self.encode(

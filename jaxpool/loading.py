@@ -46,6 +46,7 @@ def load(
     chat_template: str | None = None,
     lora_path: str | None = None,
     add_eos_token: bool | None = None,
+    default_prompt_name: str | None = None,
     served_model_name: str | None = None,
     **engine: Any,
 ) -> Model:
@@ -58,9 +59,9 @@ def load(
     one) replaces the score template found for a reranker. lora_path: a PEFT adapter (folder or Hub
     id) to merge; one in the model's folder is merged without asking, and a folder of an adapter
     alone loads its base. add_eos_token: whether the end-of-text token follows each text (None: as
-    tokenizer_config.json says, where the last token is pooled). served_model_name: what errors and
-    `model_config` call the model, if not `model`. engine: the fields of
-    `jaxpool.engine.engine.EngineOptions`.
+    tokenizer_config.json says, where the last token is pooled). default_prompt_name: the prompt of
+    texts without one. served_model_name: what errors and `model_config` call the model, if not
+    `model`. engine: the fields of `jaxpool.engine.engine.EngineOptions`.
     """
     options = EngineOptions(**engine)
     start(options.distributed)
@@ -71,6 +72,7 @@ def load(
     checkpoint = _open(model, revision, *asked, compiled)
     text = (chat_template, max_model_len, add_eos_token)
     loaded = _model(served_model_name or model, checkpoint, settings, dtype, *text, options)
+    loaded = replace(loaded, default_prompt_name=default_prompt_name)
     loaded.prepare(compiled)
     return loaded
 

@@ -23,16 +23,15 @@ from jaxpool.nn.arch import Arch
 from jaxpool.scoring import pairs
 from jaxpool.scoring.listwise import Listwise
 from jaxpool.scoring.template import ScoreTemplate
+from jaxpool.tasks.input_types import find, meaning
 from jaxpool.tasks.model_config import ModelConfig, model_config
 from jaxpool.tasks.pooling_params import PoolerConfig, PoolingParams
 from jaxpool.tasks.resolve import Resolution
 from jaxpool.tasks.task import Task, choose, of_pictures, several, taking_pictures
-from jaxpool.text.late_interaction import LateInteraction
+from jaxpool.text.instructions import named
+from jaxpool.text.late_interaction import SIDES, LateInteraction
 from jaxpool.text.prompts import is_picture
 from jaxpool.text.tokenizer import Tokenizer
-
-# Names of the prompt of each input type; the first that the model has is used.
-PROMPTS = {"query": ("query",), "document": ("document", "passage", "corpus")}
 
 
 PICTURES = "pictures"  # the folder of a tower's programs among those of `jaxpool compile`
@@ -52,6 +51,11 @@ class Model:
     checkpoint: Any
     score_template: ScoreTemplate | None = None
     options: EngineOptions = EngineOptions()
+    default_prompt_name: str | None = None
+
+    def __post_init__(self):
+        if self.default_prompt_name is not None:
+            named(self, self.default_prompt_name)  # an unknown one is refused
 
     @cached_property
     def engine(self) -> Engine:
@@ -133,12 +137,15 @@ class Model:
 
     @property
     def prompts(self) -> Mapping[str, str]:
-        """Named instructions of config_sentence_transformers.json."""
-        return self.checkpoint.pipeline.prompts if self.checkpoint.pipeline else {}
+        """Named instructions: of config_sentence_transformers.json, or task_instructions' own."""
+        own = getattr(self.checkpoint.config, "task_instructions", None)
+        return own or (self.checkpoint.pipeline.prompts if self.checkpoint.pipeline else {})
 
     @property
     def default_prompt(self) -> str | None:
-        """The name of the prompt that sentence-transformers applies unasked."""
+        """The name of the prompt that `encode` applies unasked, as sentence-transformers does."""
+        if self.default_prompt_name:
+            return self.default_prompt_name
         return self.checkpoint.pipeline.default_prompt if self.checkpoint.pipeline else None
 
     @property
@@ -155,7 +162,8 @@ class Model:
     def fingerprint(self) -> str:
         """A hash of all that decides this model's vectors (see `jaxpool.fingerprint`)."""
         dtype = jax.tree.leaves(self.params["embed"])[0].dtype.name
-        return fingerprint(self.checkpoint, self.resolution, dtype, self.options.quantization)
+        how = (dtype, self.options.quantization, self.default_prompt_name)
+        return fingerprint(self.checkpoint, self.resolution, *how)
 
     @cached_property
     def model_config(self) -> ModelConfig:
@@ -207,8 +215,9 @@ class Model:
         precision: float32, int8, uint8, binary or ubinary (see `jaxpool.heads.precision`).
         """
         if prompt is None and prompt_name is None:
-            named = (task, *PROMPTS.get(input_type or "", ()))
-            prompt_name = next((n for n in named if n in self.prompts), self.default_prompt)
+            found = (find(kind, self.prompts) for kind in (task, input_type))
+            prompt_name = next(filter(None, found), self.default_prompt)
+        plain = input_type is None or meaning(input_type) in SIDES  # others need a prompt
         single = isinstance(texts, str | Mapping) or is_picture(texts)
         given = [texts] if single else list(texts)
         given = [t["text"] if isinstance(t, Mapping) and [*t] == ["text"] else t for t in given]
@@ -218,8 +227,9 @@ class Model:
             given,
             PoolingParams(dimensions=dimensions, task=task),
             tokenization_kwargs={"truncate_prompt_tokens": -1},
-            prompt=prompt,
+            prompt="" if prompt_name is None and prompt is None and plain else prompt,
             prompt_name=prompt_name,
+            input_type=input_type,
         )
         return vectors[0] if single else np.stack(vectors)
 

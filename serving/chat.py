@@ -34,10 +34,14 @@ def conversations(value: Any) -> list[list[Message]] | None:
 
 def choose(body: Any, served: Served, trust: bool) -> str:
     """The template of a request, or an error that says why there is none."""
-    if body.chat_template is not None and not trust:
+    if body.chat_template in served.templates:
+        body.chat_template = served.templates[body.chat_template]
+    elif body.chat_template is not None and not trust:
         raise APIError(400, UNTRUSTED)
-    own = served.model.tokenizer.config.get("chat_template")
-    template = body.chat_template or served.chat_template or own
+    own = served.templates
+    template = body.chat_template or served.chat_template or own.get("default")
+    if not template and own:
+        raise APIError(400, f"The tokenizer has chat templates by name: {sorted(own)}; name one")
     if not template:
         raise APIError(400, NO_TEMPLATE)
     if body.add_generation_prompt and body.continue_final_message:

@@ -85,6 +85,9 @@ class Options(BaseSettings):
     )
     trust_remote_code: bool = Field(False, description="accepted; checkpoint code never runs")
     chat_template: str | None = Field(None, description="a file, or the template itself")
+    default_prompt_name: str | None = Field(
+        None, description="the checkpoint's prompt for texts that come without one"
+    )
     trust_request_chat_template: bool = Field(False, description="let requests bring templates")
     add_eos_token: bool | None = Field(
         None, description="put the end-of-text token after each text (by the files if not given)"

@@ -125,6 +125,7 @@ def load_model(path: str, options: Any, name: str | None = None) -> Any:
         tensor_parallel_size=options.tensor_parallel_size,
         data_parallel_size=options.data_parallel_size,
         distributed=options.distributed or False,
+        default_prompt_name=options.default_prompt_name,
         served_model_name=name,
     )
     if options.warmup != "none":

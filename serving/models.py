@@ -35,6 +35,13 @@ class Served:
         return self.names[0]
 
     @property
+    def templates(self) -> dict[str, str]:
+        """The chat templates that lie with the tokenizer, by name."""
+        from jaxpool.text.chat_templates import chat_templates
+
+        return chat_templates(self.model.tokenizer.folder)
+
+    @property
     def default_task(self) -> str:
         """The task of a request that names none."""
         return self.model.pooling_task

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from serving.errors import APIError, missing
 
@@ -63,7 +63,6 @@ class Common(BaseModel):
 class Prompts(Common):
     """`input` (texts or token ids) or `messages` (chat), and how to render and encode them."""
 
-    # One of the two may be absent (None), but not null.
     input: Input = None  # type: ignore[assignment]
     messages: Conversation | list[Conversation] = None  # type: ignore[assignment]
     add_special_tokens: bool | None = None
@@ -73,15 +72,15 @@ class Prompts(Common):
     chat_template_kwargs: dict[str, Any] | None = None
     media_io_kwargs: dict[str, dict[str, Any]] | None = None
     prompt_name: str | None = None
-    input_type: Literal["query", "document"] | None = Field(
-        default=None, description="for models with a path, or markers, of each"
-    )
+    input_type: str | None = Field(default=None, description="query, document, ...: the prompt")
     softmax: bool | None = Field(default=None, description="the oldest name of use_activation")
     normalize: bool | None = Field(default=None, description="an older name of use_activation")
 
     @model_validator(mode="before")
     @classmethod
     def _required(cls, body: Any) -> Any:
+        if isinstance(body, dict) and {"input", "messages"} <= body.keys():
+            raise APIError(400, "Give either input or messages, not both", "messages")
         return one_of(body, "input", "messages")
 
     @model_validator(mode="after")
@@ -193,11 +192,18 @@ PAIRS = (
 )
 
 
+def plain(value: Any) -> Any:
+    """Texts as Jina's and Cohere's clients may write them: `{"text": ...}`."""
+    if isinstance(value, list):
+        return [plain(one) for one in value]
+    return value["text"] if isinstance(value, dict) and "text" in value else value
+
+
 class RerankRequest(Scoring):
     """POST /rerank (Jina, Cohere)."""
 
-    query: Text
-    documents: Texts
+    query: Annotated[Text, BeforeValidator(plain)]
+    documents: Annotated[Texts, BeforeValidator(plain)]
     top_n: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
 
 

@@ -176,7 +176,7 @@ def _sides(model, task: Task | tuple[Task, ...], call: Call) -> Sides:
                 texts,
                 call.params,
                 call.tokenization,
-                input_type=None if call.options.plain else side,
+                input_type=side if model.late_interaction and not call.options.plain else None,
             ),
         )
         for side, texts in (("query", call.queries), ("document", call.documents))

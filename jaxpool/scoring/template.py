@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.resources import files
+from os.path import commonprefix
 from pathlib import Path
 from typing import Any
 
+TELLING = 16  # characters by which a prompt is known
 RESERVED = ("chat_template", "tools", "tokenize")  # names that the renderer itself passes
 
 
@@ -30,12 +32,34 @@ class ScoreTemplate:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def render(self, tokenizer, asked: Sequence[tuple], options: Mapping) -> list[str]:
-        """The prompt of each (query, document, ...); `options` are variables (instruction)."""
+        """The prompt of each (query, document, ...); `options` are variables (instruction).
+
+        A query that begins as the template does was put into it by its caller, as vLLM's older
+        examples do, and its document too: these are only joined.
+        """
         if clash := sorted(set(RESERVED) & set(options)):
             raise ValueError(
                 "chat_template_kwargs contains reserved keys that conflict with fixed scorer "
                 f"arguments: {clash}"
             )
+        start = self._start(tokenizer)
+        written = [query.startswith(start) for query, *_ in asked]
+        bare = [parts for parts, done in zip(asked, written, strict=True) if not done]
+        made = iter(self._made(tokenizer, bare, options) if bare else ())
+        return [
+            "".join(parts) if done else next(made)
+            for parts, done in zip(asked, written, strict=True)
+        ]
+
+    def _start(self, tokenizer) -> str:
+        """What every prompt begins with; a text of its own where that is too short to tell."""
+        one, other = (
+            self._made(tokenizer, [(sign, sign)], {"instruction": sign})[0] for sign in "\0\1"
+        )
+        start = commonprefix([one, other])
+        return start if len(start) >= TELLING else "\0"
+
+    def _made(self, tokenizer, asked: Sequence[tuple], options: Mapping) -> list[str]:
         head = [] if self.system is None else [("system", self.system)]
         roles = [
             (*head, ("query", query), *(("document", text) for text in documents))

@@ -7,6 +7,7 @@ from jaxpool.errors import RequestError
 from jaxpool.heads.precision import PRECISIONS, SHIFTED, Quantize
 from jaxpool.heads.similarity import MaxSim
 from jaxpool.heads.steps import Pool, PoolChunks, is_pooled, width
+from jaxpool.tasks.input_types import find
 from jaxpool.tasks.token_rows import Inner, Words
 
 VECTORS = ("embed", "token_embed")  # the tasks whose results may be quantized
@@ -72,9 +73,10 @@ class Task:
         routes = dict(self.routes)
         if not routes or (input_type is None and self.steps):
             return self
-        if input_type not in routes:
+        found = find(input_type, routes)
+        if found is None:
             raise RequestError(f"input_type must be one of {sorted(routes)}, got {input_type!r}")
-        return replace(self, steps=routes[input_type])
+        return replace(self, steps=routes[found])
 
     @property
     def of_pictures(self) -> "Task":

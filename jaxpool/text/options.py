@@ -86,10 +86,13 @@ class Tokenization:
         self._check_characters(tokenizer, texts)
         if self.lower_case:
             texts = [t.lower() if isinstance(t, str) else tuple(map(str.lower, t)) for t in texts]
-        if self.truncate is None or self.side is None:
-            return tokenizer(texts, self.truncate, None, self.special_tokens, offsets)
-        whole = tokenizer(texts, None, None, self.special_tokens, offsets)
-        return [self._slice(tokens, self.side) for tokens in whole]
+        side = self.side
+        truncate = self.truncate if side is None else None
+        try:
+            whole = tokenizer(texts, truncate, None, self.special_tokens, offsets)
+        except TypeError as error:  # how the tokenizers library says that a text is none
+            raise _not_text(texts) or error from None
+        return whole if side is None else [self._slice(tokens, side) for tokens in whole]
 
     def of_ids(self, tokenizer: Tokenizer, ids: Sequence[int]) -> Tokens:
         """Token ids given by the caller, truncated."""
@@ -130,3 +133,14 @@ class Tokenization:
                 "input_text",
                 count,
             )
+
+
+def _not_text(texts: Sequence) -> RequestError | None:
+    """The error of half of a surrogate pair (UTF-16) in a text."""
+    for number, text in enumerate(texts):
+        try:
+            "".join(text).encode()
+        except UnicodeEncodeError as error:
+            half = error.object[error.start]
+            return RequestError(f"prompt {number} is no text: half of a surrogate pair, {half!a}")
+    return None

@@ -14,9 +14,11 @@ import numpy as np
 from jaxpool.engine.batch import NO_CUT
 from jaxpool.errors import RequestError
 from jaxpool.heads.steps import Activate
-from jaxpool.tasks.pooling_params import LateChunkingParams, PoolingParams
+from jaxpool.tasks.input_types import find, meaning
+from jaxpool.tasks.pooling_params import LateChunkingParams, PoolingParams, with_task
 from jaxpool.tasks.task import Task
 from jaxpool.tasks.validate import resolve_params
+from jaxpool.text.instructions import instruction, unsupported
 from jaxpool.text.late_chunking import chunks
 from jaxpool.text.late_interaction import SIDES, LateInteraction
 from jaxpool.text.options import Tokenization
@@ -41,28 +43,29 @@ def prepare(
 
     task: of several, every one must allow the parameters; prompt, prompt_name: an instruction put
     before each text, given or by its name in config_sentence_transformers.json; offsets: keep the
-    characters of each token; input_type: "query" or "document", where late interaction was trained
-    with markers, expansion and skips.
+    characters of each token; input_type: what the texts are for (see `instructions`).
     """
     prompts = as_prompts(prompts)
     tasks = task if isinstance(task, tuple) else (task,)
+    params = _adapted(model, params, input_type)
     settings = [resolve_params(model, one, params, len(prompts)) for one in tasks]
     options = Tokenization.of(tokenization_kwargs, _limit(model, tasks), model.max_length)
     trained = _trained(model, tasks[0], input_type)
-    if trained is not None and input_type is not None:
-        options = options.shorter(trained.limit(input_type))
+    side = meaning(input_type or "")
+    if trained is not None:
+        options = options.shorter(trained.limit(side))
         if prompt is None and prompt_name is None:
-            prompt = trained.prompts[input_type]
+            prompt = trained.prompts[side]
     if any(setting.late_chunking_params is not None for setting in settings[0]):
         _check_late_chunking(model, prompts, options)
         offsets = True
-    prefix = _instruction(model, prompt, prompt_name)
+    prefix = instruction(model, tasks[0], prompt, prompt_name, input_type)
     tokens = _instructed(model, prompts, prefix, options, offsets)
     skips = _skips(model, prompts, prefix, options)
     each = zip(tokens, zip(*settings, strict=True), skips, strict=True)
     requests = [request(model, tasks, *one) for one in each]
-    if trained is not None and input_type is not None:
-        return [trained.apply(one, input_type, model.tokenizer) for one in requests]
+    if trained is not None:
+        return [trained.apply(one, side, model.tokenizer) for one in requests]
     return requests
 
 
@@ -83,9 +86,16 @@ def _trained(model, task: Task, input_type: str | None) -> LateInteraction | Non
     settings = model.late_interaction
     if settings is None or task.name != "token_embed" or input_type is None:
         return None
-    if input_type not in SIDES:
-        raise RequestError(f"unknown input_type {input_type!r}; known: {SIDES}")
+    if meaning(input_type) not in SIDES:
+        raise unsupported(input_type, SIDES)
     return settings
+
+
+def _adapted(model, params: Any, input_type: str | None) -> Any:
+    """A call's parameters with the adapter for an input type, where they choose none."""
+    name = find(input_type, model.adapters)
+    chosen = getattr(params, "task", None) or isinstance(params, Sequence)
+    return params if name is None or chosen else with_task(params, name)
 
 
 def _check_late_chunking(model, prompts: Sequence, options: Tokenization) -> None:
@@ -100,16 +110,6 @@ def _check_late_chunking(model, prompts: Sequence, options: Tokenization) -> Non
             "Late chunking does not support input padding, truncation or renderer text "
             "normalization"
         )
-
-
-def _instruction(model, prompt: str | None, name: str | None) -> str:
-    """The text before each prompt: `prompt`, or the one called `name`, or none."""
-    if prompt is not None or name is None:
-        return prompt or ""
-    known = model.prompts
-    if name not in known:
-        raise RequestError(f"unknown prompt_name {name!r}; this model's prompts: {sorted(known)}")
-    return known[name]
 
 
 def _instructed(

@@ -7,7 +7,7 @@ import numpy as np
 from fastapi import APIRouter, Request, Response
 
 from serving import chat, encoding
-from serving.errors import APIError
+from serving.errors import APIError, refusing
 from serving.models import Served
 from serving.queue import Job
 from serving.routes.common import serves, service, size_of
@@ -27,16 +27,25 @@ async def embed(body: CohereEmbedRequest, request: Request) -> Response:
     """Embed texts as float, int8, uint8, binary, ubinary or base64."""
     shared = service(request)
     served = shared.models.find(body.model, _able)
-    prompts, special = _prompts(body, served)
-    options = _truncation(body) | {"add_special_tokens": special}
+    prompts = _prompts(body, served)
+    options = _truncation(body) | {"add_special_tokens": not body.inputs}
 
     def prepare():
         from jaxpool.tasks.pooling_params import PoolingParams
         from jaxpool.text.prepare import prepare
 
-        task = served.model.select(_tasks(body))
+        task = served.model.select(_tasks(body), body.input_type)
         params = PoolingParams(dimensions=body.output_dimension)
-        return task, prepare(served.model, task, prompts, params, options)
+        made = prepare(
+            served.model,
+            task,
+            prompts,
+            params,
+            options,
+            prompt="" if body.inputs else None,  # that of a conversation is its first message
+            input_type=body.input_type,
+        )
+        return task, made
 
     task, requests = await shared.prepare(served, size_of(prompts), prepare)
     _check_length(body, requests)
@@ -55,49 +64,37 @@ def _tasks(body: CohereEmbedRequest) -> str | list[str]:
     return names if len(names) > 1 else names[0]
 
 
-def _prompts(body: CohereEmbedRequest, served: Served) -> tuple[list[str], bool]:
-    """Texts with the instruction of their input type, and whether special tokens are added."""
+def _prompts(body: CohereEmbedRequest, served: Served) -> list[str]:
+    """The texts of a body as they are; inputs of parts as the chat template writes them."""
     if body.images or any(part.type != "text" for i in body.inputs or () for part in i.content):
         raise APIError(400, f"{served.name} is not a multimodal model")
-    prefix = _instruction(body.input_type, served)
-    template = served.chat_template or served.model.tokenizer.config.get("chat_template")
-    if body.inputs:
-        texts = [_joined(one) for one in body.inputs]
-        if not template:
-            raise APIError(400, chat.NO_TEMPLATE)
-    else:
-        texts = body.texts or []
-    if not template:
-        return [prefix + text for text in texts], True
-    return [_chat(prefix, text, template, served) for text in texts], False
+    if not body.inputs:
+        return body.texts or []
+    options = SimpleNamespace(
+        chat_template=None,
+        add_generation_prompt=False,
+        continue_final_message=False,
+        chat_template_kwargs=None,
+    )
+    template = chat.choose(options, served, trust=False)
+    head = _head(body.input_type, served)
+    users = [Message(role="user", content=_joined(one)) for one in body.inputs]
+    return [chat.render([*head, user], template, options, served) for user in users]
+
+
+def _head(input_type: str | None, served: Served) -> list[Message]:
+    """The instruction of an input type as the first message of a conversation."""
+    from jaxpool.text.instructions import instruction
+
+    if input_type is None:
+        return []
+    with refusing():
+        text = instruction(served.model, served.model.task("embed"), None, None, input_type)
+    return [Message(role="system", content=text)] if text else []
 
 
 def _joined(one: CohereInput) -> str:
     return "\n".join(part.text or "" for part in one.content)
-
-
-def _chat(prefix: str, text: str, template: str, served: Served) -> str:
-    messages = [Message(role="system", content=prefix)] if prefix else []
-    messages.append(Message(role="user", content=text))
-    options = SimpleNamespace(
-        add_generation_prompt=False, continue_final_message=False, chat_template_kwargs=None
-    )
-    return chat.render(messages, template, options, served)
-
-
-def _instruction(name: str | None, served: Served) -> str:
-    """The text that an input type puts before each input."""
-    if name is None:
-        return ""
-    config = served.model.checkpoint.config
-    known = getattr(config, "task_instructions", None) or served.model.prompts
-    if name in known:
-        return known[name]
-    if not known:
-        reason = "This model does not define any input_type task instructions."
-    else:
-        reason = f"Supported values: {', '.join(sorted(known))}"
-    raise APIError(400, f"Unsupported input_type {name!r}. {reason}")
 
 
 def _truncation(body: CohereEmbedRequest) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from serving import chat
 from serving.errors import APIError
 from serving.middleware import header, require_json
 from serving.models import Served
-from serving.schemas import Common, Prompts
+from serving.schemas import Common, Message, Prompts
 from serving.service import Service
 
 
@@ -66,13 +66,23 @@ def tokenization(body: Common) -> dict:
 def prompts_of(body: Prompts, served: Served, trust_template: bool) -> tuple[Any, bool]:
     """The prompts of a body, and whether special tokens are added to them."""
     check_common(body)
-    given = body.messages if body.input is None else body.input
-    messages = chat.conversations(given)
+    messages = conversations(body)
     if messages is None:
+        given = body.messages if body.input is None else body.input
         return given, body.add_special_tokens is not False
     template = chat.choose(body, served, trust_template)
     texts = [chat.render(conversation, template, body, served) for conversation in messages]
     return texts, bool(body.add_special_tokens)
+
+
+def conversations(body: Prompts) -> list[list[Message]] | None:
+    """The conversations of a body, in either of its fields."""
+    return chat.conversations(body.messages if body.input is None else body.input)
+
+
+def is_chat(body: Prompts) -> bool:
+    """Whether a template writes the texts: no default prompt goes before them."""
+    return conversations(body) is not None
 
 
 def size_of(prompts: Any) -> int:

@@ -10,7 +10,7 @@ from serving import encoding
 from serving.errors import APIError
 from serving.models import Served
 from serving.queue import Job
-from serving.routes.common import frame, prompts_of, rid, serves, service, size_of, usage
+from serving.routes.common import frame, is_chat, prompts_of, rid, serves, service, size_of, usage
 from serving.routes.common import tokenization as options_of
 from serving.routes.route import JsonRoute
 from serving.schemas import ClassifyRequest, EmbeddingRequest, PoolingRequest, Prompts
@@ -25,6 +25,7 @@ async def run(body: Prompts, request: Request, served: Served, name: str) -> Job
     trust = shared.options.trust_request_chat_template
     prompts, special = prompts_of(body, served, trust)
     options = options_of(body) | {"add_special_tokens": special}
+    unnamed = body.prompt_name is None and body.input_type is None
 
     def prepare():
         from jaxpool.text.prepare import prepare
@@ -36,6 +37,7 @@ async def run(body: Prompts, request: Request, served: Served, name: str) -> Job
             prompts,
             params_of(body),
             options,
+            prompt="" if is_chat(body) and unnamed else None,
             prompt_name=body.prompt_name,
             input_type=body.input_type,
         )

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from serving.errors import APIError, NotServed
 from serving.routes import embeddings, scoring
 from serving.routes.common import json_only, service
+from serving.routes.route import parsed
 from serving.schemas import (
     ClassifyRequest,
     Common,
@@ -36,10 +37,14 @@ async def invocations(request: Request) -> Response:
 
 async def dispatch(content: bytes, request: Request) -> Response:
     """The answer of the first route whose body this is and whose task the model has."""
+    try:
+        fields = parsed(content)
+    except (ValueError, RecursionError):
+        fields = None
     registry = service(request).models
     for schema, handler, able in HANDLERS:
         try:
-            body = schema.model_validate_json(content)
+            body = schema.model_validate(fields)
             registry.find(body.model, able)
         except (ValidationError, RequestValidationError, NotServed):
             continue

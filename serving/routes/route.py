@@ -1,6 +1,7 @@
 """The route of a JSON body: check, parse, validate, call."""
 
 import json
+import re
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any, get_type_hints
@@ -11,6 +12,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
 
 BAD_JSON = {"type": "json_invalid", "msg": "JSON decode error", "input": {}}
+ESCAPED = re.compile(r"\\u[dD][89a-fA-F]")  # perhaps a surrogate
 NO_BODY = {"type": "missing", "loc": ("body",), "msg": "Field required", "input": None}
 
 
@@ -49,13 +51,31 @@ class JsonRoute(APIRoute):
         return handle
 
 
+def parsed(content: bytes) -> Any:
+    """The value of some JSON; fields that are null count as left out, as clients mean them.
+
+    Raises `ValueError` for bytes that are no JSON, and for half of a surrogate pair, which is no
+    text: neither a tokenizer nor an answer could have it.
+    """
+    text = content.decode(json.detect_encoding(content))
+    value = json.loads(text)
+    if ESCAPED.search(text):
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"half of a surrogate pair: {error.object[error.start]!a}") from None
+    if isinstance(value, dict):
+        return {name: field for name, field in value.items() if field is not None}
+    return value
+
+
 def validated(schema: type[BaseModel], content: bytes) -> BaseModel:
     """The body of some JSON, or a `RequestValidationError` that says where it is wrong."""
     if not content:
         raise RequestValidationError([NO_BODY])
     try:
         # from_attributes: the error of a body that is no object then reads as FastAPI's.
-        return schema.model_validate(json.loads(content), from_attributes=True)
+        return schema.model_validate(parsed(content), from_attributes=True)
     except ValidationError as error:
         details = error.errors(include_url=False)
         raise RequestValidationError(

@@ -172,8 +172,15 @@ def test_plain_mode_is_the_texts_and_nothing_else(models):
 
 
 def test_an_unknown_side(models):
-    with pytest.raises(ValueError, match="unknown input_type 'passage'; known"):
-        models[0].encode("a", pooling_task="token_embed", input_type="passage")
+    llm, _ = models
+    (document, passage) = (
+        llm.encode("a cat", pooling_task="token_embed", input_type=side, use_tqdm=False)[0]
+        for side in ("document", "passage")
+    )
+    np.testing.assert_array_equal(document.outputs.data, passage.outputs.data)
+    message = "Unsupported input_type 'clustering'. Supported values: document, query"
+    with pytest.raises(ValueError, match=message):
+        llm.encode("a", pooling_task="token_embed", input_type="clustering")
 
 
 def test_no_number_of_documents_compiles_after_warmup(bert, projection, tmp_path):

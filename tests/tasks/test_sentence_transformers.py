@@ -121,8 +121,10 @@ def test_router_defaults_to_its_first_route(routed):
 
 
 def test_router_refuses_other_routes(routed):
-    with pytest.raises(ValueError, match="input_type must be one of .*got 'passage'"):
-        vectors(routed[1], input_type="passage")
+    with pytest.raises(ValueError, match="input_type must be one of .*got 'clustering'"):
+        vectors(routed[1], input_type="clustering")
+    passages = vectors(routed[1], input_type="passage")
+    np.testing.assert_array_equal(passages, vectors(routed[1], input_type="document"))
 
 
 def test_router_of_old_asym_folders(routed, tmp_path):
