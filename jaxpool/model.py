@@ -33,7 +33,6 @@ from jaxpool.text.late_interaction import SIDES, LateInteraction
 from jaxpool.text.prompts import is_picture
 from jaxpool.text.tokenizer import Tokenizer
 
-
 PICTURES = "pictures"  # the folder of a tower's programs among those of `jaxpool compile`
 
 

@@ -80,7 +80,9 @@ class Prompts(Common):
     @classmethod
     def _required(cls, body: Any) -> Any:
         if isinstance(body, dict) and {"input", "messages"} <= body.keys():
-            raise APIError(400, "Give either input or messages, not both", "messages")
+            if body["input"] is not None:
+                raise APIError(400, "Give either input or messages, not both", "messages")
+            return {name: value for name, value in body.items() if name != "input"}
         return one_of(body, "input", "messages")
 
     @model_validator(mode="after")
@@ -261,11 +263,7 @@ class TokenizeRequest(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _required(cls, body: Any) -> Any:
-        given = body
-        if isinstance(body, dict):  # clients send the other as null
-            given = {name: value for name, value in body.items() if value is not None}
-        one_of(given, "prompt", "messages")
-        return body
+        return one_of(body, "prompt", "messages")
 
 
 class DetokenizeRequest(BaseModel):

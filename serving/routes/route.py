@@ -65,7 +65,7 @@ def parsed(content: bytes) -> Any:
         except UnicodeEncodeError as error:
             raise ValueError(f"half of a surrogate pair: {error.object[error.start]!a}") from None
     if isinstance(value, dict):
-        return {name: field for name, field in value.items() if field is not None}
+        return {k: v for k, v in value.items() if v is not None or k == "input"}  # is required
     return value
 
 

@@ -44,9 +44,7 @@ def test_half_of_a_surrogate_pair_is_a_bad_request(server, route):
 
 
 def test_half_of_a_surrogate_pair_offline(minilm):
-    with pytest.raises(
-        ValueError, match=r"prompt 1 is no text.*'.ud83d'"
-    ):
+    with pytest.raises(ValueError, match=r"prompt 1 is no text.*'.ud83d'"):
         minilm.embed(["a cat", "a \ud83d"], use_tqdm=False)
 
 

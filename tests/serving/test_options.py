@@ -26,6 +26,7 @@ FLAGS = {
     "quantization": ("int8", "int8"),
     "convert": ("classify", "classify"),
     "chat-template": ("{{ a }}", "{{ a }}"),
+    "default-prompt-name": ("query", "query"),
     "tensor-parallel-size": ("2", 2),
     "data-parallel-size": ("4", 4),
     "distributed": ('{"process_id": 1}', {"process_id": 1}),

@@ -27,6 +27,8 @@ BEYOND = {
     ("minilm", "emb_normalize_removed"): 200,  # the older name of use_activation works
     ("minilm", "v2_int8"): 200,  # int8 and uint8 are supported
     ("minilm", "v2_uint8"): 200,
+    ("minilm", "emb_encoding_null"): 200,  # null is the same as leaving a field out
+    ("minilm", "rerank_top_null"): 200,
     ("cls", "pool_token_classify"): 200,  # any task of the model, in each request
     ("chunk", "pool_long"): 200,  # chunks of long texts on every route that embeds
     ("auth", "tokenize_messages"): 401,  # the key guards every route
