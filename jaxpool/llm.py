@@ -56,7 +56,6 @@ class LLM:
         revision: str | None = None,
         tensor_parallel_size: int = 1,
         data_parallel_size: int | None = None,
-        distributed: bool | Mapping[str, Any] = False,
         served_model_name: str | None = None,
         **engine: Any,
     ):
@@ -75,7 +74,6 @@ class LLM:
             default_prompt_name=default_prompt_name,
             tensor_parallel_size=tensor_parallel_size,
             data_parallel_size=data_parallel_size,
-            distributed=distributed,
             served_model_name=served_model_name,
             **engine_options(engine),
         )

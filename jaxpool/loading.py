@@ -58,10 +58,9 @@ def load(
     `jax_default_matmul_precision` says otherwise. chat_template (text, file or name of a shipped
     one) replaces the score template found for a reranker. lora_path: a PEFT adapter (folder or Hub
     id) to merge; one in the model's folder is merged without asking, and a folder of an adapter
-    alone loads its base. add_eos_token: whether the end-of-text token follows each text (None: as
-    tokenizer_config.json says, where the last token is pooled). default_prompt_name: the prompt of
-    texts without one. served_model_name: what errors and `model_config` call the model, if not
-    `model`. engine: the fields of `jaxpool.engine.engine.EngineOptions`.
+    alone loads its base. add_eos_token: end each text with that token (None: as the files say).
+    default_prompt_name: the prompt of texts without one. served_model_name: what errors call the
+    model. engine: the fields of `jaxpool.engine.engine.EngineOptions`.
     """
     options = EngineOptions(**engine)
     start(options.distributed)
@@ -71,8 +70,8 @@ def load(
     asked = (runner, convert, hf_overrides, lora_path, settings)
     checkpoint = _open(model, revision, *asked, compiled)
     text = (chat_template, max_model_len, add_eos_token)
-    loaded = _model(served_model_name or model, checkpoint, settings, dtype, *text, options)
-    loaded = replace(loaded, default_prompt_name=default_prompt_name)
+    made = _model(served_model_name or model, checkpoint, settings, dtype, *text, options)
+    loaded = replace(made, default_prompt_name=default_prompt_name)
     loaded.prepare(compiled)
     return loaded
 
