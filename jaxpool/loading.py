@@ -59,8 +59,7 @@ def load(
     one) replaces the score template found for a reranker. lora_path: a PEFT adapter (folder or Hub
     id) to merge; one in the model's folder is merged without asking, and a folder of an adapter
     alone loads its base. add_eos_token: end each text with that token (None: as the files say).
-    default_prompt_name: the prompt of texts without one. served_model_name: what errors call the
-    model. engine: the fields of `jaxpool.engine.engine.EngineOptions`.
+    default_prompt_name: the prompt of texts without one. engine: `EngineOptions`' fields.
     """
     options = EngineOptions(**engine)
     start(options.distributed)
