@@ -15,6 +15,7 @@ from converters.architectures import architecture, check_options, choose_head
 from converters.configuration import Config, read_config
 from converters.family import Family, Head
 from converters.files.folder import TOKENIZER, copy_companions, digests, update_json
+from converters.files.scaled import with_scales
 from converters.files.tensors import Manifest, Source, open_tensors, save_tensors
 from converters.heads import answers
 from converters.heads.beside import Beside, read_beside
@@ -142,6 +143,8 @@ class Checkpoint:
         copy_companions(self.folder, folder)
         if self.family.adapter:
             update_json(base / "config.json", {lora.MERGED: self.family.adapter(self.config)})
+        if getattr(self.config, "quantization_config", None):
+            update_json(base / "config.json", {"quantization_config": None})
         if self.choice and self.reranker:
             # A published reranker is recognized by its name, and a copy may have another one.
             names = ("method", "classifier_from_token")
@@ -228,26 +231,35 @@ def _open(folder: Path, overrides, adapter: Path | None, store: Path | None) -> 
     family, config = read_config(base, overrides, pipeline.model_type if pipeline else None, store)
     if family.adapter and not adapter:
         base, adapter = lora.find(base, lora.own(base, config, family.adapter(config)))
-    source = _tensors(folder, inside, base, family, adapter)
+    method = getattr(config, "quantization_config", None)
+    source = _tensors(folder, inside, base, family, adapter, method)
     for field, (name, axis) in family.sizes.items():
         setattr(config, field, source.shape(name)[axis])
     return Files(folder, inside, base, family, config, pipeline, source)
 
 
-def _tensors(folder: Path, inside: str, base: Path, family: Family, adapter: Path | None) -> Source:
+def _tensors(
+    folder: Path,
+    inside: str,
+    base: Path,
+    family: Family,
+    adapter: Path | None,
+    quantization: Mapping | None,
+) -> Source:
     """The transformer's tensors, with the adapter's added and what is computed from them."""
     rename = _canonical(family)
     if base != folder / inside:
         folder, inside = base, ""
     opened = open_tensors(folder, inside, rename)
-    source: Source = opened
+    integers = family.name == "Static"  # model2vec's, whose mean is what its authors take
+    source: Source = opened if integers else with_scales(opened, quantization)
     if adapter:
         if isinstance(opened, Manifest):
             raise CheckpointError(
                 f"{adapter}: an adapter is merged into weight files, and {folder} holds an Orbax "
                 "tree; export the merged model, then convert that"
             )
-        source = lora.Merged(opened, adapter, rename, family.prefix)
+        source = lora.Merged(source, adapter, rename, family.prefix)
     return family.derive(source) if family.derive else source
 
 
