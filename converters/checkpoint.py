@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -252,7 +252,7 @@ def _tensors(
         folder, inside = base, ""
     opened = open_tensors(folder, inside, rename)
     integers = family.name == "Static"  # model2vec's, whose mean is what its authors take
-    source: Source = opened if integers else with_scales(opened, quantization)
+    source: Any = opened if integers else with_scales(opened, quantization)
     if adapter:
         if isinstance(opened, Manifest):
             raise CheckpointError(

@@ -13,7 +13,7 @@ import numpy as np
 from converters.files.folder import read_json
 from converters.files.locate import resolve
 from converters.files.paths import inside
-from converters.files.tensors import Source, Tensors, has_weights, weight_files
+from converters.files.tensors import Tensors, has_weights, weight_files
 from converters.report import CheckpointError
 
 CONFIG = "adapter_config.json"
@@ -89,7 +89,7 @@ class Merged:
     adapter's. Raises `CheckpointError` for other adapters than LoRA, and for one of another base.
     """
 
-    def __init__(self, base: Source, folder: Path, rename: Callable[[str], str], prefix: str):
+    def __init__(self, base: Tensors, folder: Path, rename: Callable[[str], str], prefix: str):
         self._base, self._prefix = base, prefix
         self._config = _read_config(folder)
         self._adapter = Tensors(weight_files(folder, WEIGHTS), _module_name)

@@ -11,6 +11,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from converters.files.tensors import Manifest, Tensors
 from converters.report import CheckpointError
 
 WEIGHT = re.compile(r"(^|[._])(weight|qweight|weight_packed)$")
@@ -20,7 +21,7 @@ SCALES = ("_scale_inv", "_scale")
 BESIDE = re.compile(r"(weight_scale(_inv)?|weight_zero_point|(in|out)put_(scale|zero_point))$")
 
 
-def with_scales(source, quantization: Mapping[str, Any] | None):
+def with_scales(source: Tensors | Manifest, quantization: Mapping[str, Any] | None) -> Any:
     """`source` with its quantized weights as numbers; itself where it has none.
 
     quantization: `quantization_config` of config.json, which a refusal names. Integers and float8
@@ -41,10 +42,10 @@ def with_scales(source, quantization: Mapping[str, Any] | None):
     return Scaled(source, scales, (quantization or {}).get("weight_block_size"))
 
 
-def _offset(source, name: str) -> bool:
-    """Whether a weight has a zero point other than zero."""
+def _offset(source: Tensors | Manifest, name: str) -> bool:
+    """Whether a weight has a zero point other than zero; it had none if it is in an Orbax tree."""
     point = f"{name}_zero_point"
-    return point in source.keys() and bool(np.any(source[point]))
+    return isinstance(source, Tensors) and point in source.keys() and bool(np.any(source[point]))
 
 
 class Scaled:

@@ -11,6 +11,7 @@ from parity import save_random
 from safetensors.torch import load_file, save_file
 
 from converters.checkpoint import open_checkpoint
+from converters.files.orbax import save as save_orbax
 from converters.report import CheckpointError
 
 CONFIG = hf.LlamaConfig(
@@ -108,6 +109,8 @@ def test_weights_are_numbers_times_scales(kind, good, tmp_path):
     checkpoint.write(checkpoint.read(None, lambda path, array: array), exported)
     facts = json.loads((exported / "config.json").read_text())
     assert facts["quantization_config"] is None
+    save_orbax(checkpoint, tmp_path / "orbax")
+    assert open_checkpoint(tmp_path / "orbax").leaves == checkpoint.leaves
     again = read(exported)["layers"]["attention"]["query"]["kernel"]
     np.testing.assert_array_equal(again, got["layers"]["attention"]["query"]["kernel"])
 
