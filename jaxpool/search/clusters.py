@@ -39,7 +39,7 @@ def deduplicate(embeddings: Any, threshold: float = 0.95) -> np.ndarray:
             near = near[:count, : len(rows) - earlier] & kept[None, earlier : earlier + ROWS]
             kept[first : first + count] &= ~near.any(axis=1)
         near = np.asarray(_near(block, block, threshold)[0])[:count, :count]
-        for i in np.flatnonzero(np.tril(near, -1).any(axis=1)):
+        for i in np.flatnonzero(np.tril(near, -1).any(axis=1)).tolist():
             own = kept[first : first + i]
             kept[first + i] &= not (near[i, :i] & own).any()
     return np.flatnonzero(kept)

@@ -82,7 +82,7 @@ def _label(probs: Sequence[np.ndarray], strategy: str) -> tuple[int, float]:
         chosen = max(probs, key=np.max)
     elif strategy == "average":
         chosen = np.mean(probs, axis=0)
-    return int(chosen.argmax()), float(chosen.max())
+    return int(np.argmax(chosen)), float(np.max(chosen))
 
 
 def _spans(tagged: Sequence[tuple], labels: dict[int, str]) -> Iterable[list[tuple]]:
