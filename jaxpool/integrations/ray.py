@@ -22,7 +22,9 @@ def actor_options(accelerator: str, each: int, cores: int) -> dict[str, Any]:
         return {"num_cpus": 1, "resources": {"TPU": each}}
     # NPROC is the count that XLA reads; RAYON's threads tokenize.
     own = {"NPROC": str(cores), "RAYON_NUM_THREADS": str(cores), "JAX_PLATFORMS": "cpu"}
-    return {"num_cpus": cores, "runtime_env": {"env_vars": own}}
+    # Less than it uses: actors stay for good, and what reads and writes needs a core of Ray's too.
+    asked = cores - 1 if cores > 1 else 0.5
+    return {"num_cpus": asked, "runtime_env": {"env_vars": own}}
 
 
 def embed(

@@ -122,6 +122,6 @@ def test_actors_have_their_share():
     assert actor_options("gpu", 1, 8) == {"num_gpus": 1}
     assert actor_options("tpu", 4, 8)["resources"] == {"TPU": 4}
     cpu = actor_options("cpu", 1, 3)
-    assert cpu["num_cpus"] == 3 and cpu["runtime_env"]["env_vars"]["NPROC"] == "3"
+    assert cpu["num_cpus"] == 2 and cpu["runtime_env"]["env_vars"]["NPROC"] == "3"
     with pytest.raises(ValueError, match="accelerator must be one of"):
         actor_options("npu", 1, 1)
