@@ -106,7 +106,8 @@ def compile_(
 ):
     """Compile a model for this machine, for LLM(..., compiled=OUTPUT) to start without compiling.
 
-    Loading needs the same jax version, devices and options; anything else is refused.
+    Loading needs the same jax version, devices and options; anything else is refused. The
+    output is machine code: load only folders of your own.
     """
     from converters.files.paths import fresh
     from jaxpool.engine import serialized

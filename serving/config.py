@@ -124,7 +124,9 @@ class Options(BaseSettings):
     warmup: Literal["all", "some", "none"] = Field(
         "all", description="shapes compiled at start: all tasks, the default task, none"
     )
-    compiled: str | None = Field(None, description="a folder of `jaxpool compile` to start from")
+    compiled: str | None = Field(
+        None, description="a folder of `jaxpool compile` (machine code: your own) to start from"
+    )
 
     @classmethod
     def settings_customise_sources(

@@ -141,8 +141,9 @@ class Observe:
             return
         # Unknown paths share one label, or a scanner could grow the metrics without end.
         handler = path if "endpoint" in scope else "none"
-        self.service.metrics.requests(handler, scope["method"], f"{status // 100}xx").inc()
-        self.service.metrics.latency(handler, scope["method"]).observe(seconds)
+        method = scope["method"] if scope["method"] in METHODS else "other"
+        self.service.metrics.requests(handler, method, f"{status // 100}xx").inc()
+        self.service.metrics.latency(handler, method).observe(seconds)
         if self.log:
             access.info("%s %s %d %.1f ms", scope["method"], path, status, seconds * 1e3)
 
