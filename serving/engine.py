@@ -8,9 +8,11 @@ from typing import Any
 import jax
 
 import jaxpool
+from jaxpool.engine.engine import InFlight
 from jaxpool.engine.executor import Chains
 from jaxpool.offline import collect, exact
 from jaxpool.tasks.task import Task
+from serving.pictures import Pictures
 from serving.warmup import Warmup
 
 
@@ -19,6 +21,8 @@ class ModelEngine:
 
     def __init__(self, model: Any, leader: Any = None):
         self.model, self.engine, self.leader = model, model.engine, leader
+        seen = model.picture_engine if not model.mesh.is_multi_process else None
+        self.pictures = Pictures(seen) if seen else None
         self.computed = 0  # tokens of the latest batch with its padding
         self._warmup: Warmup | None = None
 
@@ -42,6 +46,8 @@ class ModelEngine:
             usable.result()
         for each in programs.serving(None if everything else [first]):
             self._warmup.want(each)
+        if self.pictures:
+            self.pictures.warm(None if everything else [first])
 
     async def available(self, task: Any, requests: Sequence) -> None:
         """Wait until the device can compute these requests without compiling."""
@@ -50,6 +56,11 @@ class ModelEngine:
 
     def _waits(self, task: Any, requests: Sequence) -> list[Future]:
         """What has to be compiled before some requests are computed."""
+        read, seen = _kinds(requests)
+        pictures = self.pictures.waits(task) if seen and self.pictures else []
+        return pictures + (self._waits_of_texts(task, read) if read else [])
+
+    def _waits_of_texts(self, task: Any, requests: Sequence) -> list[Future]:
         if not self._warmup:
             return []
         longest = max(len(request.ids) for request in requests)
@@ -57,28 +68,42 @@ class ModelEngine:
 
     def start(self, task: Any, requests: list) -> tuple:
         """Dispatch one forward; requests cut into chunks are computed in `finish`."""
+        read, seen = _kinds(requests)
         in_flight = None
-        if not any(request.chunks or self._is_long(request) for request in requests):
-            self._keep_to_ready(task, requests)
-            in_flight = self.engine.start(task, requests)
-        return task, requests, in_flight
+        if read and not any(request.chunks or self._is_long(request) for request in read):
+            self._keep_to_ready(task, read)
+            in_flight = self.engine.start(task, read)
+        pictures = self.pictures.start(task, seen) if seen and self.pictures else None
+        return task, requests, read, in_flight, pictures
 
     def finish(self, started: tuple) -> list:
         """The results, in the order of the requests."""
-        task, requests, in_flight = started
+        task, requests, read, in_flight, pictures = started
+        self.computed = 0
+        texts = iter(self._texts(task, read, in_flight))
+        if not pictures:
+            return list(texts)
+        self.computed += _computed(pictures)
+        found = iter(self.pictures.engine.finish(pictures)) if self.pictures else iter(())
+        return [r.finish(next(found)) if r.picture is not None else next(texts) for r in requests]
+
+    def _texts(self, task: Any, requests: Sequence, in_flight: InFlight | None) -> list:
+        """The results of texts, in their order."""
+        if in_flight:
+            self.computed += _computed(in_flight)
+            found = self.engine.finish(in_flight)
+            return [request.finish(one) for request, one in zip(requests, found, strict=True)]
+        if not requests:
+            return []
         before = self.engine.computed_tokens
-        if in_flight is None:
-            self._keep_to_ready(task, requests)
-            results = collect(self.model, task, requests)
-            self.computed = self.engine.computed_tokens - before
-            return results
-        self.computed = sum(plan.rows * plan.length for plan, _ in in_flight.batches)
-        found = self.engine.finish(in_flight)
-        return [request.finish(one) for request, one in zip(requests, found, strict=True)]
+        self._keep_to_ready(task, requests)
+        results = collect(self.model, task, requests)
+        self.computed += self.engine.computed_tokens - before
+        return results
 
     def _keep_to_ready(self, task: Any, requests: Sequence) -> None:
         """Let the engine plan with the row lengths that are compiled for these requests."""
-        for made in self._waits(task, requests):
+        for made in self._waits_of_texts(task, requests):
             made.result()  # together they may need longer rows than each alone
         if self._warmup:
             self.engine.buckets = self._warmup.lengths(self._needs(task, requests))
@@ -104,6 +129,18 @@ class ModelEngine:
         """End the warm-up."""
         if self._warmup:
             self._warmup.stop()
+        if self.pictures:
+            self.pictures.stop()
+
+
+def _kinds(requests: Sequence) -> tuple[Sequence, Sequence]:
+    """The requests of texts, and those of pictures."""
+    seen = [request for request in requests if request.picture is not None]
+    return ([r for r in requests if r.picture is None] if seen else requests), seen
+
+
+def _computed(in_flight: InFlight) -> int:
+    return sum(plan.rows * plan.length for plan, _ in in_flight.batches)
 
 
 def load_model(path: str, options: Any, name: str | None = None) -> Any:

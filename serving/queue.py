@@ -170,7 +170,7 @@ class Queue:
         turn = self._served
         lane = self._lanes.setdefault(job.task, [])
         for index, request in enumerate(job.requests):
-            item = Item(job, index, max(1, len(request.ids)))
+            item = Item(job, index, max(1, request.size))
             heapq.heappush(lane, (job.priority, turn, next(self._order), item))
             turn += item.tokens
         job.left.tokens, job.left.requests = turn - self._served, len(job.requests)

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from serving.contents import CohereInput, MediaInput, Message
 from serving.errors import APIError, missing
 
 INT64 = {"ge": -(2**63), "le": 2**63 - 1}
@@ -25,17 +26,9 @@ NOT_A_TASK = {
 ONE_INPUT = "Exactly one of texts, images, or inputs must be provided, and it must be non-empty"
 
 
-class Message(BaseModel):
-    """One chat message; `content` is a text or a list of parts."""
-
-    model_config = ConfigDict(extra="allow")
-
-    role: str
-    content: str | list[str | dict[str, Any]] | None = None
-
-
 Conversation = list[Message]
-Input = list[Int] | list[list[Int]] | str | list[str] | Conversation | list[Conversation]
+Plain = list[Int] | list[list[Int]] | str | list[str]
+Input = Plain | Conversation | list[Conversation] | list[MediaInput]
 
 
 def one_of(body: Any, *names: str) -> Any:
@@ -207,20 +200,6 @@ class RerankRequest(Scoring):
     query: Annotated[Text, BeforeValidator(plain)]
     documents: Annotated[Texts, BeforeValidator(plain)]
     top_n: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
-
-
-class CohereContent(BaseModel):
-    """One part of a Cohere input."""
-
-    type: Literal["text", "image_url"]
-    text: str | None = None
-    image_url: dict[str, str] | None = None
-
-
-class CohereInput(BaseModel):
-    """A Cohere input of several parts."""
-
-    content: list[CohereContent]
 
 
 class CohereEmbedRequest(BaseModel):

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from fastapi import APIRouter, Request, Response
 
-from serving import chat, encoding
+from serving import chat, encoding, media
 from serving.errors import APIError, refusing
 from serving.models import Served
 from serving.queue import Job
@@ -28,11 +28,12 @@ async def embed(body: CohereEmbedRequest, request: Request) -> Response:
     shared = service(request)
     served = shared.models.find(body.model, _able)
     prompts = _prompts(body, served)
-    options = _truncation(body) | {"add_special_tokens": not body.inputs}
+    apart = served.model.processor is not None  # reads texts and pictures by themselves
+    options = _truncation(body) | {"add_special_tokens": apart or not body.inputs}
 
     def prepare():
+        from jaxpool.images.prepare import prepare
         from jaxpool.tasks.pooling_params import PoolingParams
-        from jaxpool.text.prepare import prepare
 
         task = served.model.select(_tasks(body), body.input_type)
         params = PoolingParams(dimensions=body.output_dimension)
@@ -64,9 +65,13 @@ def _tasks(body: CohereEmbedRequest) -> str | list[str]:
     return names if len(names) > 1 else names[0]
 
 
-def _prompts(body: CohereEmbedRequest, served: Served) -> list[str]:
-    """The texts of a body as they are; inputs of parts as the chat template writes them."""
-    if body.images or any(part.type != "text" for i in body.inputs or () for part in i.content):
+def _prompts(body: CohereEmbedRequest, served: Served) -> list:
+    """Pictures, or texts as they are; inputs of parts as the chat template writes them."""
+    if body.images is not None:
+        return media.pictures(body.images, served)
+    if body.inputs and served.model.processor:
+        return [media.prompt(one.parts, served) for one in body.inputs]
+    if any(part.type != "text" for i in body.inputs or () for part in i.content):
         raise APIError(400, f"{served.name} is not a multimodal model")
     if not body.inputs:
         return body.texts or []
@@ -128,11 +133,17 @@ def _answer(body: CohereEmbedRequest, request: Request, job: Job) -> dict:
         "embeddings": {kind: _vectors(kind, job) for kind in body.embedding_types or ["float"]},
         "meta": {
             "api_version": {"version": "2"},
-            "billed_units": {"input_tokens": job.tokens, "image_tokens": 0},
+            "billed_units": _billed(job),
         },
         "response_type": "embeddings_by_type",
     }
     return answer | ({"texts": body.texts} if body.texts else {})
+
+
+def _billed(job: Job) -> dict[str, int]:
+    """The tokens of a request: all of them are of images where it has one."""
+    seen = any(request.picture is not None for request in job.requests)
+    return {"input_tokens": 0 if seen else job.tokens, "image_tokens": job.tokens if seen else 0}
 
 
 def _vectors(kind: str, job: Job) -> list[np.ndarray | str]:

@@ -6,11 +6,11 @@ from typing import Any
 
 from fastapi import Depends, Request
 
-from serving import chat
+from serving import chat, media
 from serving.errors import APIError
 from serving.middleware import header, require_json
 from serving.models import Served
-from serving.schemas import Common, Message, Prompts
+from serving.schemas import Common, MediaInput, Message, Prompts
 from serving.service import Service
 
 
@@ -66,10 +66,15 @@ def tokenization(body: Common) -> dict:
 def prompts_of(body: Prompts, served: Served, trust_template: bool) -> tuple[Any, bool]:
     """The prompts of a body, and whether special tokens are added to them."""
     check_common(body)
-    messages = conversations(body)
+    messages, special = conversations(body), body.add_special_tokens is not False
+    given: Any = body.messages if body.input is None else body.input
+    if isinstance(given, list) and given and isinstance(given[0], MediaInput):
+        return [media.prompt(one.parts, served) for one in given], special
     if messages is None:
-        given = body.messages if body.input is None else body.input
-        return given, body.add_special_tokens is not False
+        return given, special
+    if served.model.processor:  # reads texts and pictures by themselves: no template
+        parts = [[part for message in one for part in message.parts] for one in messages]
+        return [media.prompt(one, served) for one in parts], special
     template = chat.choose(body, served, trust_template)
     texts = [chat.render(conversation, template, body, served) for conversation in messages]
     return texts, bool(body.add_special_tokens)
@@ -89,7 +94,13 @@ def size_of(prompts: Any) -> int:
     """How many characters (or ids) a tokenizer call is about."""
     if isinstance(prompts, str):
         return len(prompts)
-    return sum(len(p) if isinstance(p, str | list) else 1 for p in prompts)
+    return sum(map(_size, prompts))
+
+
+def _size(prompt: Any) -> int:
+    if images := getattr(prompt, "images", ()):  # the bytes of their files
+        return sum(len(image) for image in images)
+    return len(prompt) if isinstance(prompt, str | list) else 1
 
 
 def usage(tokens: int, full: bool = True) -> dict:

@@ -18,11 +18,11 @@ class Text:
     """A request of the fake engine: its result is its value."""
 
     value: float
-    length: int = 1
+    size: int = 1
 
     @property
     def ids(self):
-        return np.zeros(self.length, np.int32)
+        return np.zeros(self.size, np.int32)
 
 
 class FakeEngine:

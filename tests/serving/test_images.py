@@ -1,0 +1,111 @@
+"""Pictures over HTTP: conversations, Cohere's and Jina's inputs, and what is refused."""
+
+import base64
+
+import numpy as np
+import pytest
+from images import models
+from images.photos import encoded, photo
+
+PHOTO = photo(60, 70)
+
+
+def url(image=PHOTO, kind: str = "PNG") -> str:
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(encoded(image, kind)).decode()}"
+
+
+def part(link: str) -> dict:
+    return {"type": "image_url", "image_url": {"url": link}}
+
+
+def chat(*parts) -> dict:
+    return {"messages": [{"role": "user", "content": list(parts)}]}
+
+
+@pytest.fixture(scope="module")
+def server(start, tmp_path_factory):
+    return start([models.save(tmp_path_factory.mktemp("clip") / "clip", "clip")])
+
+
+@pytest.fixture(scope="module")
+def model(server):
+    return server.service.models.served[0].model
+
+
+def vectors(server, body: dict, path: str = "/v1/embeddings", key: str = "embedding") -> np.ndarray:
+    response = server.post(path, body)
+    assert response.status_code == 200, response.text
+    return np.array([one[key] for one in response.json()["data"]])
+
+
+def refusal(server, body: dict, path: str = "/v1/embeddings") -> str:
+    response = server.post(path, body)
+    assert response.status_code == 400, response.text
+    return response.json()["error"]["message"]
+
+
+def test_conversations(server, model):
+    """One picture a conversation, in every form of its part; texts go without a template."""
+    wanted = model.encode([PHOTO, "a cat"])
+    for form in (part(url()), {"image_url": url()}, {"type": "input_image", "image_url": url()}):
+        np.testing.assert_allclose(vectors(server, chat(form))[0], wanted[0], atol=1e-5)
+    found = vectors(server, chat(part(url())), "/pooling", "data")
+    np.testing.assert_allclose(found[0], wanted[0], atol=1e-5)
+    text = vectors(server, chat({"type": "text", "text": "a cat"}))
+    np.testing.assert_allclose(text[0], wanted[1], atol=1e-5)
+    several = [chat(part(url()))["messages"], chat("a cat")["messages"]]
+    np.testing.assert_allclose(vectors(server, {"messages": several}), wanted, atol=1e-5)
+
+
+def test_a_picture_is_one_token(server):
+    answer = server.post("/v1/embeddings", chat(part(url()))).json()
+    assert answer["usage"]["prompt_tokens"] == answer["usage"]["total_tokens"] == 1
+
+
+def test_jina_inputs(server, model):
+    plain = base64.b64encode(encoded(PHOTO, "PNG")).decode()
+    inputs = [{"image": url()}, {"text": "a cat"}, {"image": plain}]
+    found = vectors(server, {"input": inputs})
+    np.testing.assert_allclose(found, model.encode([PHOTO, "a cat", PHOTO]), atol=1e-5)
+
+
+def test_cohere(server, model):
+    wanted = model.encode([PHOTO, "a cat"])
+    answer = server.post("/v2/embed", {"model": "m", "images": [url(), url(photo(90, 20))]}).json()
+    assert len(answer["embeddings"]["float"]) == 2
+    np.testing.assert_allclose(answer["embeddings"]["float"][0], wanted[0], atol=1e-5)
+    assert answer["meta"]["billed_units"] == {"input_tokens": 0, "image_tokens": 2}
+    inputs = [{"content": [part(url())]}, {"content": [{"type": "text", "text": "a cat"}]}]
+    kinds = ["float", "int8"]
+    body = {"model": "m", "inputs": inputs, "embedding_types": kinds}
+    answer = server.post("/v2/embed", body).json()
+    np.testing.assert_allclose(answer["embeddings"]["float"], wanted, atol=1e-5)
+    np.testing.assert_allclose(answer["embeddings"]["int8"], wanted * 127, atol=0.51)
+
+
+@pytest.mark.parametrize(
+    "body,message",
+    [
+        (chat(part(url()), part(url())), "At most 1 image(s) may be provided in one prompt."),
+        (chat(part(url()), "a cat"), "accepts text-only or image-only inputs, not both"),
+        (chat(part("data:image/png;base64,aGVsbG8=")), "Failed to load image"),
+        (chat(part("data:image/png;base64,&")), "Invalid data URL"),
+        (chat(part("data:image/png,abc")), "Only base64 data URLs are supported for now."),
+        (chat(part("data:text/plain;base64,aGVsbG8=")), "wanted an image, found 'text/plain'"),
+        (chat(part("data:image/png;base64")), "Invalid data URL"),
+        (chat(part("http://169.254.169.254/latest")), "URLs are not fetched by this server"),
+        (chat(part("https://example.com/a.png")), "URLs are not fetched by this server"),
+        (chat(part("file:///etc/passwd")), "Cannot load local files"),
+        (chat(part("ftp://example.com")), "The URL must be either a HTTP, data or file URL."),
+        (chat(part("/etc/passwd")), "The URL must be either a HTTP, data or file URL."),
+        (chat({"type": "image_url", "image_url": {"link": ""}}), "must be a URL"),
+        (chat({"type": "video_url", "video_url": {"url": ""}}), "Unsupported chat content part"),
+        ({"input": [{"image": "no base64!"}]}, "Invalid data URL"),
+    ],
+)
+def test_what_is_refused(server, body, message):
+    assert message in refusal(server, body)
+
+
+def test_a_text_model_takes_no_images(servers):
+    assert "not a multimodal model" in refusal(servers("mat"), {"input": [{"image": url()}]})
