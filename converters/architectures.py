@@ -101,3 +101,15 @@ def _converted(family: Family, config, convert: str) -> Head:
         f"convert={convert!r}: {architecture(config)} has no such head; "
         f"its family knows: {sorted(family.heads)}"
     )
+
+
+def sparse_embeddings(config) -> tuple[int, ...] | None:
+    """The tokens left out where a model's embeddings are sparse; None for other models.
+
+    vLLM's class of that name leaves out those that config.json names, if it names both.
+    """
+    if architecture(config) != "BertSpladeSparseEmbeddingModel":
+        return None
+    ids = [getattr(config, name, None) for name in ("cls_token_id", "sep_token_id")]
+    named = tuple(i for i in ids if i is not None)
+    return named if len(named) == len(ids) else ()

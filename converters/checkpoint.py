@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from converters import lora, rows
-from converters.architectures import architecture, check_options, choose_head
+from converters.architectures import architecture, check_options, choose_head, sparse_embeddings
 from converters.configuration import Config, read_config
 from converters.family import Family, Head
 from converters.files.folder import TOKENIZER, copy_companions, digests, update_json
@@ -105,6 +105,11 @@ class Checkpoint:
     def adapters(self) -> tuple[str, ...]:
         """The names of the adapters within the checkpoint."""
         return tuple(self.config.lora_adaptations) if self.arch.adapters else ()
+
+    @property
+    def sparse_embeddings(self) -> tuple[int, ...] | None:
+        """See `converters.architectures.sparse_embeddings`."""
+        return sparse_embeddings(self.config)
 
     @property
     def architecture(self) -> str:
@@ -238,14 +243,7 @@ def _open(folder: Path, overrides, adapter: Path | None, store: Path | None) -> 
     return Files(folder, inside, base, family, config, pipeline, source)
 
 
-def _tensors(
-    folder: Path,
-    inside: str,
-    base: Path,
-    family: Family,
-    adapter: Path | None,
-    quantization: Mapping | None,
-) -> Source:
+def _tensors(folder: Path, inside: str, base: Path, family, adapter, quantization) -> Source:
     """The transformer's tensors, with the adapter's added and what is computed from them."""
     rename = _canonical(family)
     if base != folder / inside:

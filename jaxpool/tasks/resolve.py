@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
 from jaxpool.heads.largest import Largest
+from jaxpool.heads.others import PoolOthers
 from jaxpool.heads.steps import Activate, Calibrate, Cut, Norm, Normalize, Pool, is_pooled, width
 from jaxpool.nn.layers import TORCH_ACTIVATIONS
 from jaxpool.tasks.pooling_params import PoolerConfig, sequence_pooling, sequence_pooling_name
@@ -166,6 +167,10 @@ def _sparse(checkpoint, config: PoolerConfig) -> dict[str, Task]:
         task = Task("sparse", steps, routes=routes)
     else:
         task = Task("sparse", chain((pipeline and pipeline.sparse) or usual))
+    if checkpoint.sparse_embeddings is not None:
+        pool = PoolOthers(("max",), checkpoint.sparse_embeddings)
+        steps = (*checkpoint.head_steps, pool, Activate("log1p_relu"))
+        return {"embed": Task("embed", steps), "sparse": Task("sparse", steps)}
     return _embedding(checkpoint, config) | {"sparse": task}
 
 

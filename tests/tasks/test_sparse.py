@@ -64,6 +64,23 @@ def test_a_saved_limit_of_active_dimensions(tmp_path):
     np.testing.assert_allclose(ours, wanted, rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("special", [{}, {"cls_token_id": 101, "sep_token_id": 102}])
+def test_vllm_calls_the_sparse_vector_an_embedding(special, tmp_path):
+    made = add_tokenizer(save_random(*FAMILIES["bert"], tmp_path / "made"))
+    overrides = {"architectures": ["BertSpladeSparseEmbeddingModel"]} | special
+    llm = jaxpool.LLM(str(made), hf_overrides=overrides)
+    assert llm.pooling_task == "embed"
+    outputs = llm.embed(TEXTS, use_tqdm=False)
+    model = hf.BertForMaskedLM.from_pretrained(made).eval()
+    for output in outputs:
+        ids = torch.tensor([output.prompt_token_ids])
+        with torch.no_grad():
+            weights = torch.log1p(torch.relu(model(input_ids=ids).logits[0]))
+        wanted = (weights[1:-1] if special else weights).amax(0) if len(weights) > 2 else None
+        if wanted is not None:
+            np.testing.assert_allclose(output.outputs.embedding, wanted, atol=1e-4)
+
+
 def test_other_poolings_are_refused(tmp_path):
     made = add_tokenizer(save_random(*FAMILIES["bert"], tmp_path / "made"))
     SparseEncoder(
