@@ -1,10 +1,11 @@
 """A call of the offline API: prompts to results in their order, under a progress bar."""
 
+import logging
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from functools import partial
+from functools import cache, partial
 from itertools import accumulate, islice
 from typing import Any
 
@@ -19,6 +20,8 @@ from jaxpool.tasks.validate import check_count
 from jaxpool.text import late_chunking, long_text
 from jaxpool.text.prepared import Prepared
 from jaxpool.text.prompts import Pictures, as_prompts
+
+log = logging.getLogger("jaxpool")
 
 WINDOW = 16384  # prompts planned together: fewer pad more, more wait longer for the tokenizer
 PICTURES, AHEAD = 256, 2  # prompts and windows where there are pictures, whose patches take memory
@@ -120,8 +123,10 @@ def compute(
 ) -> Iterator[tuple[int, Any]]:
     """Yields `(index of the request, its result)` as batches finish, in any order.
 
-    For several tasks a result is a tuple.
+    For several tasks a result is a tuple. The first text of a model that is cut is told of.
     """
+    if any(request.cut for request in requests):
+        _tell(model.name)
     late = [i for i, request in enumerate(requests) if request.chunks is not None]
     plain = [i for i, request in enumerate(requests) if request.chunks is None]
     for indices, run in ((late, _in_chunks), (plain, _plain)):
@@ -138,6 +143,11 @@ def _finite(result: Any) -> Any:
                 "a result is not finite: the weights are not, or overflow in this dtype"
             )
     return result
+
+
+@cache
+def _tell(name: str) -> None:
+    log.warning("%s: texts are cut to the length asked for; what is beyond it does not count", name)
 
 
 def collect(

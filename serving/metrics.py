@@ -49,9 +49,9 @@ class Metrics:
         self.success = self._counter(
             "vllm:request_success", "Jobs by how they ended", *LABELS, "finished_reason"
         )
-        self.rejections = self._counter(
-            "vllm:admission_rejections", "Jobs refused", "model_name", "reason"
-        )
+        kinds = ("model_name", "reason")
+        self.rejections = self._counter("vllm:admission_rejections", "Jobs refused", *kinds)
+        self.truncated = self._counter("jaxpool:truncated_texts", "Texts cut", "model_name")
         self.prompt_tokens = self._counter("vllm:prompt_tokens", "Tokens computed", *LABELS)
         self.job_tokens = self._histogram(
             "vllm:request_prompt_tokens", "Tokens a job", TOKENS, *LABELS
@@ -97,6 +97,7 @@ class Metrics:
         """Record one finished job."""
         self.success(name, "0", "stop").inc()
         self.job_tokens(name, "0").observe(job.tokens)
+        self.truncated(name).inc(job.truncated)
         self.e2e(name, "0").observe(job.times.whole)
         self.queued(name, "0").observe(job.times.queued)
         self.inference(name, "0").observe(job.times.computing)

@@ -160,11 +160,12 @@ async def while_connected(request: Request, work: Awaitable) -> Any:
 
 
 def timings(*jobs: Job) -> dict[str, str]:
-    """Response headers: milliseconds in the queue and on the device, and tokens."""
+    """Response headers: milliseconds in the queue and on the device; tokens; texts cut."""
     queued = sum(job.times.queued for job in jobs)
     computing = sum(job.times.computing for job in jobs)
     return {
         "x-queue-time": f"{queued * 1e3:.3f}",
         "x-inference-time": f"{computing * 1e3:.3f}",
         "x-tokens": str(sum(job.tokens for job in jobs)),
+        "x-truncated": str(sum(job.truncated for job in jobs)),
     }

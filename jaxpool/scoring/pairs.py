@@ -19,6 +19,7 @@ from jaxpool.errors import RequestError
 from jaxpool.heads import queries
 from jaxpool.scoring import compare, listwise
 from jaxpool.scoring.call import Call, checked, shorten
+from jaxpool.scoring.fit import fit
 from jaxpool.tasks.pooling_params import PoolingParams
 from jaxpool.tasks.task import Task
 from jaxpool.tasks.validate import resolve_params
@@ -151,11 +152,15 @@ def _listwise(model, task: Task, call: Call) -> Scoring:
 def _templated(model, task: Task, asked: list, call: Call, params) -> list[Prepared]:
     """A request for each (query, document, ...): the template's text, or a pair of texts."""
     options = Tokenization.of(call.tokenization, model.max_length)
+    cut = [False] * len(asked)
     if call.template is not None:
-        asked = call.template.render(model.tokenizer.transformers, asked, call.options.variables)
+        chat = model.tokenizer.transformers
+        render = partial(call.template.render, chat, options=call.options.variables)
         options = replace(options, special_tokens=call.template.special_tokens)
+        asked, cut = fit(model.tokenizer, render, asked, options)
     settings = resolve_params(model, task, params, 1)
-    return [request(model, (task,), tokens, settings) for tokens in encode(model, asked, options)]
+    made = [request(model, (task,), t, settings) for t in encode(model, asked, options)]
+    return [replace(r, cut=r.cut or before) for r, before in zip(made, cut, strict=True)]
 
 
 class Sides(NamedTuple):

@@ -104,7 +104,8 @@ class Tokenization:
         count, wanted = len(tokens.ids), self.truncate
         if wanted is None or wanted >= count:
             return tokens
-        return tokens.take(slice(count - wanted, None) if side == "left" else slice(0, wanted))
+        kept = slice(count - wanted, None) if side == "left" else slice(0, wanted)
+        return tokens.take(kept)._replace(cut=True)
 
     def padded(self, tokens: Tokens, tokenizer: Tokenizer) -> Tokens:
         """`tokens` with padding tokens that count, as `padding="max_length"` asks."""
@@ -115,6 +116,7 @@ class Tokenization:
             np.pad(tokens.ids, (0, more), constant_values=tokenizer.pad_id),
             None if tokens.types is None else np.pad(tokens.types, (0, more)),
             None if tokens.offsets is None else np.pad(tokens.offsets, ((0, more), (0, 0))),
+            tokens.cut,
         )
 
     def _check_characters(self, tokenizer: Tokenizer, texts: Sequence) -> None:

@@ -187,6 +187,7 @@ def request(
             _epilogue(model, *each, tokens.ids) for each in zip(tasks, params, strict=True)
         ),
         offsets=tokens.offsets,
+        cut=tokens.cut,
         chunks=chunks(tokens, late) if isinstance(late, LateChunkingParams) else None,
     )
 

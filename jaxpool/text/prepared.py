@@ -48,12 +48,13 @@ class Prepared(Request):
     """A request, with what the host needs to finish its result.
 
     epilogues: one a task of the call; offsets: characters of each token; chunks: where the late
-    chunks lie, whose vectors are then the result.
+    chunks lie, whose vectors are then the result; cut: whether truncation took some of the text.
     """
 
     epilogues: tuple[Epilogue, ...] = (Epilogue(),)
     offsets: np.ndarray | None = None
     chunks: LateChunking | None = None
+    cut: bool = False
 
     def finish(self, result: Any) -> Any:
         """The result for the caller, from that of the device; for several tasks a tuple."""

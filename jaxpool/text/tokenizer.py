@@ -20,16 +20,20 @@ NO_LIMIT = 10**9  # tokenizer_config.json says 1e30 where it knows no limit
 
 
 class Tokens(NamedTuple):
-    """One text or pair as the model reads it; `offsets` `[T, 2]` are characters, where asked."""
+    """One text or pair as the model reads it; `offsets` `[T, 2]` are characters, where asked.
+
+    cut: whether there were more, which truncation took.
+    """
 
     ids: np.ndarray
     types: np.ndarray | None = None
     offsets: np.ndarray | None = None
+    cut: bool = False
 
     def take(self, index) -> "Tokens":
         """The tokens of an index or slice."""
         types, offsets = (None if x is None else x[index] for x in (self.types, self.offsets))
-        return Tokens(self.ids[index], types, offsets)
+        return Tokens(self.ids[index], types, offsets, self.cut)
 
     def without_end(self, token: int) -> "Tokens":
         """All up to the last that is another token: no token of a causal model sees the rest."""
@@ -209,7 +213,8 @@ class Tokenizer:
         )
         if limit is None or len(tokens.ids) <= limit:
             return tokens
-        return tokens.take(kept_tokens(encoding.sequence_ids, limit, side))
+        kept = kept_tokens(encoding.sequence_ids, limit, side)
+        return tokens.take(kept)._replace(cut=True)
 
 
 @contextmanager

@@ -200,7 +200,9 @@ def test_the_request_id_becomes_the_id(server):
 def test_timing_headers(server):
     headers = embed(server, ["a", "b"]).headers
     assert float(headers["x-queue-time"]) >= 0 and float(headers["x-inference-time"]) > 0
-    assert headers["x-tokens"] == "6"
+    assert headers["x-tokens"] == "6" and headers["x-truncated"] == "0"
+    cut = embed(server, ["a", LONG, LONG], truncate_prompt_tokens=8).headers
+    assert cut["x-tokens"] == "19" and cut["x-truncated"] == "2"
 
 
 def test_prompt_name_puts_the_prompt_first(servers):

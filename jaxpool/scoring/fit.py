@@ -1,0 +1,50 @@
+"""Prompts of a template cut to a length: what is cut is content, and the template stays whole.
+
+A reranker made of a language model is read at its last token, which belongs to the template.
+"""
+
+from collections.abc import Callable, Sequence
+
+from jaxpool.errors import RequestError
+from jaxpool.scoring.call import shorten
+from jaxpool.text.options import Tokenization
+
+BYTES = 4  # of a character in UTF-8 at most; no token has less than one
+
+
+def fit(
+    tokenizer, render: Callable, asked: Sequence[tuple], options: Tokenization
+) -> tuple[list[str], list[bool]]:
+    """The prompt of each (query, document, ...), and whether its texts were cut to fit.
+
+    Cut on the left, a prompt keeps its end anyway: then this is left to the tokens.
+    """
+    prompts, limit = render(asked), options.truncate
+    cut = [False] * len(prompts)
+    if limit is None or options.side == "left":
+        return prompts, cut
+    for index, texts in enumerate(asked):
+        if len(prompts[index]) * BYTES <= limit:
+            continue
+        while (over := _length(tokenizer, prompts[index], options) - limit) > 0:
+            texts, cut[index] = _shorter(tokenizer, texts, over, limit), True
+            (prompts[index],) = render([texts])
+    return prompts, cut
+
+
+def _length(tokenizer, text: str, options: Tokenization) -> int:
+    return len(tokenizer([text], special_tokens=options.special_tokens)[0].ids)
+
+
+def _shorter(tokenizer, texts: tuple, over: int, limit: int) -> tuple:
+    """The same with its longest document, or else its query, shorter by `over` tokens."""
+    query, *documents = texts
+    if any(documents):
+        place = max(range(len(documents)), key=lambda i: len(documents[i])) + 1
+    elif query:
+        place = 0
+    else:
+        raise RequestError(f"the template alone has {over} tokens more than the limit of {limit}")
+    count = len(tokenizer([texts[place]], special_tokens=False)[0].ids)
+    text = shorten(tokenizer, texts[place], count - over) if count > over else ""
+    return (*texts[:place], text, *texts[place + 1 :])
