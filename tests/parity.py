@@ -75,7 +75,8 @@ def batches(ids: list[np.ndarray], types: bool):
     (packed,) = planner.plan(lengths, BUCKETS, 48)
     assert packed.rows < len(ids), "the packed batch must share rows"
     for plan in (padded, packed):
-        yield requests, plan, *batching.fill(plan, requests, types)
+        reads = batching.TEXT._replace(types=types or None)
+        yield requests, plan, *batching.fill(plan, requests, reads)
 
 
 def reference(hf, ids, types: bool, output: str) -> list[np.ndarray]:

@@ -11,7 +11,7 @@ from converters.files.folder import read_json
 from converters.files.paths import inside
 from converters.files.tensors import open_tensors
 from converters.report import CheckpointError
-from jaxpool.heads.steps import Activate, Dense, Norm, Normalize, Pool
+from jaxpool.heads.steps import Activate, Dense, Norm, Normalize, Pool, PoolSlots
 from jaxpool.heads.words import WeighedPool, WordsPresent
 from jaxpool.nn.layers import TORCH_ACTIVATIONS
 
@@ -171,7 +171,7 @@ def _splade_pooling(folder: Path, path: str, draft: Draft) -> None:
             f"{path}/config.json: wanted pooling_strategy max or sum and activation_function of "
             f"{list(SPLADE)}, found {strategy} and {name}"
         )
-    pool, activations = Pool((strategy,)), (Activate("log1p_relu"),) * SPLADE[name]
+    pool, activations = PoolSlots((strategy,)), (Activate("log1p_relu"),) * SPLADE[name]
     # The greatest comes through an increasing function: one vector is cheaper than one a token.
     draft.sparse = {None: (pool, *activations) if strategy == "max" else (*activations, pool)}
 

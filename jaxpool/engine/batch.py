@@ -15,6 +15,7 @@ from jaxpool.heads.queries import Queries
 
 TOKENS_PER_SEGMENT = 4  # a row of T tokens holds at most T / 4 requests,
 SEGMENTS = 32  # and never more than these
+SLOTS = 128  # results a device gives of a batch where each is as wide as the vocabulary
 TOKENS_PER_CHUNK = 8  # a request of T tokens has at most T / 8 chunks, rounded up
 NO_CUT = np.iinfo(np.int32).max
 UNSEEN = -1
@@ -60,7 +61,9 @@ class Controls(NamedTuple):
 
     dimensions: leading features kept (Matryoshka); activate: normalize, softmax, ... or leave raw;
     skip: leading tokens (the prompt) that pooling leaves out; queries: what `similarity.MaxSim`
-    compares with, where there is one; chunks: what `heads.PoolChunks` averages, where there is one.
+    compares with, where there is one; chunks: what `heads.PoolChunks` averages, where there is one;
+    slots: the texts that `heads.PoolSlots` gives a vector, int32 `[slots]`, each by its place
+    row * segments + segment - 1, or -1.
     """
 
     dimensions: Any
@@ -68,6 +71,7 @@ class Controls(NamedTuple):
     skip: Any
     queries: Queries | None = None
     chunks: Chunks | None = None
+    slots: Any = None
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,8 @@ class Request:
 
 # The dtype and default of each control.
 CONTROLS = {"dimensions": (np.int32, NO_CUT), "activate": (np.bool_, True), "skip": (np.int32, 0)}
+# What the simplest programs read (see `fill`).
+TEXT, PLAIN = Batch(True, True, True), Controls(True, True, True)
 
 
 class Plan(NamedTuple):
@@ -128,6 +134,11 @@ def chunks_of(length: int) -> int:
     return length // TOKENS_PER_CHUNK + segments_of(length)
 
 
+def slots_of(rows: int, length: int, shards: int = 1) -> int:
+    """How many texts of a batch `heads.PoolSlots` gives a vector, on `shards` of the data axis."""
+    return min(rows * segments_of(length), shards * SLOTS)
+
+
 def place(rows: list[list[int]], count: int, length: int, lengths: Sequence[int]) -> Plan:
     """The plan of `count` rows of `length`, the first of which hold the requests of `rows`."""
     members = [len(row) for row in rows]
@@ -143,14 +154,13 @@ def place(rows: list[list[int]], count: int, length: int, lengths: Sequence[int]
 
 
 def fill(
-    p: Plan,
-    requests: Sequence[Request],
-    types: bool = False,
-    adapters: bool = False,
-    context: bool = False,
-    chunks: bool = False,
+    p: Plan, requests: Sequence[Request], batch: Batch = TEXT, asked: Controls = PLAIN
 ) -> tuple[Batch, Controls]:
-    """The arrays of one planned batch."""
+    """The arrays of one planned batch.
+
+    batch, asked: what its program reads, as `Executor.arguments` describes it: arrays that are
+    None there are not made.
+    """
     mine = [requests[i] for i in p.request]
     sizes = np.array([len(request.ids) for request in mine])
     within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
@@ -162,19 +172,19 @@ def fill(
         array.ravel()[where] = values
         return array
 
-    kinds = None
-    if types:
-        none = np.zeros(p.length, np.int32)
-        kinds = [none[: len(r.ids)] if r.types is None else r.types for r in mine]
-    batch = Batch(
+    made = Batch(
         scatter(np.concatenate([request.ids for request in mine])),
         scatter(np.repeat(p.segment, sizes)),
         scatter(within + np.repeat(first, sizes)),
-        None if kinds is None else scatter(np.concatenate(kinds)),
-        scatter(np.repeat([request.adapter for request in mine], sizes)) if adapters else None,
-        scatter(_context(mine, sizes, within)) if context else None,
+        batch.types and scatter(np.concatenate(_types(mine))),
+        batch.adapters and scatter(np.repeat([request.adapter for request in mine], sizes)),
+        batch.context and scatter(_context(mine, sizes, within)),
     )
-    return batch, controls(p, mine, segments_of(p.length), chunks)
+    return made, controls(p, mine, segments_of(p.length), asked)
+
+
+def _types(requests: list[Request]) -> list[np.ndarray]:
+    return [np.zeros(len(r.ids), np.int32) if r.types is None else r.types for r in requests]
 
 
 def _context(requests: list[Request], sizes: np.ndarray, within: np.ndarray) -> np.ndarray:
@@ -183,7 +193,7 @@ def _context(requests: list[Request], sizes: np.ndarray, within: np.ndarray) -> 
     return np.where(within < np.repeat(seen, sizes), np.repeat(parents, sizes), UNSEEN)
 
 
-def controls(p: Plan, requests: list[Request], segments: int, chunks: bool = False) -> Controls:
+def controls(p: Plan, requests: list[Request], segments: int, reads: Controls = PLAIN) -> Controls:
     """The controls of the requests of a batch, for `segments` of them in each row."""
     columns: dict[str, np.ndarray] = {}
     for name, (dtype, default) in CONTROLS.items():
@@ -193,8 +203,15 @@ def controls(p: Plan, requests: list[Request], segments: int, chunks: bool = Fal
     return Controls(
         **columns,
         queries=queries.fill(p, requests, segments) if compared else None,
-        chunks=_chunks(p, requests) if chunks else None,
+        chunks=reads.chunks and _chunks(p, requests),
+        slots=reads.slots and _slots(p, reads.slots.shape),
     )
+
+
+def _slots(p: Plan, shape: tuple[int, ...]) -> np.ndarray:
+    slots = np.full(shape, -1, np.int32)
+    slots[: len(p.row)] = p.row * segments_of(p.length) + p.segment - 1
+    return slots
 
 
 def _chunks(p: Plan, requests: list[Request]) -> Chunks:
@@ -222,9 +239,13 @@ def unpack(
     """`(index of the request, result)` for each request of a fetched output.
 
     The result of a pooled task is `[...]`, or `[chunks, ...]` for late chunking; that of a
-    task on tokens is `[tokens, ...]`.
+    task on tokens is `[tokens, ...]`. An output `[slots, ...]` has one a request, in their order.
     """
     indices = p.request.tolist()
+    if pooled and output.ndim == 2:
+        used = output[: len(indices)].copy()  # the slots that are empty are not kept
+        yield from zip(indices, used, strict=True)
+        return
     spans = [found for i in indices if (found := requests[i].spans) is not None]
     if pooled and spans:
         counts = list(map(len, spans))

@@ -20,7 +20,7 @@ from jaxpool.engine.executor import IN_FLIGHT, Chains, Executor, Key
 from jaxpool.engine.programs import Programs, chains_of
 from jaxpool.engine.shared_prefix import plan_shared
 from jaxpool.heads import queries
-from jaxpool.heads.steps import pools_chunks
+from jaxpool.heads.steps import pools_slots
 from jaxpool.nn import quantization
 from jaxpool.tasks.task import Task
 
@@ -112,8 +112,10 @@ class Engine:
         shapes = planner.full_shapes if self.options.batch_invariant else planner.shapes
         return shapes(self.buckets, self.budget, self.multiple)
 
-    def plan(self, requests: Sequence[Request]) -> tuple[list[Plan], Sequence[Request]]:
-        """The batches that serve some requests, and these as they are laid out.
+    def plan(
+        self, requests: Sequence[Request], program: Chains = ()
+    ) -> tuple[list[Plan], Sequence[Request]]:
+        """The batches in which a program serves some requests, and these as they are laid out.
 
         Where several begin with the same tokens, their prefix is a further request at the end.
         """
@@ -127,6 +129,9 @@ class Engine:
         for group in queries.groups(requests):
             lengths = [len(requests[i].ids) for i in group]
             plans += [p._replace(request=group[p.request]) for p in how(lengths, *shape)]
+        if pools_slots(program):
+            slots = self.multiple * batching.SLOTS
+            plans = [part for p in plans for part in planner.divide(p, slots, self.shapes)]
         return plans, requests
 
     def dispatch(self, task, plan: Plan, requests: Sequence[Request]) -> tuple[jax.Array, ...]:
@@ -144,16 +149,15 @@ class Engine:
 
     def fill(self, program: Chains, plan: Plan, requests: Sequence[Request]) -> tuple:
         """The arrays that a program takes of a batch: `Batch` and `Controls`."""
-        arch, context = self.executor.arch, self.executor.context
+        arch = self.executor.arch
         if arch.patches:
             return pictures.fill(plan, requests, arch.patches, arch.before_patches)
-        types, adapters = arch.token_types > 0, arch.adapters > 0
-        chunks = pools_chunks(program)
-        return batching.fill(plan, requests, types, adapters, context, chunks)
+        reads = self.executor.arguments((program, plan.rows, plan.length))
+        return batching.fill(plan, requests, *reads)
 
     def start(self, task, requests: Sequence[Request]) -> InFlight:
         """Start all batches of some requests."""
-        plans, laid = self.plan(requests)
+        plans, laid = self.plan(requests, self.programs.of(task))
         submit = self.dispatchers.submit
         batches = [(plan, submit(self.dispatch, task, plan, laid)) for plan in plans]
         return InFlight(task, laid, batches, len(requests))
@@ -185,7 +189,7 @@ class Engine:
 
     def _run(self, task, requests: Sequence[Request]) -> Iterator[tuple[int, Any]]:
         in_flight: deque = deque()
-        plans, laid = self.plan(requests)
+        plans, laid = self.plan(requests, self.programs.of(task))
         for plan in plans:
             in_flight.append((plan, self.dispatchers.submit(self.dispatch, task, plan, laid)))
             while len(in_flight) > (0 if plan is plans[-1] else IN_FLIGHT):

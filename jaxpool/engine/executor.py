@@ -9,10 +9,10 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from jaxpool.engine.batch import CONTROLS, Batch, Chunks, Controls, chunks_of, segments_of
+from jaxpool.engine.batch import CONTROLS, Batch, Chunks, Controls, chunks_of, segments_of, slots_of
 from jaxpool.engine.sharding import output_sharding, put, replicated, rows_sharding
 from jaxpool.heads import queries
-from jaxpool.heads.steps import compared, picked, pools_chunks
+from jaxpool.heads.steps import compared, picked, pools_chunks, pools_slots
 from jaxpool.heads.steps import run as run_steps
 from jaxpool.nn.arch import Arch
 from jaxpool.nn.params import as_bits
@@ -118,7 +118,12 @@ class Executor:
         compared = self._queries(chains, *places, length)
         chunk = jax.ShapeDtypeStruct((rows, chunks_of(length)), jnp.int32, sharding=sharding)
         chunks = Chunks(chunk, chunk, chunk) if pools_chunks(chains) else None
-        return batch, Controls(**controls, queries=compared, chunks=chunks)
+        slots = self._slots(rows, length) if pools_slots(chains) else None
+        return batch, Controls(**controls, queries=compared, chunks=chunks, slots=slots)
+
+    def _slots(self, rows: int, length: int) -> jax.ShapeDtypeStruct:
+        count = slots_of(rows, length, self.mesh.shape["data"])
+        return jax.ShapeDtypeStruct((count,), jnp.int32, sharding=replicated(self.mesh))
 
     def _batch(self, rows: int, length: int) -> Batch:
         """The abstract batch of a shape: tokens, or the patches of pictures."""

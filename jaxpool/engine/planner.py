@@ -7,6 +7,8 @@ closed. A row shorter than `PACKED` is alone in its batch: several would be pack
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
 from jaxpool.engine.batch import Plan, place, segments_of
 
 SHORTEST = 16  # the smallest bucket
@@ -185,6 +187,24 @@ def plan_alone(
         for i in range(0, len(rows), count):
             plans.append(place(rows[i : i + count], count, length, lengths))
     return plans
+
+
+def divide(p: Plan, most: int, shapes: Iterable[tuple[int, int]]) -> list[Plan]:
+    """A batch in parts of at most `most` requests, by its rows; `shapes`: those parts may have."""
+    if len(p.request) <= most:
+        return [p]
+    options = [rows for rows, length in shapes if length == p.length]
+    until = np.cumsum(np.bincount(p.row, minlength=p.rows))  # requests up to each row's end
+    parts, start = [], 0
+    while start < p.rows:
+        before = until[start - 1] if start else 0
+        end = int(np.searchsorted(until, before + most, side="right"))
+        mine = (start <= p.row) & (p.row < end)
+        rows = next(count for count in options if count >= end - start)
+        of = [column[mine] for column in (p.request, p.row - start, p.segment, p.start)]
+        parts.append(Plan(rows, p.length, *of))
+        start = end
+    return [part for part in parts if len(part.request)]
 
 
 def _fitting(size: int, buckets: Sequence[int]) -> int:

@@ -34,6 +34,12 @@ class Context(NamedTuple):
         index = jnp.maximum(self.segments - 1, 0)
         return jnp.take_along_axis(control, index, axis=1)[..., None]
 
+    def in_slots(self) -> "Context":
+        """What the texts in the slots of a batch ask, where there is a vector of each of them."""
+        slots, controls = self.controls.slots, self.controls
+        asked = {n: getattr(controls, n).reshape(-1)[slots] for n in ("dimensions", "activate")}
+        return self._replace(segments=None, controls=controls._replace(**asked))
+
 
 @dataclass(frozen=True)
 class Pool:
@@ -67,6 +73,36 @@ class PoolChunks(Pool):
         """The tokens of each chunk: bool `[B, C, T]`."""
         chunks, token = context.controls.chunks, jnp.arange(context.batch.tokens.shape[1])
         return (chunks.first[..., None] <= token) & (token < chunks.end[..., None])
+
+
+@dataclass(frozen=True)
+class PoolSlots(Pool):
+    """Token vectors as wide as a vocabulary to one a text that is there (SPLADE, arXiv 2109.10086).
+
+    A batch has room for many more texts, and a vector for each would be a GB.
+    """
+
+    def slots(self, context):
+        """The slot of each token's text: int32 `[B, T]`, one past the last for tokens of none."""
+        segments, slots = context.batch.segments, context.controls.slots
+        rows, most = context.controls.skip.shape
+        places = most * jnp.arange(rows)[:, None] + segments - 1
+        numbers = jnp.full(rows * most, len(slots), jnp.int32)
+        used = jnp.where(slots < 0, rows * most, slots)
+        numbers = numbers.at[used].set(jnp.arange(len(slots), dtype=jnp.int32), mode="drop")
+        after = context.batch.positions >= context.of(context.controls.skip)[..., 0]
+        counted = (segments > 0) & after
+        return jnp.where(counted, numbers[places], len(slots))
+
+    def __call__(self, params, x, context):
+        """`[B, T, V] -> [S, V]`."""
+        count, slots = len(context.controls.slots), self.slots(context).reshape(-1)
+        flat = x.reshape(-1, x.shape[-1])
+        parts = [SLOT_POOLS[kind](flat, slots, count + 1)[:count] for kind in self.kinds]
+        return jnp.concatenate(parts, axis=-1)
+
+
+SLOT_POOLS = {"max": jax.ops.segment_max, "sum": jax.ops.segment_sum}
 
 
 @dataclass(frozen=True)
@@ -215,6 +251,8 @@ def run(steps: tuple, params: dict, hidden: jax.Array, batch, controls, pooled=F
         x = step(params.get(getattr(step, "name", None), {}), x, context)
         if isinstance(step, PoolChunks):
             context = context._replace(segments=controls.chunks.segment)
+        elif isinstance(step, PoolSlots):
+            context = context.in_slots()
         elif isinstance(step, Pool | MaxSim):
             context = context._replace(segments=None)
     return x
@@ -228,6 +266,11 @@ def is_pooled(steps: tuple) -> bool:
 def pools_chunks(chains) -> bool:
     """Whether some chains average the tokens of chunks."""
     return any(PoolChunks() in steps for steps in chains)
+
+
+def pools_slots(chains) -> bool:
+    """Whether some chains give vectors to the texts of a batch alone."""
+    return any(isinstance(step, PoolSlots) for steps in chains for step in steps)
 
 
 def width(steps: tuple, dim: int) -> int:

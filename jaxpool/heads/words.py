@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxpool.heads.pooling import POOLS
-from jaxpool.heads.steps import Pool
+from jaxpool.heads.steps import Pool, PoolSlots
 from jaxpool.nn.params import Leaf
 
 
@@ -43,8 +43,8 @@ class WeighedPool(Pool):
 
 
 @dataclass(frozen=True)
-class WordsPresent(Pool):
-    """A weight for each word that a segment has, whatever its token vectors are.
+class WordsPresent(PoolSlots):
+    """A weight for each word that a text has, whatever its token vectors are.
 
     sentence-transformers' SparseStaticEmbedding: inverse document frequencies of a query's words.
     omitted: ids that count as no words.
@@ -63,11 +63,9 @@ class WordsPresent(Pool):
         return {"embedding": Leaf("V", (self.vocab,))}
 
     def __call__(self, params, x, context):
-        """`[B, T, F] -> [B, R, V]`."""
-        mask, tokens = self.mask(context), context.batch.tokens
-        rows, count = jnp.arange(len(tokens))[:, None], mask.shape[1]
-        segment = jnp.where(jnp.any(mask, axis=1), jnp.argmax(mask, axis=1), count)
+        """`[B, T, F] -> [S, V]`."""
+        slots, tokens = self.slots(context), context.batch.tokens
         weights = jnp.take(params["embedding"], tokens, mode="clip").astype(jnp.float32)
         weights = jnp.where(jnp.isin(tokens, jnp.array(self.omitted, tokens.dtype)), 0.0, weights)
-        found = jnp.zeros((len(tokens), count, self.vocab), jnp.float32)
-        return found.at[rows, segment, tokens].set(weights, mode="drop")
+        found = jnp.zeros((len(context.controls.slots), self.vocab), jnp.float32)
+        return found.at[slots, tokens].set(weights, mode="drop")

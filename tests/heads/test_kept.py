@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxpool.engine.batch import Request, fill, place
+from jaxpool.engine.batch import TEXT, Request, fill, place
 from jaxpool.engine.executor import programs
 from jaxpool.heads.steps import Activate, Cut, Dense, Normalize, Pool, picked, run
 from jaxpool.heads.steps import abstract as abstract_heads
@@ -45,7 +45,7 @@ def packed() -> tuple:
     plan = place([[0, 1, 2], [3]], 2, 16, LENGTHS)
     kept = np.zeros((2, 4), np.int32)
     kept[plan.row, plan.segment - 1] = plan.start + np.array(LENGTHS) - 1
-    return plan, *fill(plan, texts, adapters=True), kept
+    return plan, *fill(plan, texts, TEXT._replace(adapters=True)), kept
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxpool.engine.batch import Request, fill, place
+from jaxpool.engine.batch import TEXT, Request, fill, place
 from jaxpool.nn import attention, params
 from jaxpool.nn.arch import Arch
 from jaxpool.nn.positions import alibi_slopes
@@ -110,7 +110,7 @@ def test_extents_of_a_long_causal_row(windows, monkeypatch):
         Request(np.ones(150, np.int32), position=300),
         Request(np.ones(90, np.int32), position=300),
     )
-    batch = fill(plan, [*after, Request(np.ones(300, np.int32))], context=True)[0]
+    batch = fill(plan, [*after, Request(np.ones(300, np.int32))], TEXT._replace(context=True))[0]
     weights = (
         np.random.default_rng(1).normal(size=(700, 4, 8)) * (batch.segments[0] > 0)[:, None, None]
     )

@@ -14,6 +14,7 @@ from sentence_transformers.sparse_encoder.modules import (
 
 import jaxpool
 from converters.report import CheckpointError
+from jaxpool.engine.batch import SLOTS, Request, slots_of
 from tests.parity import save_random
 from tests.small import TEXTS, add_tokenizer, config
 
@@ -115,3 +116,27 @@ def test_queries_from_a_table(tmp_path):
         assert ("dot(" in program) == (side == "document"), "a table needs no forward"
     plain = llm.encode(TEXTS[:1], pooling_task="sparse", use_tqdm=False)
     np.testing.assert_allclose(plain[0].outputs.data, wanted[0], rtol=0, atol=1e-4)
+
+
+def test_only_the_texts_of_a_batch_get_vectors(tmp_path):
+    """As many as the slots of a batch have room for, whatever the rows could hold."""
+    made = add_tokenizer(save_random(*FAMILIES["bert"], tmp_path / "made"))
+    modules = [MLMTransformer(str(made)), SpladePooling()]
+    SparseEncoder(modules=modules, device="cpu").save_pretrained(str(tmp_path / "saved"))
+    llm = jaxpool.LLM(str(tmp_path / "saved"), data_parallel_size=2)
+    engine, task = llm.model.engine, llm.model.task("sparse")
+    ids = llm.model.tokenizer(["a b", "c", "the sun and the moon"] * 200)
+    requests = [Request(tokens.ids) for tokens in ids]
+    plans, _ = engine.plan(requests, (task.steps,))
+    assert max(len(plan.request) for plan in plans) <= 2 * SLOTS < len(requests)
+    assert {(plan.rows, plan.length) for plan in plans} <= set(engine.shapes)
+    results = dict(engine.run(task, requests))
+    for index in (0, 1, 2):
+        for other in range(index, 600, 3):
+            np.testing.assert_allclose(results[other], results[index], rtol=0, atol=1e-5)
+    alone = dict(jaxpool.load(str(tmp_path / "saved")).engine.run(task, requests[:3]))
+    np.testing.assert_allclose([results[i] for i in alone], list(alone.values()), atol=1e-5)
+    for rows, length in engine.shapes:
+        (output,) = engine.executor.lower(((task.steps,), rows, length)).out_info
+        assert output.shape == (slots_of(rows, length, 2), 30522)
+        assert output.shape[0] <= 2 * SLOTS

@@ -43,7 +43,8 @@ def test_jina_adapters(tmp_path):
     ids = texts(97)
     requests = [Request(x, adapter=i) for x, i in zip(ids, (3, 0, 5), strict=True)]
     (plan,) = planner.plan([len(x) for x in ids], (48,), 48)
-    batch, _ = batching.fill(plan, requests, types=True, adapters=True)
+    reads = batching.TEXT._replace(types=True, adapters=True)
+    batch, _ = batching.fill(plan, requests, reads)
     hidden = np.asarray(forward(params, batch, checkpoint.arch))
     for index, ours in batching.unpack(plan, hidden, requests, pooled=False):
         task = requests[index].adapter - 1 if requests[index].adapter else None
