@@ -8,7 +8,7 @@ segments' `[B, R, F]`, or the chunks' `[B, C, F]`; all steps compute in float32.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ class Context(NamedTuple):
     """What a step may look at beside its input."""
 
     batch: object
-    controls: object
+    controls: Any
     segments: jax.Array | None  # of each input vector; None where vectors are those of segments
 
     def of(self, control: jax.Array) -> jax.Array:
