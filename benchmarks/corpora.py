@@ -88,6 +88,16 @@ def memory(toy: str, count: int = 1_000_000, chunk: int = 8192, output: Output =
     report({**machine(), **facts}, table, output)
 
 
+def generated(count: int, dim: int, queries: int) -> tuple[np.ndarray, np.ndarray]:
+    """Unit vectors, and queries near some of them."""
+    rng = np.random.default_rng(0)
+    corpus = rng.standard_normal((count, dim), np.float32)
+    corpus /= np.linalg.norm(corpus, axis=1, keepdims=True)
+    asked = corpus[rng.choice(count, queries, replace=False)]
+    noise = 0.5 / np.sqrt(dim) * rng.standard_normal(asked.shape, np.float32)
+    return corpus, (asked + noise).astype(np.float32)
+
+
 @app.command()
 def search(
     count: int = 1_000_000, dim: int = 384, queries: int = 1000, rounds: int = 3,
@@ -98,11 +108,7 @@ def search(
 
     from jaxpool.search import top_k
 
-    rng = np.random.default_rng(0)
-    corpus = rng.standard_normal((count, dim), np.float32)
-    corpus /= np.linalg.norm(corpus, axis=1, keepdims=True)
-    asked = corpus[rng.choice(count, queries, replace=False)]
-    asked = asked + 0.5 / np.sqrt(dim) * rng.standard_normal(asked.shape, np.float32)
+    corpus, asked = generated(count, dim, queries)
     index = faiss.IndexFlatIP(dim)
     index.add(corpus)
     found: dict[str, np.ndarray] = {}
