@@ -125,20 +125,17 @@ def search(
 
         def peer():
             hits = semantic_search(asked, corpus, top_k=10, score_function=dot_score)
-            ids = [[hit["corpus_id"] for hit in row] for row in hits]
-            found["sentence-transformers"] = np.array(ids)
+            ids = np.array([[hit["corpus_id"] for hit in row] for row in hits])
+            found["sentence-transformers"] = ids
 
         systems["sentence-transformers"] = peer
     times = alternate(systems, rounds)
-    table = [
-        {
-            "system": name,
-            "seconds": round(median(each), 3),
-            "cpu seconds": round(float(np.median([cpu for _, cpu in each])), 2),
-            "same rows": round(float((found[name] == found["FAISS flat"]).mean()), 6),
-        }
-        for name, each in times.items()
-    ]
+    table = []
+    for name, each in times.items():
+        cpu = float(np.median([cpu for _, cpu in each]))
+        same = float((found[name] == found["FAISS flat"]).mean())
+        row = {"system": name, "seconds": round(median(each), 3), "cpu seconds": round(cpu, 2)}
+        table.append(row | {"same rows": round(same, 6)})
     report({**machine(), "rows": count, "features": dim, "queries": queries}, table, output)
 
 
