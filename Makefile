@@ -50,6 +50,7 @@ test-slow: $(VENV)/.test
 test-tpu-aot: $(VENV)/.test
 	$(PIP) install 'jax[tpu]'
 	JAX_PLATFORMS=cpu TPU_SKIP_MDS_QUERY=1 PYTHONPATH=. $(BIN)/python tests/tpu_aot.py $(ONLY)
+	JAX_PLATFORMS=cpu TPU_SKIP_MDS_QUERY=1 PYTHONPATH=. $(BIN)/python tests/search_aot.py
 
 # The same for an H100. What it takes of CUDA lies apart: beside jax it would look for a GPU.
 test-gpu-aot: $(VENV)/.runtime
