@@ -135,6 +135,20 @@ def compile_(
 
 
 @app.command()
+def train(config: Annotated[Path, typer.Argument(help="A YAML file (docs/training.md).")]):
+    """Fine-tune a model; an interrupted command goes on where it stopped when it is run again."""
+    from jaxpool.train.options import read_options
+    from jaxpool.train.trainer import Trainer
+
+    base, files, evaluation, options = read_options(config)
+    trainer = Trainer(base, [*files], options, evaluation)
+    trainer.train()
+    folder = Path(options.output) / "model"
+    trainer.save(folder)
+    typer.echo(f"{trainer.steps:,} steps -> {folder}", err=True)
+
+
+@app.command()
 def demo():
     """Embed six sentences with the packaged all-MiniLM-L6-v2 and print how similar they are."""
     import numpy as np
@@ -168,7 +182,15 @@ def main() -> None:
     """The entry point: errors as one line and exit code 2, never a traceback."""
     try:
         app()
-    except (ValueError, TypeError, OSError, RuntimeError, ImportError, KeyError) as error:
+    except (
+        ValueError,
+        TypeError,
+        OSError,
+        RuntimeError,
+        ImportError,
+        KeyError,
+        ArithmeticError,
+    ) as error:
         lines = " ".join(str(error).split())
         print(f"jaxpool: error: {lines or type(error).__name__}", file=sys.stderr)
         sys.exit(2)

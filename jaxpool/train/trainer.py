@@ -1,0 +1,286 @@
+"""The trainer: a loop made of parts that stand alone (`data`, `packing`, `step`, `checkpoints`)."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from jaxpool.engine.batch import Request
+from jaxpool.engine.sharding import put, replicated, rows_sharding
+from jaxpool.loading import load
+from jaxpool.model import Model
+from jaxpool.nn.arch import Arch
+from jaxpool.nn.dropout import Dropout
+from jaxpool.nn.params import flatten
+from jaxpool.train.adapters import TRAINED, add_adapters
+from jaxpool.train.checkpoints import Checkpoints
+from jaxpool.train.data import Batches, Examples, examples
+from jaxpool.train.export import save_model
+from jaxpool.train.losses import matryoshka
+from jaxpool.train.objectives import objective
+from jaxpool.train.optimizers import adamw, divided, joined
+from jaxpool.train.options import TrainingOptions
+from jaxpool.train.packing import TrainingBatch, training_batch
+from jaxpool.train.sharding import fsdp_shardings
+from jaxpool.train.step import Metrics, State, embed_rows, make_step
+
+
+class Trainer:
+    """Fine-tune a model on examples.
+
+    model: what `jaxpool.load` takes; data: one source of `examples`, or several; evaluate: called
+    with the whole parameter tree every `eval_steps`, a number or a mapping of them to log; or data
+    in `evaluation`, whose mean loss is computed. Raises ValueError where data do not fit the loss.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        data: Iterable | list[Iterable],
+        options: TrainingOptions,
+        evaluation: Iterable | None = None,
+        evaluate: Callable[[dict], Any] | None = None,
+    ):
+        self.options, self.objective = options, objective(options.loss)
+        sources = data if isinstance(data, list) and _several(data) else [data]
+        self.data = [self._checked(examples(source)) for source in sources]
+        self.evaluation = None if evaluation is None else self._checked(examples(evaluation))
+        self.evaluate = evaluate
+        self.model: Model = load(
+            model,
+            dtype="float32",
+            max_model_len=options.max_length,
+            data_parallel_size=options.data,
+            tensor_parallel_size=options.model,
+        )
+        self.history: list[dict[str, float]] = []
+        distinct = self.objective.distinct and options.no_duplicates
+        texts = [each.texts for each in self.data] if distinct else None
+        counts = [len(each.texts) for each in self.data]
+        self.batches = Batches(counts, options.batch_size, options.seed, options.mix, texts)
+        updates = options.epochs * self.batches.per_epoch / options.gradient_accumulation_steps
+        self.steps = options.max_steps or math.ceil(updates)
+        if options.lora_rank and (options.fsdp or options.data * options.model > 1):
+            raise ValueError("LoRA on several devices is not supported yet: wanted data=1, model=1")
+        params, self.arch, patterns = self._adapted()
+        if options.fsdp:
+            leaves = self.model.checkpoint.leaves
+            params = jax.device_put(params, fsdp_shardings(leaves, self.model.mesh))
+        trained, self.frozen = divided(params, patterns)
+        with jax.set_mesh(self.model.mesh):
+            self.state = jax.jit(self._start)(trained)
+
+    @cached_property
+    def optimizer(self):
+        """The optimizer that the options ask for."""
+        options = self.options
+        return adamw(
+            options.learning_rate,
+            self.steps,
+            warmup=options.warmup_ratio,
+            weight_decay=options.weight_decay,
+            clip=options.max_grad_norm,
+            accumulate=options.gradient_accumulation_steps,
+            layer_decay=options.layer_decay,
+        )
+
+    def _adapted(self) -> tuple[dict, Arch, tuple[str, ...]]:
+        """The parameters and the arch that are trained, with adapters where these are asked for."""
+        options, model = self.options, self.model
+        arch = model.arch.replace(dtype=_activations(options.compute))
+        if not options.lora_rank:
+            return model.params, arch, options.train
+        key, size = jax.random.key(options.seed), (options.lora_rank, options.lora_alpha)
+        params, arch = add_adapters(model.params, arch, options.lora_targets, *size, key)
+        return params, arch, TRAINED
+
+    def _start(self, trained: dict) -> State:
+        return State(trained, self.optimizer.init(trained), jnp.int32(0))
+
+    def _checked(self, found: Examples) -> Examples:
+        self.objective.check(self.options.loss, found.columns, found.labels)
+        return found
+
+    @property
+    def params(self) -> dict:
+        """The parameters as they are now, trained or not."""
+        return joined(self.state.params, self.frozen)
+
+    @cached_property
+    def task(self):
+        """What the loss is computed on: logits of pairs, word weights, or vectors."""
+        name = "classify" if self.objective.pairs else "embed"
+        return self.model.task("sparse" if self.options.loss == "splade" else name)
+
+    @cached_property
+    def rates(self) -> Dropout:
+        """The rates of dropout: given, or those of config.json."""
+        config = self.model.checkpoint.config
+        if self.options.dropout is not None:
+            return Dropout(*self.options.dropout)
+        hidden = getattr(config, "hidden_dropout_prob", 0.0)
+        return Dropout(hidden, getattr(config, "attention_probs_dropout_prob", 0.0))
+
+    @cached_property
+    def _embed(self) -> Callable:
+        options = self.options
+        chain = {"arch": self.arch, "steps": self.task.steps, "compute": options.compute}
+        return partial(embed_rows, **chain, remat=options.remat)
+
+    @cached_property
+    def _loss(self) -> Callable:
+        call = partial(self.objective.call, **self.options.loss_options)
+        dims = self.options.matryoshka_dims
+        return matryoshka(call, dims) if dims else call
+
+    @cached_property
+    def _step(self) -> Callable:
+        step = make_step(
+            partial(self._embed, dropout=self.rates),
+            self._loss,
+            self.optimizer,
+            chunk=self.options.chunk,
+            dropout=self.rates != Dropout(),
+            seed=self.options.seed,
+        )
+        return jax.jit(step, donate_argnums=0)
+
+    def batch(self, dataset: Examples, indices: np.ndarray) -> TrainingBatch:
+        """The arrays of some examples, on their devices."""
+        multiple = self.options.data
+        if self.options.chunk:
+            multiple = math.lcm(multiple, self.options.chunk)
+        columns = self._requests(dataset, indices)
+        labels = None if dataset.labels is None else dataset.labels[indices]
+        size, limit = self.options.batch_size, self.model.max_length
+        kinds = {"types": self.arch.token_types > 0, "adapters": self.arch.adapters > 0}
+        made = training_batch(columns, labels, size, limit, multiple, **kinds)
+        rows, rest = rows_sharding(self.model.mesh), replicated(self.model.mesh)
+        place = {"batch": rows, "controls": rows}
+        parts = made._asdict().items()
+        return TrainingBatch(
+            **{
+                name: jax.tree.map(partial(put, sharding=place.get(name, rest)), part)
+                for name, part in parts
+            }
+        )
+
+    def _requests(self, dataset: Examples, indices: np.ndarray) -> list[list[Request]]:
+        texts = [dataset.texts[i] for i in indices]
+        prompts = [self.options.prompts.get(name, "") for name in dataset.columns]
+        prompted = [tuple(p + text for p, text in zip(prompts, row, strict=True)) for row in texts]
+        columns = [prompted] if self.objective.pairs else list(zip(*prompted, strict=True))
+        activate, adapter = not self.objective.pairs, int(self.arch.adapters > 0)
+        made = partial(Request, activate=activate, adapter=adapter)
+        tokens = [self.model.tokenizer(column, self.model.max_length) for column in columns]
+        return [[made(t.ids, t.types) for t in column] for column in tokens]
+
+    def train(self, resume: bool = True) -> State:
+        """Run to the end, from the last checkpoint in `output` if there is one and `resume`."""
+        options = self.options
+        checkpoints = Checkpoints(Path(options.output) / "checkpoints", options.keep, self._facts())
+        if resume:
+            self.state = checkpoints.restore(self.state)
+        done = int(self.state.step)
+        total = self.steps * options.gradient_accumulation_steps
+        waiting: tuple | None = None
+        with jax.set_mesh(self.model.mesh), tqdm(total=total, initial=done, desc="train") as bar:
+            for step, (which, indices) in zip(
+                range(done + 1, total + 1), self.batches.from_step(done), strict=False
+            ):
+                batch = self.batch(self.data[which], indices)
+                self.state, metrics = self._step(self.state, self.frozen, batch)
+                if waiting:  # the device works while the host looks at the step before
+                    self._look(bar, checkpoints, *waiting)
+                waiting = (step, which, indices, metrics)
+                if options.save_steps and step % options.save_steps == 0:
+                    checkpoints.save(step, self.state)
+                if options.eval_steps and step % options.eval_steps == 0:
+                    self.history.append({"step": step} | self.evaluated())
+                bar.update()
+            if waiting:
+                self._look(bar, checkpoints, *waiting)
+        checkpoints.close()
+        return self.state
+
+    def _look(self, bar, checkpoints, step: int, which: int, indices, metrics: Metrics) -> None:
+        """Log a step; save and stop at one that is not finite, which has changed nothing."""
+        loss = float(metrics.loss)
+        if not metrics.finite:
+            checkpoints.save(int(self.state.step), self.state)
+            checkpoints.close()
+            raise ArithmeticError(
+                f"step {step}: the loss is {loss}, the gradient's length {metrics.gradient:.3g}, "
+                f"in the batch of examples {indices.tolist()} of dataset {which}; the state before "
+                f"it is saved in {self.options.output}"
+            )
+        self.history.append({"step": step, "loss": loss, "gradient": float(metrics.gradient)})
+        if step % self.options.logging_steps == 0:
+            bar.set_postfix(loss=f"{loss:.4f}")
+
+    def evaluated(self) -> dict[str, float]:
+        """What the evaluator says, and the mean loss of the evaluation data."""
+        found: dict[str, float] = {}
+        if self.evaluation is not None:
+            found["eval_loss"] = float(np.mean([*self._losses(self.evaluation)]))
+        if self.evaluate:
+            said = self.evaluate(self.params)
+            found |= said if isinstance(said, dict) else {"metric": float(said)}
+        return found
+
+    def _losses(self, dataset: Examples) -> Iterator[float]:
+        size = self.options.batch_size
+        for start in range(0, len(dataset.texts), size):
+            indices = np.arange(start, min(start + size, len(dataset.texts)))
+            yield float(self._evaluation(self.params, self.batch(dataset, indices)))
+
+    @cached_property
+    def _evaluation(self) -> Callable:
+        def loss(params, batch: TrainingBatch):
+            vectors = self._embed(params, (batch.batch, batch.controls))
+            flat = vectors.reshape(-1, vectors.shape[-1])
+            return self._loss(flat[batch.where], batch.labels, batch.mask)
+
+        return jax.jit(loss)
+
+    def _facts(self) -> dict[str, Any]:
+        """What a checkpoint must agree on to be gone on from."""
+        shapes = {name: list(leaf.shape) for name, leaf in flatten(self.state.params).items()}
+        data = [len(each.texts) for each in self.data]
+        options = self.options
+        return {"model": self.model.name, "shapes": shapes, "data": data} | {
+            name: getattr(options, name)
+            for name in ("loss", "batch_size", "seed", "learning_rate", "mix")
+        }
+
+    def save(self, folder: str | Path) -> None:
+        """Write the model as a folder that sentence-transformers, vLLM and jaxpool load.
+
+        Of a run with adapters: the adapter alone, as PEFT's files.
+        """
+        if self.options.lora_rank:
+            from converters.lora_save import save_adapter
+
+            model, alpha = self.model, self.options.lora_alpha
+            return save_adapter(model.checkpoint, self.params, Path(folder), model.name, alpha)
+        whole = replace(self.model, params=self.params)
+        save_model(whole, Path(folder), self.options, self.history, sum(map(len, self._texts())))
+
+    def _texts(self) -> list[list]:
+        return [each.texts for each in self.data]
+
+
+def _several(data: list) -> bool:
+    """Whether a list holds sources of examples, rather than examples."""
+    return bool(data) and not isinstance(data[0], Mapping | tuple)
+
+
+def _activations(compute: str) -> str:
+    return "float32" if jax.default_backend() == "cpu" else compute

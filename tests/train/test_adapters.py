@@ -1,0 +1,47 @@
+"""A trained LoRA adapter beside peft's reading of its files, and served by `lora_path`."""
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModel
+
+import jaxpool
+from jaxpool.nn.params import flatten
+from jaxpool.train.trainer import Trainer
+from tests.train.test_trainer import options, pairs
+
+TARGETS = ("query", "out", "up", "down")
+
+
+def test_adapter_is_trained_saved_and_read(bert, tmp_path):
+    from peft import PeftModel
+
+    settings = options(tmp_path, lora_rank=4, lora_targets=TARGETS, learning_rate=0.05, max_steps=4)
+    trainer = Trainer(str(bert), pairs(40), settings)
+    trainer.train()
+    assert all(".lora_" in name for name in flatten(trainer.state.params))
+    assert trainer.history[-1]["loss"] < trainer.history[0]["loss"]
+    trainer.save(tmp_path / "adapter")
+    text = "the cat sees a big dog"
+    served = jaxpool.load(str(bert), lora_path=str(tmp_path / "adapter"))
+    plain = jaxpool.load(str(bert))
+    model = AutoModel.from_pretrained(bert).eval()
+    wrapped = PeftModel.from_pretrained(model, tmp_path / "adapter").eval()
+    (tokens,) = served.tokenizer([text])
+    with torch.no_grad():
+        hidden = wrapped(input_ids=torch.tensor(tokens.ids[None].astype(np.int64)))
+    wanted = hidden.last_hidden_state[0].numpy()
+    batch = jaxpool.pad([tokens.ids])
+    got = np.asarray(jaxpool.forward(served.params, batch, served.arch))[0]
+    before = np.asarray(jaxpool.forward(plain.params, batch, plain.arch))[0]
+    np.testing.assert_allclose(got, wanted, atol=5e-5)
+    assert np.abs(got - before).max() > 1e-2
+    # The last step was taken on what is saved: the trainer's own forward gives the same.
+    adapted = batch._replace(adapters=np.ones_like(batch.tokens))
+    own = np.asarray(jaxpool.forward(trainer.params, adapted, trainer.arch))[0]
+    np.testing.assert_allclose(own, wanted, atol=5e-5)
+
+
+def test_unknown_target(bert, tmp_path):
+    with pytest.raises(ValueError, match=r"no kernel is called \['q_proj'\]; there are"):
+        Trainer(str(bert), pairs(8), options(tmp_path, lora_rank=2, lora_targets=("q_proj",)))
