@@ -33,7 +33,9 @@ def weights(arch):
     return parameters.init(jax.random.key(1), parameters.abstract(arch), 0.1)
 
 
-@pytest.mark.parametrize("name", ARCHS)
+@pytest.mark.parametrize(
+    "name", ["windows", "deberta", pytest.param("bert", marks=pytest.mark.slow)]
+)
 def test_dropout(name):
     arch, key = ARCHS[name], jax.random.key(0)
     params = weights(arch)
@@ -63,7 +65,7 @@ def squares(params, arch, **options):
     return jnp.mean(jnp.square(hidden) * (SIDE.segments > 0)[..., None].astype(jnp.float32))
 
 
-@pytest.mark.parametrize("name", ["windows", "deberta"])
+@pytest.mark.parametrize("name", ["deberta", pytest.param("windows", marks=pytest.mark.slow)])
 def test_remat_changes_no_gradient(name):
     arch = ARCHS[name]
     options = {"dropout": Dropout(0.1, 0.1), "key": jax.random.key(2)}
@@ -74,7 +76,7 @@ def test_remat_changes_no_gradient(name):
     close(*grads)
 
 
-@pytest.mark.parametrize("shape", [(8, 1), (2, 4)])
+@pytest.mark.parametrize("shape", [pytest.param((8, 1), marks=pytest.mark.slow), (2, 4)])
 def test_fsdp(shape):
     """The plain gradient, from parameters of which each device has its part and no more."""
     data, model = shape

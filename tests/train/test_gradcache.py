@@ -83,7 +83,7 @@ def test_dropout_keys_are_replayed(weights):
     assert cache(weights, SIDES)[0] != again
 
 
-@pytest.mark.parametrize("shape", [(8, 1), (2, 4)])
+@pytest.mark.parametrize("shape", [pytest.param((8, 1), marks=pytest.mark.slow), (2, 4)])
 def test_mesh(weights, shape):
     data, model = shape
     mesh = make_mesh(model, data)
@@ -125,6 +125,7 @@ def peak(rows: int, chunk: int | None) -> int:
     return account["temp"] + account["output"]
 
 
+@pytest.mark.slow
 def test_memory_of_a_large_batch():
     """Batch 1,024 in chunks of 32 within 1.3 times a plain batch of 64."""
     small, large = peak(64, None), peak(1024, 32)

@@ -118,6 +118,7 @@ def test_meshes_give_the_curve_of_one_device(run, bert, tmp_path, shape):
     np.testing.assert_allclose(losses_of(trainer), losses_of(run), rtol=1e-5)
 
 
+@SLOW
 def test_gradcache_and_accumulation(run, bert, tmp_path):
     cached = Trainer(str(bert), pairs(40), options(tmp_path / "a", chunk=1, max_steps=2))
     cached.train()
@@ -179,7 +180,7 @@ def test_command(bert, tmp_path):
     assert (tmp_path / "out" / "model" / "modules.json").is_file()
 
 
-@pytest.mark.slow
+@SLOW
 def test_fifty_steps_of_minilm(tmp_path):
     """Parameters after 50 steps of AdamW, warm-up and clipping, beside torch's."""
     trainer = Trainer(
