@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxpool.engine.batch import Batch, Controls, Request, fill, place, segments_of
-from jaxpool.engine.planner import PACKED, ladder, pack
+from jaxpool.engine.planner import PACKED, bucket_lengths, pack
 
 
 class TrainingBatch(NamedTuple):
@@ -41,7 +41,7 @@ def training_batch(
     requests = [request for column in columns for request in column]
     sizes = [len(request.ids) for request in requests]
     longest = max(*sizes, min(PACKED, max_length))
-    length = next(rung for rung in ladder(max_length) if rung >= longest)
+    length = next(bucket for bucket in bucket_lengths(max_length) if bucket >= longest)
     members = pack(sizes, (length,))[length]
     plan = place(members, rounded(len(members), multiple), length, sizes)
     batch, controls = fill(plan, requests, types, adapters)
