@@ -13,6 +13,7 @@ from tests.train.test_trainer import options, pairs
 TARGETS = ("query", "out", "up", "down")
 
 
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")  # of peft
 def test_adapter_is_trained_saved_and_read(bert, tmp_path):
     from peft import PeftModel
 
