@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxpool.engine.batch import Batch, Controls, Request, fill, place, segments_of
+from jaxpool.engine.batch import TEXT, Batch, Controls, Request, fill, place, segments_of
 from jaxpool.engine.planner import PACKED, bucket_lengths, pack
 
 
@@ -44,7 +44,8 @@ def training_batch(
     length = next(bucket for bucket in bucket_lengths(max_length) if bucket >= longest)
     members = pack(sizes, (length,))[length]
     plan = place(members, rounded(len(members), multiple), length, sizes)
-    batch, controls = fill(plan, requests, types, adapters)
+    reads = TEXT._replace(types=types or None, adapters=adapters or None)
+    batch, controls = fill(plan, requests, reads)
     here = len(columns[0])
     where = np.zeros(len(requests), np.int32)
     where[plan.request] = plan.row * segments_of(length) + plan.segment - 1
