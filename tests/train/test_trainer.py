@@ -192,10 +192,14 @@ def test_fifty_steps_of_minilm(tmp_path):
     np.testing.assert_allclose(losses_of(trainer), losses, rtol=1e-4)
     trainer.save(tmp_path / "ours")
     ours = SentenceTransformer(str(tmp_path / "ours"), device="cpu").state_dict()
-    worst = {}
+    # The softmax of attention does not see what all keys have in common: the gradient of a key's
+    # bias is zero but for rounding, of which Adam makes whole steps, in torch and here alike.
+    apart, bound = {}, 50 * 2e-5
     for name, theirs in model.state_dict().items():
-        if theirs.is_floating_point():
-            apart = torch.linalg.norm(ours[name] - theirs) / torch.linalg.norm(theirs)
-            worst[name] = float(apart)
-    print(sorted(worst.items(), key=lambda item: -item[1])[:4])
-    assert max(worst.values()) <= 1e-4
+        if ".key.bias" in name:
+            assert torch.max(torch.abs(ours[name] - theirs)) <= 2 * bound
+        elif theirs.is_floating_point() and torch.any(theirs != 0):
+            difference = torch.linalg.norm(ours[name] - theirs)
+            apart[name] = float(difference / torch.linalg.norm(theirs))
+    print(f"of {len(apart)} tensors the furthest: {max(apart.values()):.1e}")
+    assert max(apart.values()) <= 1e-4
