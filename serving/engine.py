@@ -9,7 +9,7 @@ import jax
 
 import jaxpool
 from jaxpool.engine.engine import InFlight
-from jaxpool.engine.executor import Chains
+from jaxpool.heads.steps import Chains
 from jaxpool.offline import collect, exact
 from jaxpool.tasks.task import Task
 from serving.pictures import Pictures

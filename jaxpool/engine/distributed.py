@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Client, Connection, Listener
 from threading import Lock
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import numpy as np
 from jax.experimental.multihost_utils import broadcast_one_to_all, process_allgather
 
-from jaxpool.engine.executor import IN_FLIGHT, Executor
+from jaxpool.engine.planner import IN_FLIGHT
 
 MANUAL = '{"coordinator_address": "10.0.0.1:1234", "num_processes": 2, "process_id": 0}'
 
@@ -90,7 +90,17 @@ def _agree(secret: bytes, port: int) -> tuple[bytes, int]:
     return said[0].astype(np.uint8).tobytes(), int(said[1])
 
 
-def follow(line: Connection, executors: Sequence[Executor]) -> None:
+class Runner(Protocol):
+    """What a follower needs of an `Executor`."""
+
+    def compiled(self, key: Any) -> Any:
+        """Compile a program."""
+
+    def __call__(self, chains: Any, batch: Any, controls: Any) -> Any:
+        """Run it on a batch."""
+
+
+def follow(line: Connection, executors: Sequence[Runner]) -> None:
     """Run what the leader runs, in the same order, until it is gone; compile in another thread."""
     in_flight: deque = deque()
     with line, ThreadPoolExecutor(1) as compiler:

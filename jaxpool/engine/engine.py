@@ -16,11 +16,11 @@ import numpy as np
 from jaxpool.engine import batch as batching
 from jaxpool.engine import distributed, pictures, planner
 from jaxpool.engine.batch import Plan, Request
-from jaxpool.engine.executor import IN_FLIGHT, Chains, Executor, Key
+from jaxpool.engine.executor import Executor, Key
 from jaxpool.engine.programs import Programs, chains_of
 from jaxpool.engine.shared_prefix import plan_shared
 from jaxpool.heads import queries
-from jaxpool.heads.steps import pools_slots
+from jaxpool.heads.steps import Chains, pools_slots
 from jaxpool.nn import quantization
 from jaxpool.tasks.task import Task
 
@@ -192,7 +192,7 @@ class Engine:
         plans, laid = self.plan(requests, self.programs.of(task))
         for plan in plans:
             in_flight.append((plan, self.dispatchers.submit(self.dispatch, task, plan, laid)))
-            while len(in_flight) > (0 if plan is plans[-1] else IN_FLIGHT):
+            while len(in_flight) > (0 if plan is plans[-1] else planner.IN_FLIGHT):
                 plan_done, outputs = in_flight.popleft()
                 results = _fetch(task, plan_done, outputs.result(), laid)
                 yield from (item for item in results if item[0] < len(requests))

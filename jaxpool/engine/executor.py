@@ -12,16 +12,13 @@ import jax.numpy as jnp
 from jaxpool.engine.batch import CONTROLS, Batch, Chunks, Controls, chunks_of, segments_of, slots_of
 from jaxpool.engine.sharding import output_sharding, put, replicated, rows_sharding
 from jaxpool.heads import queries
-from jaxpool.heads.steps import compared, picked, pools_chunks, pools_slots
+from jaxpool.heads.steps import Chains, compared, picked, pools_chunks, pools_slots
 from jaxpool.heads.steps import run as run_steps
 from jaxpool.nn.arch import Arch
 from jaxpool.nn.params import as_bits
 from jaxpool.nn.transformer import forward
 
-Chains = tuple[tuple, ...]  # the steps of each task that one program serves
 Key = tuple[Chains, int, int]  # chains, rows, length
-
-IN_FLIGHT = 2  # batches dispatched ahead of the one whose results are being fetched
 
 
 def programs(params, batch: Batch, controls: Controls, arch: Arch, chains: Chains) -> tuple:

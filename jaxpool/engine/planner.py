@@ -14,6 +14,7 @@ from jaxpool.engine.batch import Plan, place, segments_of
 SHORTEST = 16  # the smallest bucket
 PACKED = 128  # rows of short requests are filled up to this many tokens
 LONG = 1024  # beyond this a row is chosen so that shorter requests can fill what is left of it
+IN_FLIGHT = 2  # batches dispatched ahead of the one whose results are being fetched
 SLACK = 0.02  # share of a call's tokens that may be padding if that avoids another shape
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from jaxpool.engine.executor import Chains
+from jaxpool.heads.steps import Chains
 from jaxpool.tasks.task import Task
 
 

@@ -7,8 +7,6 @@ Segments without tokens give zeros (max: the lowest float).
 import jax
 import jax.numpy as jnp
 
-from jaxpool.nn.segments import take
-
 
 def _sum(hidden, weights):
     return jnp.einsum(
@@ -51,14 +49,19 @@ def last_of(mask):
     return mask.shape[-1] - 1 - jnp.argmax(mask[..., ::-1], axis=-1)
 
 
+def _at(hidden, places):
+    picked = jnp.take_along_axis(hidden, places[..., None], axis=1, mode="clip")
+    return picked.astype(jnp.float32)
+
+
 def cls(hidden, mask, positions):
     """The first token."""
-    return take(hidden, first_of(mask)).astype(jnp.float32)
+    return _at(hidden, first_of(mask))
 
 
 def last(hidden, mask, positions):
     """The last token."""
-    return take(hidden, last_of(mask)).astype(jnp.float32)
+    return _at(hidden, last_of(mask))
 
 
 def maximum(hidden, mask, positions):

@@ -19,6 +19,8 @@ from jaxpool.nn import layers
 from jaxpool.nn.params import Leaf
 from jaxpool.nn.segments import members
 
+Chains = tuple[tuple, ...]  # the steps of each task that one program serves
+
 
 class Context(NamedTuple):
     """What a step may look at beside its input."""

@@ -10,13 +10,13 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jaxpool.engine.planner import IN_FLIGHT
 from jaxpool.heads.similarity import maxsim
 from jaxpool.search import program
 
 SCORES = ("cosine", "dot", "hamming", "maxsim")
 QUERIES, BLOCK = 1024, 131_072  # rows of a side on the device at once
 DOCUMENTS = 1024  # documents whose token vectors are compared at once
-IN_FLIGHT = 2
 
 
 _prepared = jax.jit(program.prepared, static_argnums=1)
