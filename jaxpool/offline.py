@@ -2,7 +2,7 @@
 
 import logging
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from functools import cache, partial
@@ -13,11 +13,12 @@ import numpy as np
 from tqdm import tqdm
 
 from jaxpool.heads.precision import pack
-from jaxpool.images.prepare import prepare
+from jaxpool.images.prepare import pictures
 from jaxpool.tasks.pooling_params import PoolingParams
 from jaxpool.tasks.task import Task
 from jaxpool.tasks.validate import check_count
 from jaxpool.text import late_chunking, long_text
+from jaxpool.text.prepare import prepare as texts
 from jaxpool.text.prepared import Prepared
 from jaxpool.text.prompts import Pictures, as_prompts
 
@@ -25,6 +26,37 @@ log = logging.getLogger("jaxpool")
 
 WINDOW = 16384  # prompts planned together: fewer pad more, more wait longer for the tokenizer
 PICTURES, AHEAD = 256, 2  # prompts and windows where there are pictures, whose patches take memory
+
+
+def prepare(
+    model,
+    task: Task | tuple[Task, ...],
+    prompts: Any,
+    params: PoolingParams | Sequence[PoolingParams] | None = None,
+    tokenization_kwargs: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> list[Prepared]:
+    """One request a prompt, in order: `jaxpool.text.prepare.prepare` makes those of texts.
+
+    Instructions are for texts alone. RequestError where the model takes no pictures, or not these.
+    """
+    prompts = as_prompts(prompts)
+    seen = [i for i, prompt in enumerate(prompts) if isinstance(prompt, Pictures)]
+    if not seen:
+        return texts(model, task, prompts, params, tokenization_kwargs, **options)
+    read = [i for i, prompt in enumerate(prompts) if not isinstance(prompt, Pictures)]
+    found = pictures(model, task, [prompts[i] for i in seen], _of(params, seen))
+    if read:
+        given, settings = [prompts[i] for i in read], _of(params, read)
+        found += texts(model, task, given, settings, tokenization_kwargs, **options)
+    order = np.argsort(seen + read)
+    return [found[i] for i in order]
+
+
+def _of(params, indices: list[int]):
+    """The parameters of some prompts: those of all, or of each."""
+    each = params is not None and not isinstance(params, PoolingParams)
+    return [params[i] for i in indices] if each else params
 
 
 def run(
@@ -35,7 +67,7 @@ def run(
     use_tqdm: bool | Callable = False,
     **options: Any,
 ) -> tuple[list[Prepared], list]:
-    """The requests of prompts (see `jaxpool.images.prepare.prepare`) and their results.
+    """The requests of prompts (see `prepare`) and their results.
 
     Prompts beyond the first window are tokenized in a thread while the device computes; a prompt
     that is refused there ends the call at once, not when its turn comes. With several processes,

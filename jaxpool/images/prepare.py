@@ -1,7 +1,7 @@
-"""`prepare` for prompts with pictures: these become patches, texts go on to `jaxpool.text`."""
+"""From prompts of pictures to what the engine computes on: each becomes patches."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -9,49 +9,16 @@ from typing import Any
 import numpy as np
 
 from jaxpool.errors import RequestError
-from jaxpool.tasks.pooling_params import PoolingParams
-from jaxpool.tasks.task import Task
 from jaxpool.tasks.validate import resolve_params
-from jaxpool.text import prepare as texts
 from jaxpool.text.prepared import Prepared
-from jaxpool.text.prompts import Pictures, as_prompts
+from jaxpool.text.prompts import Pictures
+from jaxpool.text.request import request
 from jaxpool.text.tokenizer import Tokens
 
 PLACE = 0  # the one token that a picture counts as, in a model that reads it by itself
 
 
-def prepare(
-    model,
-    task: Task | tuple[Task, ...],
-    prompts: Any,
-    params: PoolingParams | Sequence[PoolingParams] | None = None,
-    tokenization_kwargs: Mapping[str, Any] | None = None,
-    **options: Any,
-) -> list[Prepared]:
-    """One request a prompt, as `jaxpool.text.prepare.prepare` makes them of texts.
-
-    Instructions are for texts alone. RequestError where the model takes no pictures, or not these.
-    """
-    prompts = as_prompts(prompts)
-    seen = [i for i, prompt in enumerate(prompts) if isinstance(prompt, Pictures)]
-    if not seen:
-        return texts.prepare(model, task, prompts, params, tokenization_kwargs, **options)
-    read = [i for i, prompt in enumerate(prompts) if not isinstance(prompt, Pictures)]
-    found = _pictures(model, task, [prompts[i] for i in seen], _of(params, seen))
-    if read:
-        given, settings = [prompts[i] for i in read], _of(params, read)
-        found += texts.prepare(model, task, given, settings, tokenization_kwargs, **options)
-    order = np.argsort(seen + read)
-    return [found[i] for i in order]
-
-
-def _of(params, indices: list[int]):
-    """The parameters of some prompts: those of all, or of each."""
-    each = params is not None and not isinstance(params, PoolingParams)
-    return [params[i] for i in indices] if each else params
-
-
-def _pictures(model, task, prompts: list[Pictures], params) -> list[Prepared]:
+def pictures(model, task, prompts: list[Pictures], params) -> list[Prepared]:
     """The requests of pictures by themselves."""
     if model.processor is None:
         raise RequestError("multi_modal_data: this is not a multimodal model")
@@ -59,9 +26,9 @@ def _pictures(model, task, prompts: list[Pictures], params) -> list[Prepared]:
     settings = [resolve_params(model, one, params, len(prompts)) for one in tasks]
     sources = [_only(prompt, model.checkpoint.architecture) for prompt in prompts]
     tokens = Tokens(np.array([PLACE], np.int32))
-    made = [texts.request(model, tasks, tokens, own) for own in zip(*settings, strict=True)]
-    pictures = _patches(model.processor, sources)
-    return [replace(one, picture=picture) for one, picture in zip(made, pictures, strict=True)]
+    made = [request(model, tasks, tokens, own) for own in zip(*settings, strict=True)]
+    patches = _patches(model.processor, sources)
+    return [replace(one, picture=picture) for one, picture in zip(made, patches, strict=True)]
 
 
 def _only(prompt: Pictures, name: str) -> Any:

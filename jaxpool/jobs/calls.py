@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 
 from jaxpool.jobs.fields import NUMBER, NUMBERS, SPANS, TEXT, VECTOR, VECTORS, WEIGHTS, Field
-from jaxpool.offline import collect
+from jaxpool.offline import collect, prepare
 from jaxpool.scoring.pairs import prepare_scores
 from jaxpool.tasks.entities import STRATEGIES, entities
 from jaxpool.tasks.pooling_params import PoolingParams
 from jaxpool.tasks.task import several
-from jaxpool.text.prepare import prepare
 
 NAMES = {
     "embed": "embedding",

@@ -24,8 +24,9 @@ from jaxpool.tasks.pooling_params import PoolingParams
 from jaxpool.tasks.task import Task
 from jaxpool.tasks.validate import resolve_params
 from jaxpool.text.options import Tokenization
-from jaxpool.text.prepare import encode, prepare, request
+from jaxpool.text.prepare import encode, prepare
 from jaxpool.text.prepared import Prepared
+from jaxpool.text.request import request
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 `prepare` serves `LLM` and the server alike: pure functions of a model and a call, safe in threads.
 In order: the prompts (`prompts`), the parameters (`tasks.validate`), what is asked of the tokenizer
-(`options`), the instruction before each text, the tokens, and a request of each (`prepared`).
+(`options`), the instruction before each text, the tokens, and a request of each (`request`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,19 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from jaxpool.engine.batch import NO_CUT
 from jaxpool.errors import RequestError
-from jaxpool.heads.steps import Activate
 from jaxpool.tasks.input_types import find, meaning
-from jaxpool.tasks.pooling_params import LateChunkingParams, PoolingParams, with_task
+from jaxpool.tasks.pooling_params import PoolingParams, with_task
 from jaxpool.tasks.task import Task
 from jaxpool.tasks.validate import resolve_params
 from jaxpool.text.instructions import instruction, unsupported
-from jaxpool.text.late_chunking import chunks
 from jaxpool.text.late_interaction import SIDES, LateInteraction
 from jaxpool.text.options import Tokenization
-from jaxpool.text.prepared import Epilogue, Prepared
+from jaxpool.text.prepared import Prepared
 from jaxpool.text.prompts import as_prompts
+from jaxpool.text.request import request
 from jaxpool.text.tokenizer import NO_LIMIT, Tokens
 
 
@@ -167,55 +165,3 @@ def _check_tokens(model, ids: np.ndarray, limit: int, exact: bool) -> None:
     if ids.min() < 0 or ids.max() >= vocab:
         bad = int(ids[(ids < 0) | (ids >= vocab)][0])
         raise RequestError(f"Token id {bad} is out of vocabulary")
-
-
-def request(
-    model, tasks: Sequence[Task], tokens: Tokens, params: Sequence[PoolingParams], skip: int = 0
-) -> Prepared:
-    """The request of some tokens for tasks, under the resolved parameters of each."""
-    controls = _controls(params)
-    if (unread := tasks[0].unread) is not None:
-        tokens = tokens.without_end(unread)
-    late = params[0].late_chunking_params
-    return Prepared(
-        tokens.ids,
-        tokens.types,
-        **controls,
-        skip=skip,
-        adapter=params[0].adapter,
-        epilogues=tuple(
-            _epilogue(model, *each, tokens.ids) for each in zip(tasks, params, strict=True)
-        ),
-        offsets=tokens.offsets,
-        cut=tokens.cut,
-        chunks=chunks(tokens, late) if isinstance(late, LateChunkingParams) else None,
-    )
-
-
-def _controls(params: Sequence[PoolingParams]) -> dict[str, Any]:
-    """The controls of a request, which its tasks must agree on: the device has one set."""
-    asked = [
-        {
-            "dimensions": NO_CUT if one.dimensions is None else one.dimensions,
-            "activate": bool(one.use_activation),
-        }
-        for one in params
-    ]
-    for name, value in asked[0].items():
-        if any(other[name] != value for other in asked):
-            raise RequestError(f"these tasks differ in {name}: ask for each by itself")
-    return asked[0]
-
-
-def _epilogue(model, task: Task, params: PoolingParams, ids: np.ndarray) -> Epilogue:
-    if params.late_chunking_params is not None:  # a vector a chunk: no token rows
-        return Epilogue(precision=task.precision)
-    tag, columns = params.step_tag_id, params.returned_token_ids
-    keep = None if tag is None else np.flatnonzero(ids == tag)
-    return Epilogue(
-        keep if task.rows is None else task.rows.keep(ids, model.tokenizer),
-        task.rows,
-        tuple(columns) if columns else None,
-        shares=bool(params.use_activation) and task.steps[-1] == Activate("softmax"),
-        precision=task.precision,
-    )

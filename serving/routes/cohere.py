@@ -32,7 +32,7 @@ async def embed(body: CohereEmbedRequest, request: Request) -> Response:
     options = _truncation(body) | {"add_special_tokens": apart or not body.inputs}
 
     def prepare():
-        from jaxpool.images.prepare import prepare
+        from jaxpool.offline import prepare
         from jaxpool.tasks.pooling_params import PoolingParams
 
         task = served.model.select(_tasks(body), body.input_type)

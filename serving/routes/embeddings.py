@@ -28,7 +28,7 @@ async def run(body: Prompts, request: Request, served: Served, name: str) -> Job
     unnamed = body.prompt_name is None and body.input_type is None
 
     def prepare():
-        from jaxpool.images.prepare import prepare
+        from jaxpool.offline import prepare
 
         task = served.model.select(name, body.input_type)
         made = prepare(
