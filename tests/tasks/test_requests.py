@@ -96,10 +96,14 @@ def test_prompts_of_a_wrong_type(prompt, message):
     [
         ([], "You must pass at least one prompt"),
         ([{"data": 1}], "only supported for the 'plugin' pooling task"),
-        ([{"prompt": "a", "multi_modal_data": {"image": 1}}], "not a multimodal model"),
         ([{"prompt_embeds": 1}], "prompt_embeds"),
     ],
 )
 def test_prompts_that_cannot_be_served(prompt, message):
     with pytest.raises(ValueError, match=message):
         as_prompts(prompt)
+
+
+def test_a_text_model_is_given_no_picture(bert_llm):
+    with pytest.raises(ValueError, match="not a multimodal model"):
+        bert_llm.embed([{"prompt": "a", "multi_modal_data": {"image": 1}}], use_tqdm=False)
