@@ -14,13 +14,14 @@ def fingerprint(
     dtype: str,
     quantization: str | None = None,
     prompt_name: str | None = None,
+    ended: str | None = None,
 ) -> str:
     """16 hexadecimal digits that change with the vectors of the default task.
 
     checkpoint: its tensors (a sample of each), tokenizer files, architecture and prompts;
     resolution: the pooling, what follows it, and the dimensions kept; dtype: of the parameters, as
     they are computed with; quantization: of the matrix products; prompt_name: the prompt of texts
-    that come without one.
+    that come without one; ended: the token that was added to the end of each text.
     """
     task = resolution.tasks[resolution.pooling_task]
     pipeline = checkpoint.pipeline
@@ -36,6 +37,7 @@ def fingerprint(
         "dtype": dtype,
         "quantization": quantization,
         "prompt_name": prompt_name,
+        "ended": ended,
     }
     text = json.dumps(facts, sort_keys=True, default=repr)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -30,21 +30,23 @@ def describe(model: str, revision: str | None = None) -> list[Fact]:
     folder = resolve(model, revision)
     checkpoint = open_checkpoint(folder, name=model)
     resolution = resolve_tasks(checkpoint, PoolerConfig())
+    tokenizer = open_tokenizer(checkpoint, resolution)
     return [
         Fact("folder", str(folder), model),
-        Fact("fingerprint", *_fingerprint(checkpoint, resolution)),
+        Fact("fingerprint", *_fingerprint(checkpoint, resolution, tokenizer.ended)),
         *_architecture(checkpoint),
-        *_lengths(checkpoint, resolution),
+        *_lengths(checkpoint, tokenizer),
         *_tasks(resolution),
         *_scoring(checkpoint, resolution.tasks),
         *_prompts(checkpoint.pipeline),
     ]
 
 
-def _fingerprint(checkpoint, resolution) -> tuple[str, str]:
+def _fingerprint(checkpoint, resolution, ended: str | None) -> tuple[str, str]:
     """The fingerprint of a load with default options."""
     dtype = parameter_dtype("auto").name
-    return fingerprint(checkpoint, resolution, dtype), f"files, dtype {dtype}"
+    space = fingerprint(checkpoint, resolution, dtype, ended=ended)
+    return space, f"files, dtype {dtype}"
 
 
 def _attention(arch) -> str:
@@ -68,9 +70,8 @@ def _architecture(checkpoint) -> list[Fact]:
     ]
 
 
-def _lengths(checkpoint, resolution) -> list[Fact]:
+def _lengths(checkpoint, tokenizer) -> list[Fact]:
     pipeline = checkpoint.pipeline
-    tokenizer = open_tokenizer(checkpoint, resolution)
     length = max_length(checkpoint, tokenizer, None)
     origins = {
         (pipeline.max_length if pipeline else None): "sentence-transformers files",

@@ -161,7 +161,7 @@ class Model:
     def fingerprint(self) -> str:
         """A hash of all that decides this model's vectors (see `jaxpool.fingerprint`)."""
         dtype = jax.tree.leaves(self.params["embed"])[0].dtype.name
-        how = (dtype, self.options.quantization, self.default_prompt_name)
+        how = (dtype, self.options.quantization, self.default_prompt_name, self.tokenizer.ended)
         return fingerprint(self.checkpoint, self.resolution, *how)
 
     @cached_property

@@ -42,8 +42,8 @@ class ScoreTemplate:
                 "chat_template_kwargs contains reserved keys that conflict with fixed scorer "
                 f"arguments: {clash}"
             )
-        start = self._start(tokenizer)
-        written = [query.startswith(start) for query, *_ in asked]
+        starts = tuple(self._start(tokenizer, told) for told in ((), ("instruction",)))
+        written = [query.startswith(starts) for query, *_ in asked]
         bare = [parts for parts, done in zip(asked, written, strict=True) if not done]
         made = iter(self._made(tokenizer, bare, options) if bare else ())
         return [
@@ -51,10 +51,10 @@ class ScoreTemplate:
             for parts, done in zip(asked, written, strict=True)
         ]
 
-    def _start(self, tokenizer) -> str:
-        """What every prompt begins with; a text of its own where that is too short to tell."""
+    def _start(self, tokenizer, told: Sequence[str]) -> str:
+        """What prompts begin with, some variables given; what no text is if that cannot tell."""
         one, other = (
-            self._made(tokenizer, [(sign, sign)], {"instruction": sign})[0] for sign in "\0\1"
+            self._made(tokenizer, [(sign, sign)], dict.fromkeys(told, sign))[0] for sign in "\0\1"
         )
         start = commonprefix([one, other])
         return start if len(start) >= TELLING else "\0"

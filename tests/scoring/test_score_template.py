@@ -63,6 +63,18 @@ def test_prompts(tokenizer, name):
     assert _render(tokenizer, name) == PROMPTS[name]
 
 
+@pytest.mark.parametrize("name", ["mxbai_rerank_v2", "qwen3_reranker", "zerank2"])
+def test_prompts_that_their_caller_wrote_are_not_wrapped_again(tokenizer, name):
+    """vLLM's older examples write the template around the query and the document by hand."""
+    written = PROMPTS[name]
+    for cut in (written.rindex("D"), len(written) - 1):
+        pair = (written[:cut], written[cut:])
+        bare = ("A query of its own", "and a document")
+        template = load_template(name)
+        done, made = template.render(tokenizer, [pair, bare], {})
+        assert done == written and made == template.render(tokenizer, [bare], {})[0] != written
+
+
 def test_instructions(tokenizer):
     for name in ("instruction", "instruct"):
         assert _render(tokenizer, "qwen3_reranker", **{name: "I"}) == JUDGE.format("I")

@@ -4,6 +4,7 @@ import ssl
 import time
 
 import httpx
+import numpy as np
 import pytest
 import trustme
 
@@ -216,12 +217,17 @@ def test_what_the_model_is_loaded_with(start, folders):
 
 def test_templates_from_a_file_and_from_requests(start, folders, tmp_path):
     file = tmp_path / "chat.jinja"
-    file.write_text("{% for m in messages %}{{ m.content }}{% endfor %}")
+    file.write_text("{% for m in messages %}{{ m.content }}{% endfor %} dog")
     server = start([folders("mat")], chat_template=str(file), trust_request_chat_template=True)
     messages = [{"role": "user", "content": "cat"}]
     count = server.post("/tokenize", {"messages": messages}).json()["count"]
-    own = {"messages": messages, "chat_template": "{{ messages[0].content }} dog"}
-    assert (count, server.post("/tokenize", own).json()["count"]) == (1, 2)
+    own = {"messages": messages, "chat_template": "{{ messages[0].content }} dog dog"}
+    assert (count, server.post("/tokenize", own).json()["count"]) == (2, 3)
+    # Plain texts are no conversation: they stay as they are, also in Cohere's shape.
+    asked = {"texts": ["cat"], "embedding_types": ["float"]}
+    cohere = server.post("/v2/embed", asked).json()["embeddings"]["float"][0]
+    plain = server.post("/v1/embeddings", {"input": "cat"}).json()["data"][0]["embedding"]
+    np.testing.assert_allclose(cohere, plain, atol=1e-6)
 
 
 def test_requests_being_answered_are_counted_on_demand(start, folders):

@@ -143,7 +143,10 @@ def test_the_end_of_text_that_the_files_promise_is_added(ended, caplog):
     with caplog.at_level(logging.WARNING, "jaxpool"):
         tokenizer = load(str(ended)).tokenizer
     assert caplog.text.count("'</s>' is put after each text") == 1
-    plain = load(str(ended), add_eos_token=False).tokenizer
+    bare = load(str(ended), add_eos_token=False)
+    told = {fact.name: fact.value for fact in info.describe(str(ended))}
+    assert bare.fingerprint != told["fingerprint"] == load(str(ended)).fingerprint
+    plain = bare.tokenizer
     for text in ("the array", "a" * 80):
         ids = plain([text])[0].ids.tolist()
         assert tokenizer([text])[0].ids.tolist() == [*ids, 1]
@@ -152,7 +155,7 @@ def test_the_end_of_text_that_the_files_promise_is_added(ended, caplog):
     ids, types = plain([("a", "b")])[0][:2]
     assert pair.ids.tolist() == [*ids[:2], 1, *ids[2:], 1]
     assert types.tolist() == [0, 0, 1, 1] and pair.types.tolist() == [0, 0, 0, 1, 1, 1]
-    assert any(fact.name == "end of text" for fact in info.describe(str(ended)))
+    assert "end of text" in told
 
 
 def test_means_are_of_the_text_alone_unless_asked(ended):
