@@ -171,8 +171,8 @@ def _finite(result: Any) -> Any:
     """A result, or each of several tasks' results, which has to be of numbers only."""
     for part in result if isinstance(result, tuple) else (result,):
         if not np.isfinite(part).all():
-            raise RuntimeError(
-                "a result is not finite: the weights are not, or overflow in this dtype"
+            raise ArithmeticError(
+                "the result is not finite: the weights are not, or overflow in this dtype"
             )
     return result
 

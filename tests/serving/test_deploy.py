@@ -53,7 +53,7 @@ def test_dockerfile():
 
 def test_every_documented_option_exists():
     table = (DOCS / "serving.md").read_text().partition("## Options")[2].partition("\n## ")[0]
-    flags = set(re.findall(r"--([a-z][a-z-]+)", table)) - {"help"}
+    flags = set(re.findall(r"--(?:no-)?([a-z][a-z-]+)", table)) - {"help"}
     known = {name.replace("_", "-") for name in Options.model_fields}
     assert flags <= known
 

@@ -93,7 +93,10 @@ class TestPooling:
             (wanted,) = llm.encode(TEXT, pooling_task="token_embed", input_type=side)
             np.testing.assert_allclose(ours, wanted.outputs.data, atol=1e-5)
         assert len(data(server, "/pooling", "data", **body)[0]) < len(ours)
-        post(server, "/pooling", 400, **body, input_type="passage")
+        passage = data(server, "/pooling", "data", **body, input_type="passage")[0]
+        document = data(server, "/pooling", "data", **body, input_type="document")[0]
+        assert passage == document
+        post(server, "/pooling", 400, **body, input_type="clustering")
 
     def test_late_chunks(self, servers):
         params = {"late_chunking_params": {"chunk_size": 4}}
