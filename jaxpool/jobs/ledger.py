@@ -138,11 +138,15 @@ class Ledger:
         return pa.ipc.read_schema(pa.py_buffer(self.fs.cat_file(path)))
 
     def finish(self, part: Part, count: int, empty: Callable[[], Any]) -> None:
-        """Join the chunks of a part and put it in place; `empty` makes a table of no rows."""
+        """Join the chunks of a part and put it in place; `empty` makes a table of no rows.
+
+        The metadata of parquet and Arrow files say which model and embedding space they are of.
+        """
         names = [self._path("chunks", part.key, f"{index:06}") for index in range(count)]
         unfinished = self._path("unfinished", f"{ME}-{part.key.replace('/', '-')}")
         self.fs.makedirs(self._path("unfinished"), exist_ok=True)
-        schema = self._schema or _settled(empty().schema)
+        space = {f"jaxpool.{name}": str(self.job.get(name)) for name in ("model", "fingerprint")}
+        schema = (self._schema or _settled(empty().schema)).with_metadata(space)
         try:
             facts = self._facts(names)
             write = WRITERS[self.kind]

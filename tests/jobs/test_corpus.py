@@ -46,13 +46,18 @@ def test_formats_out(kind, embedder, tmp_path):
         case "jsonl":
             found = [json.loads(line)["embedding"] for line in output.read_text().splitlines()]
         case "arrow":
-            found = pa.ipc.open_file(output).read_all()["embedding"].to_pylist()
+            table = pa.ipc.open_file(output).read_all()
+            found = table["embedding"].to_pylist()
         case "lance":
             import lance
 
             found = lance.dataset(str(output)).to_table()["embedding"].to_pylist()
         case "parquet":
-            found = parquet.read_table(output)["embedding"].to_pylist()
+            table = parquet.read_table(output)
+            found = table["embedding"].to_pylist()
+    if kind in ("parquet", "arrow"):  # which say of which embedding space they are
+        space = embedder.model.fingerprint.encode()
+        assert table.schema.metadata[b"jaxpool.fingerprint"] == space
     np.testing.assert_allclose(found, vectors_of(embedder, texts), atol=1e-6)
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(
         ["in.jsonl", output.name, output.name + ".job"]
