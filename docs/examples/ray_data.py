@@ -1,7 +1,7 @@
 """Embed parquet files with Ray Data: on this machine, or on a cluster that Ray is told of.
 
-    python examples/ray_data.py MODEL IN OUT --actors 2
-    python examples/ray_data.py MODEL gs://b/in gs://b/out --accelerator tpu --each 4 --actors 8
+    python docs/examples/ray_data.py MODEL IN OUT --actors 2
+    python docs/examples/ray_data.py MODEL gs://b/in gs://b/out --accelerator tpu --each 4
 
 On a TPU node pool of GKE, KubeRay gives each host a resource "TPU": --each is the chips of a host.
 """
