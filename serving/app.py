@@ -17,6 +17,7 @@ from serving.routes import (
     invocations,
     nim,
     ollama,
+    page,
     scoring,
     tei,
     utility,
@@ -44,6 +45,8 @@ def create_app(options: Options, service: Service | None = None) -> ASGIApp:
     for module in (embeddings, cohere, scoring, hub, tei, ollama, nim, invocations, utility):
         app.router.routes.extend(module.router.routes)
     app.router.routes.extend(vertex.router().routes)
+    if options.ui:
+        app.router.routes.extend(page.router.routes)
     errors.install(app)
     return _wrap(app, options, service)
 
@@ -55,7 +58,7 @@ def _wrap(app: FastAPI, options: Options, service: Service) -> ASGIApp:
     """
     wrapped: ASGIApp = Limits(Direct(app), options.max_body_bytes, options.request_read_timeout)
     if options.api_key:
-        wrapped = Keys(wrapped, options.api_key)
+        wrapped = Keys(wrapped, options.api_key, page.STATIC if options.ui else ())
     if options.allowed_origins:
         wrapped = CORSMiddleware(
             wrapped,

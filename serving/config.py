@@ -117,6 +117,7 @@ class Options(BaseSettings):
     enable_request_id_headers: bool = Field(False, description="answer with X-Request-Id")
     enable_server_load_tracking: bool = Field(False, description="count requests for /load")
     disable_fastapi_docs: bool = Field(False, description="no /docs and /openapi.json")
+    ui: bool = Field(True, description="a page at / to try the models in a browser")
     log_format: Literal["text", "json"] = Field("text", description="how logs are written")
     uvicorn_log_level: str = Field("info", description="log level")
     enable_log_requests: bool = Field(False, description="log each request's id, route and time")

@@ -5,7 +5,7 @@ import hmac
 import logging
 import random
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextvars import ContextVar
 
 from serving.encoding import json_response
@@ -22,8 +22,9 @@ UNCOUNTED = OPEN | {"/load", "/version"}  # routes left out of metrics and logs
 class Keys:
     """Refuses requests without one of the keys, before their body is read."""
 
-    def __init__(self, app, keys: Iterable[str]):
+    def __init__(self, app, keys: Iterable[str], files: Collection[str] = ()):
         self.app, self.keys = app, [f"bearer {key}".encode() for key in keys]
+        self.files = files  # what anyone may GET
 
     async def __call__(self, scope, receive, send):
         if scope["type"] != "http" or self._allowed(scope):
@@ -33,6 +34,8 @@ class Keys:
 
     def _allowed(self, scope) -> bool:
         if scope["method"] == "OPTIONS" or path_of(scope) in OPEN:
+            return True
+        if scope["method"] == "GET" and path_of(scope) in self.files:
             return True
         scheme, _, token = header(scope, b"authorization").partition(b" ")
         given = scheme.lower() + b" " + token.strip()

@@ -60,9 +60,9 @@ def regression(folder: Path) -> Path:
     return bert(folder, "ForSequenceClassification", num_labels=2, problem_type="regression")
 
 
-def tagger(folder: Path) -> Path:
-    """Five classes a token."""
-    return bert(folder, "ForTokenClassification", num_labels=5)
+def tagger(folder: Path, labels: int = 5) -> Path:
+    """Some classes a token."""
+    return bert(folder, "ForTokenClassification", num_labels=labels)
 
 
 def embedder(folder: Path, normalize: bool = True) -> Path:

@@ -61,6 +61,7 @@ SWITCHES = (
     "enable-server-load-tracking",
     "disable-fastapi-docs",
     "enable-log-requests",
+    "ui",
 )
 
 
