@@ -204,7 +204,7 @@ def controls(p: Plan, requests: list[Request], segments: int, reads: Controls = 
         **columns,
         queries=queries.fill(p, requests, segments) if compared else None,
         chunks=reads.chunks and _chunks(p, requests),
-        slots=reads.slots and _slots(p, reads.slots.shape),
+        slots=None if reads.slots is None else _slots(p, reads.slots.shape),
     )
 
 

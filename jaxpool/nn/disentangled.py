@@ -15,6 +15,7 @@ from jaxpool.nn.arch import Arch, Disentangled
 from jaxpool.nn.attention import NEVER, Places, visible
 from jaxpool.nn.dropout import OFF, Dropout, drop, split
 from jaxpool.nn.params import from_bits, unstack
+from jaxpool.nn.remat import remat as checkpointed
 
 
 def forward(
@@ -25,7 +26,7 @@ def forward(
     *,
     dropout: Dropout = OFF,
     key: jax.Array | None = None,
-    remat: bool = False,
+    remat: str = "none",
 ) -> jax.Array:
     """Hidden states `[B, T, D]`: the signature of `transformer.forward`, which routes here."""
     facts = arch.disentangled
@@ -53,7 +54,7 @@ def forward(
 
     keys = None if key is None else jax.random.split(key, arch.layers)
     scanned = (params["layers"], jnp.arange(arch.layers) == 0, keys)
-    layer = jax.checkpoint(layer, prevent_cse=unroll) if remat else layer
+    layer = checkpointed(layer, remat, unroll)
     return _run(layer, x, scanned, arch.layers if unroll else 0)
 
 

@@ -11,6 +11,7 @@ from jaxpool.nn.attention import attention
 from jaxpool.nn.dropout import OFF, Dropout, drop, dropped, split
 from jaxpool.nn.experts import experts
 from jaxpool.nn.params import from_bits, unstack
+from jaxpool.nn.remat import remat as checkpointed
 from jaxpool.nn.segments import take
 
 
@@ -23,7 +24,7 @@ def forward(
     *,
     dropout: Dropout = OFF,
     key: jax.Array | None = None,
-    remat: bool = False,
+    remat: str = "none",
 ) -> jax.Array:
     """Hidden states `[B, T, D]` of a `batch.Batch`; pure, jit-able and differentiable.
 
@@ -33,8 +34,8 @@ def forward(
     and the last layer computes what they take and no more. A batch of pictures goes through the
     vision tower beside a text model, and gives the hidden states of patches.
 
-    In training: dropout at the rates `dropout`, drawn from `key` (none without one); with `remat`,
-    the backward pass computes each layer again and keeps only what goes into it.
+    In training: dropout at the rates `dropout`, drawn from `key` (none without one); remat:
+    what the backward pass keeps of each layer, "none", "products" or "inputs" (`nn.remat`).
     """
     if arch.vision and batch.pixels is not None:
         params, arch = params["vision"], arch.vision
@@ -48,8 +49,7 @@ def forward(
     if not arch.layers:  # a table of vectors alone
         return take(x, kept)
     block = _block(params, batch, arch, dropout)
-    if remat:
-        block = jax.checkpoint(block, prevent_cse=unroll)
+    block = checkpointed(block, remat, unroll)
     x = _layers(params, x, arch, unroll, kept, block, key)
     return layers.arch_norm(params["norm"], x, arch) if arch.final_norm else x
 

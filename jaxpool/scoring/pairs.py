@@ -122,7 +122,7 @@ def _cross_encoder(model, task: Task, call: Call) -> Scoring:
     if task.width(model.arch.dim) != 1:
         raise ValueError("Scoring API is only enabled for num_labels == 1.")
     pairs = list(zip(compare.repeated(queries, documents), documents, strict=True))
-    requests = _templated(model, task, pairs, call, call.params)
+    requests = templated(model, task, pairs, call, call.params)
     if len(queries) == 1 and model.executor.context:
         prefix = common([r.ids for r in requests])
         requests = [replace(r, shared=prefix) for r in requests]
@@ -140,7 +140,7 @@ def _listwise(model, task: Task, call: Call) -> Scoring:
     asked = [(queries[p.query], *(documents[i] for i in p.documents)) for p in prompts]
     raw = replace(call.params, use_activation=False)  # cosines come after the queries' mean
     requests = [
-        r.keeping(rule.places(tokenizer, r.ids)) for r in _templated(model, task, asked, call, raw)
+        r.keeping(rule.places(tokenizer, r.ids)) for r in templated(model, task, asked, call, raw)
     ]
     names = [
         Pair(str(i), r.ids.tolist())
@@ -150,7 +150,7 @@ def _listwise(model, task: Task, call: Call) -> Scoring:
     return Scoring((Part(task, requests),), names, partial(listwise.scores, prompts))
 
 
-def _templated(model, task: Task, asked: list, call: Call, params) -> list[Prepared]:
+def templated(model, task: Task, asked: list, call: Call, params) -> list[Prepared]:
     """A request for each (query, document, ...): the template's text, or a pair of texts."""
     options = Tokenization.of(call.tokenization, model.max_length)
     cut = [False] * len(asked)

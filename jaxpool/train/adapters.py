@@ -18,8 +18,10 @@ def add_adapters(
     """Parameters and arch with one adapter, `alpha / rank` times A B, that changes nothing yet.
 
     targets: leaf names of kernels of the layers ("query", "value", "up"). A is drawn as PEFT draws
-    it, B is zero. ValueError for a name that no kernel has.
+    it, B is zero. ValueError for a name that no kernel has, and where there are adapters already.
     """
+    if arch.adapters:
+        raise ValueError(f"LoRA: wanted a model without adapters, found {arch.adapters}")
     flat, found = flatten(params), {}
     targets = tuple(targets)
     for number, (name, kernel) in enumerate(sorted(flat.items())):

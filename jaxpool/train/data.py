@@ -1,10 +1,13 @@
 """Training examples: columns of texts and a label, from files, datasets or plain iterables.
 
 As in sentence-transformers, all columns but the label are texts in the order in which the loss
-takes them; the label is called `label`, `labels`, `score` or `scores`.
+takes them; the label is called `label`, `labels`, `score` or `scores`. A column of lists (the
+documents of a query) is as many columns as its longest list has texts: shorter lists are filled up
+with empty texts, whose labels are not numbers.
 """
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,18 +35,46 @@ def examples(source: str | Path | Iterable) -> Examples:
     found = [_mapping(row) for row in rows]
     if not found:
         raise ValueError("training data: wanted at least one example, found none")
+    _check_columns(found)
+    found = _widened(found)
     names = tuple(found[0])
-    for number, row in enumerate(found):
-        if tuple(row) != names:
-            raise ValueError(f"example {number}: wanted columns {names}, found {tuple(row)}")
     label = next((name for name in names if name in LABELS), None)
     columns = tuple(name for name in names if name != label)
     texts = [tuple(row[name] for name in columns) for row in found]
     _check_texts(columns, texts)
     if not columns:
         raise ValueError(f"training data: wanted columns of texts, found {names}")
-    labels = np.array([row[label] for row in found]) if label else None
+    labels = _labels([row[label] for row in found]) if label else None
     return Examples(columns, texts, labels)
+
+
+def _check_columns(found: list[Mapping[str, Any]]) -> None:
+    names = tuple(found[0])
+    for number, row in enumerate(found):
+        if tuple(row) != names:
+            raise ValueError(f"example {number}: wanted columns {names}, found {tuple(row)}")
+
+
+def _widened(found: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The same examples with every column of lists as several columns of texts."""
+    lists = [n for n, x in found[0].items() if n not in LABELS and isinstance(x, list)]
+    for name in lists:
+        most = max(len(row[name]) for row in found)
+        found = [_spread(row, name, most) for row in found]
+    return found
+
+
+def _spread(row: Mapping[str, Any], name: str, most: int) -> dict[str, Any]:
+    missing = most - len(row[name])
+    spread: dict[str, Any] = {}
+    for column, value in row.items():
+        if column == name:
+            spread |= {f"{name}_{i}": x for i, x in enumerate([*value, *[""] * missing])}
+        elif column in LABELS and isinstance(value, list | tuple | np.ndarray) and missing:
+            spread[column] = [*value, *[math.nan] * missing]
+        else:
+            spread[column] = value
+    return spread
 
 
 def _check_texts(columns: tuple[str, ...], texts: list[tuple]) -> None:
@@ -52,6 +83,13 @@ def _check_texts(columns: tuple[str, ...], texts: list[tuple]) -> None:
             if not isinstance(text, str):
                 kind = type(text).__name__
                 raise ValueError(f"example {number}: column {name!r} wanted a text, found {kind}")
+
+
+def _labels(values: list) -> np.ndarray:
+    widths = {np.shape(value) for value in values}
+    if len(widths) > 1:
+        raise ValueError(f"labels: wanted the same number in every example, found {sorted(widths)}")
+    return np.array(values)
 
 
 def _rows(path: Path) -> Iterable:

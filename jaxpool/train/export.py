@@ -4,10 +4,8 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-import jax
-import numpy as np
-
 from jaxpool.model import Model
+from jaxpool.train.objectives import objective
 from jaxpool.train.options import TrainingOptions
 
 
@@ -18,9 +16,8 @@ def save_model(
     from converters.heads.modules_file import add_modules
 
     folder.mkdir(parents=True, exist_ok=True)
-    host = jax.tree.map(lambda leaf: np.asarray(leaf), model.params)
-    model.checkpoint.write(host, folder)
-    if "embed" in model.tasks and options.loss not in ("bce", "cross_entropy", "splade"):
+    model.checkpoint.write(model.params, folder)
+    if objective(options.loss).task == "embed":
         add_modules(folder, model.checkpoint, model.max_length, dict(options.prompts))
     (folder / "README.md").write_text(card(model, options, history, count), encoding="utf-8")
 

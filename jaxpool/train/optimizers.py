@@ -37,14 +37,12 @@ def adamw(
     warmup: float = 0.1,
     weight_decay: float = 0.0,
     clip: float = 1.0,
-    accumulate: int = 1,
     layer_decay: float = 1.0,
 ) -> optax.GradientTransformation:
     """AdamW with a linear warm-up and decay, as transformers' trainers have it by default.
 
-    warmup: share of `steps`; clip: the greatest global norm of a gradient; accumulate: gradients
-    that are averaged into one update, of which there are `steps`; layer_decay: the factor on the
-    rate from each layer to the one below.
+    steps: updates in all; warmup: share of them; clip: the greatest global norm of a gradient;
+    layer_decay: the factor on the rate from each layer to the one below.
     """
     begin = int(-(-steps * warmup // 1))
     rate = optax.join_schedules(
@@ -62,10 +60,16 @@ def adamw(
     ]
     if layer_decay != 1.0:
         parts.append(by_depth(layer_decay))
-    update = optax.chain(*parts)
-    return (
-        optax.MultiSteps(update, accumulate).gradient_transformation() if accumulate > 1 else update
-    )
+    return optax.chain(*parts)
+
+
+def accumulated(
+    optimizer: optax.GradientTransformation, count: int
+) -> optax.GradientTransformation:
+    """An optimizer that makes one update of the mean of `count` gradients."""
+    if count == 1:
+        return optimizer
+    return optax.MultiSteps(optimizer, count).gradient_transformation()
 
 
 def decayed(params: dict) -> dict:

@@ -16,7 +16,10 @@ class TrainingOptions:
     trained; dropout: rates (hidden, attention), those of config.json if not given; compute: the
     dtype of products; prompts: what is put before the texts of a column; eval_steps, save_steps: 0
     for never; keep: checkpoints that stay; data, model: devices of each axis of the mesh;
-    lora_rank: of adapters beside the kernels `lora_targets`, which alone are trained (0: none).
+    lora_rank: of adapters beside the kernels `lora_targets`, which alone are trained (0: none);
+    remat: what the backward pass keeps of a layer (`nn.remat`); guide: the model whose vectors the
+    loss gist asks; report_to: "tensorboard", "wandb"; distributed: True, or the arguments of
+    `jax.distributed.initialize`, in each of several processes that run the same script.
     """
 
     output: str
@@ -35,7 +38,7 @@ class TrainingOptions:
     layer_decay: float = 1.0
     train: tuple[str, ...] = (".*",)
     dropout: tuple[float, float] | None = None
-    remat: bool = False
+    remat: str = "products"
     compute: str = "float32"
     max_length: int | None = None
     prompts: Mapping[str, str] = field(default_factory=dict)
@@ -52,6 +55,9 @@ class TrainingOptions:
     lora_rank: int = 0
     lora_alpha: float = 16.0
     lora_targets: tuple[str, ...] = ("query", "value")
+    guide: str | None = None
+    report_to: tuple[str, ...] = ()
+    distributed: bool | Mapping[str, Any] = False
 
     def __post_init__(self):
         for name in ("batch_size", "epochs", "gradient_accumulation_steps", "data", "model"):
@@ -78,7 +84,7 @@ def read_options(path: Path) -> tuple[str, list[str], str | None, TrainingOption
         given.pop("train_files"),
         given.pop("eval_file", None),
     )
-    for name in ("matryoshka_dims", "train", "dropout", "lora_targets"):
+    for name in ("matryoshka_dims", "train", "dropout", "lora_targets", "report_to"):
         if given.get(name) is not None:
             given[name] = tuple(given[name])
     files = [files] if isinstance(files, str) else files

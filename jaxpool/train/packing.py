@@ -5,7 +5,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxpool.engine.batch import TEXT, Batch, Controls, Request, fill, place, segments_of
+from jaxpool.engine.batch import (
+    PLAIN,
+    TEXT,
+    Batch,
+    Controls,
+    Plan,
+    Request,
+    fill,
+    place,
+    segments_of,
+)
 from jaxpool.engine.planner import PACKED, bucket_lengths, pack
 
 
@@ -13,8 +23,8 @@ class TrainingBatch(NamedTuple):
     """What a step reads.
 
     batch, controls: rows as `forward` and heads take them; where: int32 `[C, B]`, the place of
-    each text among the segments of all rows; mask: bool `[B]`, the examples that are there;
-    labels: float32 or int32 `[B, ...]`, or None.
+    each text among the vectors of all rows, or `[C, B, T]`, those of its tokens; mask: bool, the
+    places that are there, `[B]` or `[C, B, T]`; labels: float32 or int32 `[B, ...]`, or None.
     """
 
     batch: Batch
@@ -30,31 +40,60 @@ def training_batch(
     examples: int,
     max_length: int,
     multiple: int = 1,
-    types: bool = False,
-    adapters: bool = False,
+    reads: Batch = TEXT,
+    results: str = "texts",
 ) -> TrainingBatch:
     """Pack the requests of each column; `examples` is the full batch, of which fewer may be there.
 
     multiple: of the rows (devices of the data axis, chunks). Row counts come from a ladder of
-    eight steps to a doubling, so that few shapes are compiled.
+    eight steps to a doubling, so that few shapes are compiled. reads: the arrays that the model's
+    batches have; results: what a batch has vectors of, "texts" by their places in rows, "slots"
+    (`heads.PoolSlots`), or "tokens".
     """
     requests = [request for column in columns for request in column]
     sizes = [len(request.ids) for request in requests]
-    longest = max(*sizes, min(PACKED, max_length))
+    longest = max(*sizes, 1, min(PACKED, max_length))
     length = next(bucket for bucket in bucket_lengths(max_length) if bucket >= longest)
     members = pack(sizes, (length,))[length]
     plan = place(members, rounded(len(members), multiple), length, sizes)
-    reads = TEXT._replace(types=types or None, adapters=adapters or None)
-    batch, controls = fill(plan, requests, reads)
+    slots = np.empty(len(columns) * examples) if results == "slots" else None
+    batch, controls = fill(plan, requests, reads, PLAIN._replace(slots=slots))
     here = len(columns[0])
-    where = np.zeros(len(requests), np.int32)
-    where[plan.request] = plan.row * segments_of(length) + plan.segment - 1
-    spare = ((0, 0), (0, examples - here))
-    where = np.pad(where.reshape(len(columns), here), spare)
-    if labels is not None:
-        labels = labels.astype(np.int32 if labels.dtype.kind in "iu" else np.float32)
-        labels = np.pad(labels, [spare[1], *((0, 0),) * (labels.ndim - 1)])
-    return TrainingBatch(batch, controls, where, np.arange(examples) < here, labels)
+    where = _places(plan, requests, results).reshape(len(columns), here, -1)
+    where = np.pad(where, ((0, 0), (0, examples - here), (0, 0)), constant_values=-1)
+    if results == "tokens":
+        mask = where >= 0
+    else:
+        where, mask = np.maximum(where[..., 0], 0), np.arange(examples) < here
+    return TrainingBatch(batch, controls, where, mask, _padded(labels, examples - here))
+
+
+def _places(plan: Plan, requests: Sequence[Request], results: str) -> np.ndarray:
+    """Where each request's vectors lie, int32 `[requests, 1 or T]`; -1 where there is none."""
+    if results == "tokens":
+        return _token_places(plan, requests)
+    places = np.zeros(len(requests), np.int32)
+    of_rows = plan.row * segments_of(plan.length) + plan.segment - 1
+    places[plan.request] = np.arange(len(requests)) if results == "slots" else of_rows
+    return places[:, None]
+
+
+def _token_places(plan: Plan, requests: Sequence[Request]) -> np.ndarray:
+    counted = [np.arange(len(r.ids)) if r.counted is None else r.counted for r in requests]
+    most = next(
+        bucket for bucket in bucket_lengths(plan.length) if bucket >= max(map(len, counted))
+    )
+    places = np.full((len(requests), most), -1, np.int32)
+    for i, row, start in zip(plan.request, plan.row, plan.start, strict=True):
+        places[i, : len(counted[i])] = row * plan.length + start + counted[i]
+    return places
+
+
+def _padded(labels: np.ndarray | None, missing: int) -> np.ndarray | None:
+    if labels is None:
+        return None
+    labels = labels.astype(np.int32 if labels.dtype.kind in "iu" else np.float32)
+    return np.pad(labels, [(0, missing), *((0, 0),) * (labels.ndim - 1)])
 
 
 def rounded(count: int, multiple: int) -> int:

@@ -1,6 +1,8 @@
 """Parameters of a training run over the mesh: tensor parallel, and FSDP over the data axis."""
 
 import jax
+import numpy as np
+from jax.experimental.multihost_utils import process_allgather
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxpool.engine.sharding import leaf_sharding
@@ -30,3 +32,13 @@ def fsdp_sharding(leaf: Leaf, mesh: Mesh) -> NamedSharding:
 def fsdp_shardings(leaves: dict, mesh: Mesh) -> dict:
     """The sharding of every parameter of a tree of `Leaf`s."""
     return jax.tree.map(lambda leaf: fsdp_sharding(leaf, mesh), leaves, is_leaf=is_leaf)
+
+
+def on_host(params: dict) -> dict:
+    """The whole of every parameter in this process; with several, each must ask."""
+
+    def whole(leaf: jax.Array) -> np.ndarray:
+        here = leaf.is_fully_addressable or leaf.is_fully_replicated
+        return np.asarray(leaf if here else process_allgather(leaf, tiled=True))
+
+    return jax.tree.map(whole, params)

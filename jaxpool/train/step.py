@@ -56,7 +56,7 @@ def embed_rows(
     arch: Arch,
     steps: tuple,
     dropout: Dropout = OFF,
-    remat: bool = False,
+    remat: str = "none",
     compute: str = "float32",
 ) -> jax.Array:
     """The vectors of every place of packed rows, float32 `[B, R, F]`.

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from tqdm import tqdm
 
-from jaxpool.engine.batch import Request
 from jaxpool.engine.sharding import put, replicated, rows_sharding
 from jaxpool.loading import load
 from jaxpool.model import Model
@@ -23,12 +23,14 @@ from jaxpool.train.adapters import TRAINED, add_adapters
 from jaxpool.train.checkpoints import Checkpoints
 from jaxpool.train.data import Batches, Examples, examples
 from jaxpool.train.export import save_model
+from jaxpool.train.inputs import Inputs, guide_vectors
 from jaxpool.train.losses import matryoshka
 from jaxpool.train.objectives import objective
-from jaxpool.train.optimizers import adamw, divided, joined
+from jaxpool.train.optimizers import accumulated, adamw, divided, joined
 from jaxpool.train.options import TrainingOptions
 from jaxpool.train.packing import TrainingBatch, training_batch
-from jaxpool.train.sharding import fsdp_shardings
+from jaxpool.train.reports import Reports
+from jaxpool.train.sharding import fsdp_shardings, on_host
 from jaxpool.train.step import Metrics, State, embed_rows, make_step
 
 
@@ -37,7 +39,8 @@ class Trainer:
 
     model: what `jaxpool.load` takes; data: one source of `examples`, or several; evaluate: called
     with the whole parameter tree every `eval_steps`, a number or a mapping of them to log; or data
-    in `evaluation`, whose mean loss is computed. Raises ValueError where data do not fit the loss.
+    in `evaluation`, whose mean loss is computed; optimizer: any of optax, in place of AdamW as the
+    options describe it. Raises ValueError where data do not fit the loss.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class Trainer:
         options: TrainingOptions,
         evaluation: Iterable | None = None,
         evaluate: Callable[[dict], Any] | None = None,
+        optimizer: optax.GradientTransformation | None = None,
     ):
         self.options, self.objective = options, objective(options.loss)
         sources = data if isinstance(data, list) and _several(data) else [data]
@@ -59,7 +63,13 @@ class Trainer:
             max_model_len=options.max_length,
             data_parallel_size=options.data,
             tensor_parallel_size=options.model,
+            distributed=options.distributed,
         )
+        self.guide = self._guide(options.guide)
+        adapted = options.lora_rank > 0
+        self.inputs = Inputs(self.model, self.objective.task, options.prompts, adapted)
+        if self.inputs.results == "slots" and options.chunk:
+            raise ValueError(f"{options.loss}: chunk is for vectors that are made row by row")
         self.history: list[dict[str, float]] = []
         distinct = self.objective.distinct and options.no_duplicates
         texts = [each.texts for each in self.data] if distinct else None
@@ -67,38 +77,42 @@ class Trainer:
         self.batches = Batches(counts, options.batch_size, options.seed, options.mix, texts)
         updates = options.epochs * self.batches.per_epoch / options.gradient_accumulation_steps
         self.steps = options.max_steps or math.ceil(updates)
-        if options.lora_rank and (options.fsdp or options.data * options.model > 1):
-            raise ValueError("LoRA on several devices is not supported yet: wanted data=1, model=1")
+        self.optimizer = self._optimizer(optimizer)
         params, self.arch, patterns = self._adapted()
-        if options.fsdp:
-            leaves = self.model.checkpoint.leaves
-            params = jax.device_put(params, fsdp_shardings(leaves, self.model.mesh))
         trained, self.frozen = divided(params, patterns)
         with jax.set_mesh(self.model.mesh):
             self.state = jax.jit(self._start)(trained)
 
-    @cached_property
-    def optimizer(self):
-        """The optimizer that the options ask for."""
+    def _guide(self, name: str | None) -> Model | None:
+        if self.objective.guide != (name is not None):
+            wanted = "a model as guide" if self.objective.guide else "no guide"
+            raise ValueError(f"{self.options.loss}: wanted {wanted}, found {name}")
+        return None if name is None else load(name)
+
+    def _optimizer(self, given) -> optax.GradientTransformation:
+        """The optimizer that is given, or that the options ask for."""
         options = self.options
-        return adamw(
+        chosen = given or adamw(
             options.learning_rate,
             self.steps,
             warmup=options.warmup_ratio,
             weight_decay=options.weight_decay,
             clip=options.max_grad_norm,
-            accumulate=options.gradient_accumulation_steps,
             layer_decay=options.layer_decay,
         )
+        return accumulated(chosen, options.gradient_accumulation_steps)
 
     def _adapted(self) -> tuple[dict, Arch, tuple[str, ...]]:
         """The parameters and the arch that are trained, with adapters where these are asked for."""
         options, model = self.options, self.model
-        arch = model.arch.replace(dtype=_activations(options.compute))
+        arch, params = model.arch.replace(dtype=_activations(options.compute)), model.params
+        if options.fsdp:
+            params = jax.device_put(params, fsdp_shardings(model.checkpoint.leaves, model.mesh))
         if not options.lora_rank:
-            return model.params, arch, options.train
+            return params, arch, options.train
         key, size = jax.random.key(options.seed), (options.lora_rank, options.lora_alpha)
-        params, arch = add_adapters(model.params, arch, options.lora_targets, *size, key)
+        with jax.set_mesh(model.mesh):
+            params, arch = add_adapters(params, arch, options.lora_targets, *size, key)
         return params, arch, TRAINED
 
     def _start(self, trained: dict) -> State:
@@ -114,12 +128,6 @@ class Trainer:
         return joined(self.state.params, self.frozen)
 
     @cached_property
-    def task(self):
-        """What the loss is computed on: logits of pairs, word weights, or vectors."""
-        name = "classify" if self.objective.pairs else "embed"
-        return self.model.task("sparse" if self.options.loss == "splade" else name)
-
-    @cached_property
     def rates(self) -> Dropout:
         """The rates of dropout: given, or those of config.json."""
         config = self.model.checkpoint.config
@@ -130,9 +138,13 @@ class Trainer:
 
     @cached_property
     def _embed(self) -> Callable:
-        options = self.options
-        chain = {"arch": self.arch, "steps": self.task.steps, "compute": options.compute}
-        return partial(embed_rows, **chain, remat=options.remat)
+        return partial(
+            embed_rows,
+            arch=self.arch,
+            steps=self.inputs.steps,
+            compute=self.options.compute,
+            remat=self.options.remat,
+        )
 
     @cached_property
     def _loss(self) -> Callable:
@@ -157,13 +169,16 @@ class Trainer:
         multiple = self.options.data
         if self.options.chunk:
             multiple = math.lcm(multiple, self.options.chunk)
-        columns = self._requests(dataset, indices)
+        rows = [dataset.texts[i] for i in indices]
         labels = None if dataset.labels is None else dataset.labels[indices]
+        if self.guide:
+            labels = guide_vectors(self.guide, rows)
         size, limit = self.options.batch_size, self.model.max_length
-        kinds = {"types": self.arch.token_types > 0, "adapters": self.arch.adapters > 0}
-        made = training_batch(columns, labels, size, limit, multiple, **kinds)
-        rows, rest = rows_sharding(self.model.mesh), replicated(self.model.mesh)
-        place = {"batch": rows, "controls": rows}
+        columns, reads = self.inputs.columns(dataset.columns, rows), self.inputs.reads
+        results = self.inputs.results
+        made = training_batch(columns, labels, size, limit, multiple, reads, results)
+        split, rest = rows_sharding(self.model.mesh), replicated(self.model.mesh)
+        place = {"batch": split, "controls": rest if results == "slots" else split}
         parts = made._asdict().items()
         return TrainingBatch(
             **{
@@ -172,22 +187,14 @@ class Trainer:
             }
         )
 
-    def _requests(self, dataset: Examples, indices: np.ndarray) -> list[list[Request]]:
-        texts = [dataset.texts[i] for i in indices]
-        prompts = [self.options.prompts.get(name, "") for name in dataset.columns]
-        prompted = [tuple(p + text for p, text in zip(prompts, row, strict=True)) for row in texts]
-        columns = [prompted] if self.objective.pairs else list(zip(*prompted, strict=True))
-        activate, adapter = not self.objective.pairs, int(self.arch.adapters > 0)
-        made = partial(Request, activate=activate, adapter=adapter)
-        tokens = [self.model.tokenizer(column, self.model.max_length) for column in columns]
-        return [[made(t.ids, t.types) for t in column] for column in tokens]
-
     def train(self, resume: bool = True) -> State:
         """Run to the end, from the last checkpoint in `output` if there is one and `resume`."""
         options = self.options
         checkpoints = Checkpoints(Path(options.output) / "checkpoints", options.keep, self._facts())
         if resume:
             self.state = checkpoints.restore(self.state)
+        names = () if jax.process_index() else options.report_to
+        self.reports = Reports(names, Path(options.output), asdict(options))
         done = int(self.state.step)
         total = self.steps * options.gradient_accumulation_steps
         waiting: tuple | None = None
@@ -203,12 +210,17 @@ class Trainer:
                 if options.save_steps and step % options.save_steps == 0:
                     checkpoints.save(step, self.state)
                 if options.eval_steps and step % options.eval_steps == 0:
-                    self.history.append({"step": step} | self.evaluated())
+                    self._record(step, self.evaluated())
                 bar.update()
             if waiting:
                 self._look(bar, checkpoints, *waiting)
         checkpoints.close()
+        self.reports.close()
         return self.state
+
+    def _record(self, step: int, numbers: dict[str, float]) -> None:
+        self.history.append({"step": step} | numbers)
+        self.reports.write(step, numbers)
 
     def _look(self, bar, checkpoints, step: int, which: int, indices, metrics: Metrics) -> None:
         """Log a step; save and stop at one that is not finite, which has changed nothing."""
@@ -221,7 +233,7 @@ class Trainer:
                 f"in the batch of examples {indices.tolist()} of dataset {which}; the state before "
                 f"it is saved in {self.options.output}"
             )
-        self.history.append({"step": step, "loss": loss, "gradient": float(metrics.gradient)})
+        self._record(step, {"loss": loss, "gradient": float(metrics.gradient)})
         if step % self.options.logging_steps == 0:
             bar.set_postfix(loss=f"{loss:.4f}")
 
@@ -265,16 +277,17 @@ class Trainer:
 
         Of a run with adapters: the adapter alone, as PEFT's files.
         """
+        params = on_host(self.params)
+        if jax.process_index():
+            return  # the first process writes
         if self.options.lora_rank:
             from converters.lora_save import save_adapter
 
             model, alpha = self.model, self.options.lora_alpha
-            return save_adapter(model.checkpoint, self.params, Path(folder), model.name, alpha)
-        whole = replace(self.model, params=self.params)
-        save_model(whole, Path(folder), self.options, self.history, sum(map(len, self._texts())))
-
-    def _texts(self) -> list[list]:
-        return [each.texts for each in self.data]
+            return save_adapter(model.checkpoint, params, Path(folder), model.name, alpha)
+        whole = replace(self.model, params=params)
+        count = sum(len(each.texts) for each in self.data)
+        save_model(whole, Path(folder), self.options, self.history, count)
 
 
 def _several(data: list) -> bool:

@@ -28,7 +28,7 @@ def batch(rows, length, vocab=99, seed=0):
     return Batch(random.integers(1, vocab, (rows, length), np.int32), segments, positions)
 
 
-def embed(params, sides, key=None, arch=BERT, remat=False):
+def embed(params, sides, key=None, arch=BERT, remat="none"):
     """The means of queries and documents."""
 
     def one(side, key):

@@ -13,6 +13,7 @@ def info_nce(
     scale: float = 20.0,
     negatives: jax.Array | None = None,
     symmetric: bool = False,
+    cosine: bool = True,
     mask: jax.Array | None = None,
 ) -> jax.Array:
     """InfoNCE over cosines with in-batch and hard negatives (arXiv 1807.03748, 1705.00652).
@@ -20,15 +21,17 @@ def info_nce(
     sentence-transformers' `MultipleNegativesRankingLoss`; `symmetric` adds the other direction,
     its `directions=("query_to_doc", "doc_to_query"), partition_mode="per_direction"`.
     queries, documents: `[B, D]`, row by row; negatives: hard ones of each query, `[B, H, D]`,
-    which are negatives of every other query too; mask: the rows that are there, `[B]`.
+    which are negatives of every other query too; cosine: False for dot products; mask: the rows
+    that are there, `[B]`.
     """
-    queries, documents = map(unit, as_float32(queries, documents))
+    scaled = unit if cosine else lambda vectors: vectors
+    queries, documents = map(scaled, as_float32(queries, documents))
     scores = scale * product(queries, documents)
     matching = jnp.diagonal(scores)
     among = [_masked(scores, mask)]
     if negatives is not None:
         (hard,) = as_float32(negatives)
-        each = scale * product(queries, unit(hard).reshape(-1, hard.shape[-1]))
+        each = scale * product(queries, scaled(hard).reshape(-1, hard.shape[-1]))
         there = None if mask is None else jnp.repeat(mask, hard.shape[1])
         among.append(_masked(each, there))
     total = jax.nn.logsumexp(jnp.concatenate(among, axis=1), axis=1)
