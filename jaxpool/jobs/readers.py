@@ -2,14 +2,17 @@
 
 import csv
 import io
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 from jaxpool.jobs.files import File
 
 LINES = 2048  # lines parsed at once
-BLOCK = 1 << 20  # bytes of a csv file parsed at once
+BLOCK = 1 << 20  # bytes of a csv file parsed at once, and of a parquet column read at once
+GROUPS = 2  # row groups of a parquet file begun at once
 
 
 class Rows(NamedTuple):
@@ -159,17 +162,31 @@ def _csv(file: File, texts: list[str], keep) -> Iterator[Rows]:
 
 
 def _parquet(file: File, texts: list[str], keep) -> Iterator[Rows]:
-    """Row groups are read and decoded in parallel, a few ahead."""
-    from pyarrow import dataset
+    """Row groups as streams: while one is read, the first rows of the next ones are decoded.
 
-    data = dataset.dataset(file.path, filesystem=file.fs, format="parquet")
-    wanted, total, done = _wanted(data.schema.names, texts, keep), data.count_rows(), 0
-    scanner = data.scanner(
-        columns=wanted, batch_size=LINES, batch_readahead=4, fragment_readahead=1
-    )
-    for batch in scanner.to_batches():
-        done += batch.num_rows
-        yield _of_batch(batch, texts, done / max(total, 1))
+    Arrow's own scanner would read ahead to the end of the file.
+    """
+    from pyarrow import parquet
+
+    with file.fs.open(file.path, "rb") as raw:
+        facts = parquet.read_metadata(raw)
+    wanted = _wanted(facts.schema.to_arrow_schema().names, texts, keep)
+
+    def begin(group: int) -> tuple[Iterator, Any]:
+        options = {"pre_buffer": False, "buffer_size": BLOCK, "metadata": facts}
+        opened = parquet.ParquetFile(file.fs.open(file.path, "rb"), **options)
+        batches = opened.iter_batches(LINES, [group], wanted)
+        return batches, next(batches, None)
+
+    done, groups = 0, iter(range(facts.num_row_groups))
+    with ThreadPoolExecutor(GROUPS) as pool:
+        begun = deque(pool.submit(begin, group) for group in islice(groups, GROUPS))
+        while begun:
+            batches, first = begun.popleft().result()
+            begun += (pool.submit(begin, group) for group in islice(groups, 1))
+            for batch in chain([first] if first else [], batches):
+                done += batch.num_rows
+                yield _of_batch(batch, texts, done / max(facts.num_rows, 1))
 
 
 def _arrow(file: File, texts: list[str], keep) -> Iterator[Rows]:

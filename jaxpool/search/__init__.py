@@ -2,6 +2,7 @@
 
 from jaxpool.search.clusters import community_detection, deduplicate, kmeans
 from jaxpool.search.exact import Hits, rescore, semantic_search, top_k
+from jaxpool.search.mining import mine_hard_negatives
 from jaxpool.search.negatives import hard_negatives
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "deduplicate",
     "hard_negatives",
     "kmeans",
+    "mine_hard_negatives",
     "rescore",
     "semantic_search",
     "top_k",

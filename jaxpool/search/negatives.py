@@ -22,6 +22,7 @@ class Rules:
     many where rules leave some out), of which the first range_min are passed over. They score
     within [min_score, max_score], and below the query's worst positive by absolute_margin, and by
     relative_margin of its magnitude. sampling_strategy: the nearest ("top") or any ("random").
+    include_positives: answers stay among the candidates, to rank them all.
     """
 
     range_min: int = 0
@@ -32,6 +33,7 @@ class Rules:
     relative_margin: float | None = None
     num_negatives: int = 3
     sampling_strategy: str = "top"
+    include_positives: bool = False
 
     @property
     def judges(self) -> bool:
@@ -83,6 +85,19 @@ def hard_negatives(
     `(query's number, rows) -> scores`, by which the rules then judge (a cross-encoder's veto);
     rules: the fields of `Rules`.
     """
+    return judged(queries, corpus, positives, rerank=rerank, seed=seed, **rules)[0]
+
+
+def judged(
+    queries: Any,
+    corpus: Any,
+    positives: Sequence[Sequence[int]],
+    *,
+    rerank: Rerank | None = None,
+    seed: int = 0,
+    **rules: Any,
+) -> tuple[Hits, list[np.ndarray]]:
+    """`hard_negatives`, and the scores of each query's positives."""
     rule = Rules(**rules)
     most = max(map(len, positives), default=0)
     last = rule.last(most, rerank is not None)
@@ -92,15 +107,19 @@ def hard_negatives(
     if rerank and rule.judges:
         scores = np.stack([rerank(i, row) for i, row in enumerate(indices)]).astype(np.float32)
         right = [rerank(i, np.array(of)) for i, of in enumerate(positives)]
-    for i, of in enumerate(positives):
-        scores[i, np.isin(indices[i], list(of))] = -np.inf
+    if not rule.include_positives:
+        for i, of in enumerate(positives):
+            scores[i, np.isin(indices[i], list(of))] = -np.inf
     rule.strike(scores, np.array([np.min(of) for of in right], np.float32)[:, None])
+    short = ((0, 0), (0, last + most - scores.shape[1]))  # of a corpus with fewer rows
+    scores = np.pad(scores, short, constant_values=-np.inf)
+    indices = np.pad(indices, short, constant_values=-1)
     order = np.argsort(-scores, axis=1, kind="stable")[:, rule.range_min : last]
     left = np.take_along_axis(scores, order, axis=1)
     chosen = _chosen(left, rule.num_negatives, rule.sampling_strategy, seed)
     order = np.take_along_axis(order, chosen, axis=1)
     scores, indices = (np.take_along_axis(array, order, axis=1) for array in (scores, indices))
-    return Hits(scores, np.where(np.isfinite(scores), indices, -1))
+    return Hits(scores, np.where(np.isfinite(scores), indices, -1)), right
 
 
 def _cosines(query: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -111,8 +130,8 @@ def _cosines(query: np.ndarray, rows: np.ndarray) -> np.ndarray:
 def _chosen(scores: np.ndarray, count: int, strategy: str, seed: int) -> np.ndarray:
     """The columns to take of candidates `[Q, C]` in the order of their scores."""
     if strategy == "top":
-        return np.tile(np.arange(min(count, scores.shape[1])), (len(scores), 1))
+        return np.tile(np.arange(count), (len(scores), 1))
     random = np.random.default_rng(seed)
-    options = np.clip(np.isfinite(scores).sum(axis=1), min(count, scores.shape[1]), None)
-    picks = [random.choice(n, min(count, n), replace=False) for n in options]
+    options = np.maximum(np.isfinite(scores).sum(axis=1), count)
+    picks = [random.choice(n, count, replace=False) for n in options]
     return np.sort(np.stack(picks), axis=1)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from jaxpool.search import clusters, community_detection, deduplicate, hard_negatives, kmeans
+from tests.search.fixed import Fixed
 
 RNG = np.random.default_rng(1)
 CENTRES = RNG.normal(size=(20, 16))
@@ -50,37 +51,6 @@ def test_kmeans_is_lloyds():
     np.testing.assert_array_equal(labels, wanted.labels_)
     with pytest.raises(ValueError, match="clusters must be from 1"):
         kmeans(ROWS, 0)
-
-
-class Fixed:
-    """A model of sentence-transformers' shape that looks vectors up by text."""
-
-    device, similarity_fn_name = "cpu", "cosine"
-
-    def __init__(self, table):
-        self.table = table
-
-    def encode_query(self, texts, **options):
-        return np.stack([self.table[text] for text in texts])
-
-    encode_document = encode_query
-
-    @staticmethod
-    def similarity(a, b):
-        from sentence_transformers.util import cos_sim
-
-        return cos_sim(a, b)
-
-    @staticmethod
-    def similarity_pairwise(a, b):
-        from sentence_transformers.util import pairwise_cos_sim
-
-        return pairwise_cos_sim(a, b)
-
-    def predict(self, pairs, **options):
-        import torch
-
-        return torch.tensor([float(self.table[a][:4] @ self.table[b][:4]) for a, b in pairs])
 
 
 @pytest.mark.parametrize(
