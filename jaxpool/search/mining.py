@@ -46,8 +46,7 @@ def mine_hard_negatives(
     is the same; a query that is there twice has several answers. model: has `encode_query` and
     `encode_document`; cross_encoder: has `predict`, and the rules then judge by its scores.
     corpus: more texts to find negatives in. output_format: triplet, n-tuple, labeled-pair or
-    labeled-list. rules: the fields of `Rules`; batch_size, use_faiss, verbose and the like have no
-    effect.
+    labeled-list. rules: the fields of `Rules`; batch_size, use_faiss, ... have no effect.
     """
     rules = {name: value for name, value in rules.items() if name not in IGNORED}
     if rules.get("include_positives"):
@@ -61,11 +60,9 @@ def mine_hard_negatives(
     documents = list(dict.fromkeys([*(corpus or ()), *columns[1]]))
     asked = model.encode_query(list(answers), prompt_name=query_prompt_name, prompt=query_prompt)
     vectors = model.encode_document(documents, prompt_name=corpus_prompt_name, prompt=corpus_prompt)
-    mined = _mined(answers, documents, (asked, vectors), cross_encoder, seed=seed, **rules)
-    make, count = FORMATS[output_format], Rules(**rules).num_negatives
-    return _like(
-        dataset, [row for each in mined for row in make(each, names, count, output_scores)]
-    )
+    mined = _mined(answers, documents, asked, vectors, cross_encoder, seed=seed, **rules)
+    make, told = FORMATS[output_format], (names, Rules(**rules).num_negatives, output_scores)
+    return _like(dataset, [row for each in mined for row in make(each, *told)])
 
 
 def _columns(
@@ -94,7 +91,8 @@ def _columns(
 def _mined(
     answers: Mapping[str, Mapping[str, None]],
     documents: list[str],
-    vectors: tuple,
+    asked: Any,
+    rows: Any,
     cross: Any,
     **rules,
 ) -> Iterator[Mined]:
@@ -106,7 +104,7 @@ def _mined(
 
     positives = [[places[text] for text in texts] for texts in answers.values()]
     again = None if cross is None else rerank
-    hits, right = judged(*vectors, positives, rerank=again, **rules)
+    hits, right = judged(asked, rows, positives, rerank=again, **rules)
     for query, own, scores, negatives in zip(
         answers, right, hits.scores, hits.indices, strict=True
     ):
