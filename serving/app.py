@@ -7,12 +7,14 @@ from fastapi.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from serving import errors
+from serving.batches import Batches
 from serving.config import Options
 from serving.direct import Direct
 from serving.middleware import Keys, Limits, Observe
 from serving.routes import (
     cohere,
     embeddings,
+    files,
     hub,
     invocations,
     nim,
@@ -24,6 +26,7 @@ from serving.routes import (
     vertex,
 )
 from serving.service import Service
+from serving.store import Store
 from serving.tracing import Trace, exporter
 
 
@@ -34,7 +37,11 @@ def create_app(options: Options, service: Service | None = None) -> ASGIApp:
     @asynccontextmanager
     async def lifespan(app: FastAPI):
         service.start()
+        if service.batches:
+            service.batches.start()
         yield
+        if service.batches:
+            await service.batches.stop()
         await service.stop()
 
     extra: dict = {"openapi_url": None} if options.disable_fastapi_docs else {}
@@ -47,6 +54,8 @@ def create_app(options: Options, service: Service | None = None) -> ASGIApp:
     app.router.routes.extend(vertex.router().routes)
     if options.ui:
         app.router.routes.extend(page.router.routes)
+    if options.batch_folder:
+        app.router.routes.extend(files.router.routes)
     errors.install(app)
     return _wrap(app, options, service)
 
@@ -56,7 +65,12 @@ def _wrap(app: FastAPI, options: Options, service: Service) -> ASGIApp:
 
     So a request for a route of `Direct` meets none of FastAPI's own layers.
     """
-    wrapped: ASGIApp = Limits(Direct(app), options.max_body_bytes, options.request_read_timeout)
+    direct = Direct(app)
+    limits = options.max_body_bytes, options.request_read_timeout
+    wrapped: ASGIApp = Limits(direct, *limits, {files.UPLOAD: options.max_file_bytes})
+    if options.batch_folder:
+        store, inner = Store(options.batch_folder), Observe(wrapped, service, options)
+        service.batches = Batches(store, inner, direct.routes.keys() - {files.BATCHES})
     if options.api_key:
         wrapped = Keys(wrapped, options.api_key, page.STATIC if options.ui else ())
     if options.allowed_origins:

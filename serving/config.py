@@ -102,6 +102,10 @@ class Options(BaseSettings):
     max_num_batched_tokens: Length = Field(None, description="tokens a batch")
     max_queued_tokens: int = Field(500_000, description="beyond it, 429", ge=1)
     max_body_bytes: int = Field(32 * 1024**2, description="larger bodies are refused", ge=1)
+    batch_folder: str | None = Field(
+        None, description="where /v1/files and /v1/batches keep their files; none: no such routes"
+    )
+    max_file_bytes: int = Field(200 * 1024**2, description="largest file of /v1/files", ge=1)
     request_read_timeout: float = Field(20.0, description="seconds a client has to send a request")
     drain_timeout: float = Field(30.0, description="seconds to finish after SIGTERM")
     health_timeout: float = Field(4.0, description="seconds until a silent engine counts as stuck")

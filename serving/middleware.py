@@ -5,7 +5,7 @@ import hmac
 import logging
 import random
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from contextvars import ContextVar
 
 from serving.encoding import json_response
@@ -43,14 +43,20 @@ class Keys:
 
 
 class Limits:
-    """Reads the body: within `size` bytes, within `seconds`, and only as JSON."""
+    """Reads the body: within `size` bytes, and within `seconds`.
 
-    def __init__(self, app, size: int, seconds: float):
-        self.app, self.size, self.seconds = app, size, seconds
+    streamed: paths whose body the route reads by itself, of that many bytes at most, each part of
+    it within `seconds`.
+    """
+
+    def __init__(self, app, size: int, seconds: float, streamed: Mapping[str, int]):
+        self.app, self.size, self.seconds, self.streamed = app, size, seconds, streamed
 
     async def __call__(self, scope, receive, send):
         if scope["type"] != "http" or scope["method"] != "POST" or path_of(scope) == "/ping":
             return await self.app(scope, receive, send)
+        if most := self.streamed.get(path_of(scope)):
+            return await self.app(scope, self._parts(receive, most), send)
         try:
             body = await self._read(scope, receive)
         except APIError as error:
@@ -66,7 +72,7 @@ class Limits:
         """The body, or None where the client left while sending it."""
         length = header(scope, b"content-length")
         if length.isdigit() and int(length) > self.size:
-            raise self._too_large()
+            raise _too_large(self.size)
         chunks, size = [], 0
         try:
             async with asyncio.timeout(self.seconds):
@@ -77,14 +83,37 @@ class Limits:
                     chunks.append(message.get("body", b""))
                     size += len(chunks[-1])
                     if size > self.size:
-                        raise self._too_large()
+                        raise _too_large(self.size)
                     if not message.get("more_body"):
                         return b"".join(chunks)
         except TimeoutError:
-            raise APIError(408, f"The body did not arrive within {self.seconds:g} s") from None
+            raise _too_late(self.seconds) from None
 
-    def _too_large(self) -> APIError:
-        return APIError(413, f"The body is larger than {self.size} bytes")
+    def _parts(self, receive, most: int):
+        """A `receive` that refuses more than `most` bytes, and a client that stands still."""
+        size = 0
+
+        async def part():
+            nonlocal size
+            try:
+                async with asyncio.timeout(self.seconds):
+                    message = await receive()
+            except TimeoutError:
+                raise _too_late(self.seconds) from None
+            size += len(message.get("body", b""))
+            if size > most:
+                raise _too_large(most)
+            return message
+
+        return part
+
+
+def _too_large(most: int) -> APIError:
+    return APIError(413, f"The body is larger than {most} bytes")
+
+
+def _too_late(seconds: float) -> APIError:
+    return APIError(408, f"The body did not arrive within {seconds:g} s")
 
 
 def _replay(body: bytes, receive):

@@ -9,6 +9,7 @@ from typing import Any
 
 from fastapi import Request
 
+from serving.batches import Batches
 from serving.config import Options
 from serving.device import Failed, Owner
 from serving.errors import APIError, Gone, refusing
@@ -31,6 +32,7 @@ class Service:
         self.models = Registry(options, self.owner)
         self.metrics = Metrics(lambda: self.models.served)
         self.active = 0
+        self.batches: Batches | None = None
         self.threads = ThreadPoolExecutor(TOKENIZERS, thread_name_prefix="tokenize")
 
     def start(self) -> None:

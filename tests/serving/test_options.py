@@ -33,6 +33,8 @@ FLAGS = {
     "distributed": ('{"process_id": 1}', {"process_id": 1}),
     "max-num-batched-tokens": ("8k", 8000),
     "max-queued-tokens": ("100", 100),
+    "batch-folder": ("uploads", "uploads"),
+    "max-file-bytes": ("2000", 2000),
     "max-body-bytes": ("1000", 1000),
     "request-read-timeout": ("2.5", 2.5),
     "drain-timeout": ("3", 3.0),
