@@ -1,6 +1,7 @@
 """What decoder families share: switches read from a configuration, name tables, heads."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from converters.family import Family, Head, activation, dense, norm, sizes
 from converters.rotary import reach, rotary
@@ -14,7 +15,7 @@ IGNORED = (r"rotary_emb\.inv_freq$", r"^lm_head\.", r"^output\.weight$")
 
 def arch(config, **switches) -> Arch:
     """Llama's switches (pre-norm, RMS, gated, rotary, causal), changed as a family asks."""
-    bias = bool(getattr(config, "attention_bias", False))
+    bias = bool(_known(config, "attention_bias"))
     kinds = sizes(config) | dict(
         mlp_dim=config.intermediate_size,
         norm="rms",
@@ -26,8 +27,8 @@ def arch(config, **switches) -> Arch:
         qkv_bias=bias,
         out_bias=bias,
         gated=True,
-        activation=activation(getattr(config, "hidden_act", None) or config.hidden_activation),
-        mlp_bias=bool(getattr(config, "mlp_bias", False)),
+        activation=activation(_known(config, "hidden_act") or config.hidden_activation),
+        mlp_bias=bool(_known(config, "mlp_bias")),
         max_length=reach(config),
     )
     if "rotary" not in switches:
@@ -35,11 +36,16 @@ def arch(config, **switches) -> Arch:
     return Arch(**(kinds | switches))
 
 
+def _known(config, name: str) -> Any:
+    """A field that not all configurations have: elsewhere it is a stray key, without effect."""
+    return getattr(config, name) if config.knows(name) else None
+
+
 def causal(config) -> bool:
     """Whether tokens see their past alone: some checkpoints say no, others by their name."""
     if any("Bidirectional" in name for name in config.architectures or ()):
         return False
-    if getattr(config, "use_bidirectional_attention", False):
+    if _known(config, "use_bidirectional_attention"):
         return False
     return getattr(config, "is_causal", True) is not False
 
@@ -50,12 +56,11 @@ def windows(config) -> tuple[int, ...]:
     transformers' windows count the token itself, but for a decoder made bidirectional by
     `is_causal: false`, where they count the tokens on each side.
     """
-    known = config.knows("sliding_window")  # elsewhere a stray key has no effect
-    window = config.sliding_window if known else None
+    window = _known(config, "sliding_window")
     if not window:
         return ()
     both = getattr(config, "is_causal", True) is False
-    kinds = getattr(config, "layer_types", None) or ["sliding_attention"] * config.num_hidden_layers
+    kinds = _known(config, "layer_types") or ["sliding_attention"] * config.num_hidden_layers
     side = window if both else window - 1
     if side < 1:
         raise ValueError(f"config.json: sliding_window must be at least 2, found {window}")

@@ -1,6 +1,6 @@
 """DistilBERT: BERT without token types, under its own names."""
 
-from converters.families.bert import BUFFERS, EMBEDDINGS
+from converters.families.bert import BUFFERS, EMBEDDINGS, LEGACY
 from converters.family import Family, activation, attention, dense, norm, sizes
 from converters.heads.classifiers import classifier, masked_lm, token_classifier
 from jaxpool.nn.arch import Arch
@@ -40,6 +40,7 @@ DISTILBERT = Family(
             "distilbert.embeddings.word_embeddings",
         ),
     },
+    renames=LEGACY,
     ignored=(*BUFFERS, r"^vocab_"),
     examples=("sentence-transformers/msmarco-distilbert-base-v4",),
 )

@@ -11,20 +11,20 @@ def gemma_arch(config, **switches) -> Arch:
     return arch(config, embed_scale=config.hidden_size**0.5, norm_offset=1.0, **switches)
 
 
-def gemma2_arch(config, **switches) -> Arch:
-    """Gemma 2: norms around the branches, windows on alternate layers, soft caps on scores."""
-    return gemma_arch(
-        config,
-        placement="sandwich",
-        attention_scale=config.query_pre_attn_scalar**-0.5,
-        attention_softcap=config.attn_logit_softcapping or 0.0,
-        **switches,
-    )
+def _sandwich(config, **switches) -> Arch:
+    """Norms around the branches, scores with a scale of their own, windows on some layers."""
+    scale = config.query_pre_attn_scalar**-0.5
+    return gemma_arch(config, placement="sandwich", attention_scale=scale, **switches)
+
+
+def gemma2_arch(config) -> Arch:
+    """Gemma 2: soft caps on scores."""
+    return _sandwich(config, attention_softcap=config.attn_logit_softcapping or 0.0)
 
 
 def gemma3_arch(config) -> Arch:
     """Gemma 3: normalized queries and keys; layers with windows turn with a base of their own."""
-    return gemma2_arch(config, qk_norm="head", **rotary_by_layer(config))
+    return _sandwich(config, qk_norm="head", **rotary_by_layer(config))
 
 
 SANDWICH_NAMES = decoder_names(

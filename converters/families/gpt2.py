@@ -1,6 +1,6 @@
 """GPT-2: pre-norm LayerNorm, learned positions, kernels stored inputs first."""
 
-from converters.families.decoder import score, token_score
+from converters.families.decoder import causal, score, token_score
 from converters.family import Family, activation, norm, sizes
 from jaxpool.nn.arch import Arch
 
@@ -16,7 +16,7 @@ def arch(config) -> Arch:
         norm_eps=config.layer_norm_epsilon,
         placement="pre",
         final_norm=True,
-        causal=True,
+        causal=causal(config),
         attention_scale=0.0 if config.scale_attn_weights else 1.0,
         activation=activation(config.activation_function),
         max_length=config.n_positions,

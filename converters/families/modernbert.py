@@ -10,6 +10,8 @@ from jaxpool.nn.arch import Arch
 def arch(config) -> Arch:
     """Two rotary tables; a local layer reaches `local_attention // 2` tokens to each side."""
     side = config.local_attention // 2
+    if side < 1:
+        raise ValueError(f"config.json: local_attention must be at least 2, found {2 * side}")
     return Arch(
         **sizes(config),
         mlp_dim=config.intermediate_size,

@@ -9,8 +9,6 @@ from jaxpool.nn.arch import Arch
 
 def arch(config) -> Arch:
     """RemBERT: factorized embeddings."""
-    if config.is_decoder:
-        raise ValueError("config.json: is_decoder must be false for RemBERT, found true")
     return bert.arch(config).replace(embed_dim=config.input_embedding_size)
 
 

@@ -25,6 +25,7 @@ MODES = {
 }
 SPLADE = {"relu": 1, "log1p_relu": 2}  # how often SpladePooling takes the logarithm of 1 + x
 STATIC = "SparseStaticEmbedding"
+# Whose name the file of lengths has in older folders; the first that is there counts.
 LENGTH_FILES = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 
 
@@ -65,10 +66,8 @@ def read_module(folder: Path, kind: str, path: str, draft: Draft) -> None:
 
 def _transformer(folder: Path, path: str, draft: Draft) -> None:
     draft.transformer = path
-    names = [f"sentence_{family.replace('-', '_')}_config.json" for family in LENGTH_FILES]
-    names += [f"sentence_{family}_config.json" for family in LENGTH_FILES]
-    for name in names:
-        config = read_json(folder / path / name, default={})
+    for family in LENGTH_FILES:
+        config = read_json(folder / path / f"sentence_{family}_config.json", default={})
         if config:
             draft.max_length = config.get("max_seq_length")
             draft.lower_case = bool(config.get("do_lower_case", False))

@@ -27,7 +27,7 @@ def request(
         tokens.ids,
         tokens.types,
         **controls,
-        skip=skip,
+        skip=min(skip, max(len(tokens.ids) - 1, 0)),  # something is left to pool
         adapter=params[0].adapter,
         epilogues=tuple(
             _epilogue(model, *each, tokens.ids) for each in zip(tasks, params, strict=True)

@@ -216,6 +216,15 @@ def test_prompts(prompted):
         assert np.abs(wanted - model.encode(TEXTS)).max() > 1e-3
 
 
+def test_a_text_that_is_cut_within_its_prompt_has_a_vector_of_its_own(prompted):
+    """Where the files leave the prompt out, the last token is left, whatever the batch."""
+    cut = {"tokenization_kwargs": {"truncate_prompt_tokens": 4}, "prompt_name": "query"}
+    alone = vectors(prompted[1], TEXTS[:1], **cut)
+    together = vectors(prompted[1], TEXTS, **cut)
+    assert np.isfinite(together).all() and np.abs(together).max() < 100
+    np.testing.assert_allclose(together[:1], alone, atol=1e-5)
+
+
 def test_prompts_are_put_before_texts_alone(prompted):
     ids = [[101, 7592, 2088, 102]]
     plain = vectors(prompted[1], ids)
