@@ -21,6 +21,7 @@ from serving.routes import (
     ollama,
     page,
     scoring,
+    shared,
     tei,
     utility,
     vertex,
@@ -49,7 +50,18 @@ def create_app(options: Options, service: Service | None = None) -> ASGIApp:
     extra["telemetry"] = {"tracing": False, "metrics": False, "logs": False}
     app = FastAPI(title="jaxpool", lifespan=lifespan, **extra)
     app.state.service = service
-    for module in (embeddings, cohere, scoring, hub, tei, ollama, nim, invocations, utility):
+    for module in (
+        embeddings,
+        cohere,
+        scoring,
+        hub,
+        tei,
+        ollama,
+        nim,
+        invocations,
+        utility,
+        shared,
+    ):
         app.router.routes.extend(module.router.routes)
     app.router.routes.extend(vertex.router().routes)
     if options.ui:

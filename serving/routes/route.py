@@ -2,9 +2,9 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -28,14 +28,15 @@ class JsonRoute(APIRoute):
     def direct(self) -> Callable[[bytes, Request], Any] | None:
         """What answers the content of a body."""
         endpoint, checks = self.endpoint, [d.dependency for d in self.dependencies if d.dependency]
-        schema = get_type_hints(endpoint).get("body")
-        if schema is None:
+        hint = get_type_hints(endpoint).get("body")
+        if hint is None:
             return None
+        schemas = get_args(hint) or (hint,)
 
         async def handle(content: bytes, request: Request) -> Response:
             for check in checks:
                 await check(request)
-            return await endpoint(validated(schema, content), request)
+            return await endpoint(validated(schemas, content), request)
 
         return handle
 
@@ -69,13 +70,19 @@ def parsed(content: bytes) -> Any:
     return value
 
 
-def validated(schema: type[BaseModel], content: bytes) -> BaseModel:
-    """The body of some JSON, or a `RequestValidationError` that says where it is wrong."""
+def validated(schemas: Sequence[type[BaseModel]], content: bytes) -> BaseModel:
+    """The body of some JSON, or a `RequestValidationError` that says where it is wrong.
+
+    Of several schemas it is the first, unless the body has the field that is another's `mark`.
+    """
     if not content:
         raise RequestValidationError([NO_BODY])
     try:
+        value, schema = parsed(content), schemas[0]
+        if isinstance(value, dict):
+            schema = next((s for s in schemas[1:] if getattr(s, "mark", None) in value), schema)
         # from_attributes: the error of a body that is no object then reads as FastAPI's.
-        return schema.model_validate(parsed(content), from_attributes=True)
+        return schema.model_validate(value, from_attributes=True)
     except ValidationError as error:
         details = error.errors(include_url=False)
         raise RequestValidationError(

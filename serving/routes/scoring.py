@@ -87,7 +87,6 @@ async def score(body: ScoreRequest, request: Request) -> Response:
     return encoding.json_response(answer, 200, scored.headers)
 
 
-@router.post("/rerank", dependencies=serves(_able))
 @router.post("/v1/rerank", dependencies=serves(_able))
 @router.post("/v2/rerank", dependencies=serves(_able))
 async def rerank(body: RerankRequest, request: Request) -> Response:

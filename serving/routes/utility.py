@@ -104,7 +104,6 @@ def _find(name: str | None, request: Request) -> Served:
         raise APIError(404, message, "model") from None
 
 
-@router.post("/tokenize", dependencies=[Depends(json_only)])
 async def tokenize(body: TokenizeRequest, request: Request) -> Response:
     """Token ids of a text or a conversation."""
     served, shared = _find(body.model, request), service(request)

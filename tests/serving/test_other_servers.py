@@ -51,6 +51,33 @@ class TestTei:
         one, other = (ok(servers("minilm").post("/embed", body))[0] for body in (left, right))
         assert not np.allclose(one, other, atol=1e-3)
 
+    def test_rerank(self, servers):
+        body = {"query": PAIRS[0][0], "texts": [b for _, b in PAIRS], "return_text": True}
+        found = ok(servers("ce").post("/rerank", body))
+        jina = {"query": body["query"], "documents": body["texts"]}
+        results = ok(servers("ce").post("/rerank", jina))["results"]
+        assert [one["index"] for one in found] == [one["index"] for one in results]
+        for one, other in zip(found, results, strict=True):
+            assert one["score"] == pytest.approx(other["relevance_score"])
+            assert one["text"] == other["document"]["text"]
+        raw = ok(servers("ce").post("/rerank", body | {"raw_scores": True}))
+        scores = [one["score"] for one in found]
+        assert [1 / (1 + np.exp(-one["score"])) for one in raw] == pytest.approx(scores, abs=1e-5)
+        refused = servers("ce").post("/rerank", {"texts": ["a"]})
+        assert refused.status_code == 400 and "query" in refused.json()["error"]["message"]
+
+    def test_tokenize(self, servers):
+        body = {"inputs": ["Ünal purrs.", "cat"]}
+        first, second = ok(servers("minilm").post("/tokenize", body))
+        assert [one["text"] for one in second] == ["[CLS]", "cat", "[SEP]"]
+        assert [one["special"] for one in second] == [True, False, True]
+        assert [one["start"] for one in second] == [None, 0, None]
+        assert "".join(one["text"] for one in first if not one["special"]) == "Ünalpurrs."
+        ids = ok(servers("minilm").post("/tokenize", {"prompt": "cat"}))["tokens"]
+        assert [one["id"] for one in second] == ids
+        bare = ok(servers("minilm").post("/tokenize", body | {"add_special_tokens": False}))
+        assert [one["text"] for one in bare[1]] == ["cat"]
+
     def test_embed_all(self, servers):
         server = servers("tokemb")
         rows = ok(server.post("/embed_all", {"inputs": TEXTS}))
