@@ -9,10 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
-
 from serving.errors import APIError
-from serving.queue import Item, Queue, settle
+from serving.job import Part
+from serving.queue import Queue, settle
 
 log = logging.getLogger("jaxpool.serving")
 
@@ -28,7 +27,7 @@ class Engine(Protocol):
         """Begin computing; returns at once where the device allows."""
 
     def finish(self, started: Any) -> list:
-        """Wait for the results, one a request."""
+        """Wait for the results, one a request; ArithmeticError if one is not finite."""
 
     def ping(self) -> None:
         """A trivial computation: raises or hangs if the device does."""
@@ -53,7 +52,7 @@ class InFlight:
     """A batch on the device."""
 
     queue: Queue
-    items: list[Item]
+    parts: list[Part]
     started: Any
     since: float
 
@@ -61,7 +60,7 @@ class InFlight:
 class Owner(threading.Thread):
     """Runs the batches of every queue in turn; `depth` of them are on the device at once.
 
-    observe: called with (queue, items, seconds) after each batch.
+    observe: called with (queue, parts, seconds) after each batch.
     """
 
     def __init__(self, depth: int = 1, observe: Callable | None = None):
@@ -127,11 +126,11 @@ class Owner(threading.Thread):
                 self.condition.wait()
             call = self._calls.popleft() if self._calls else None
             queue = self._next() if len(self._in_flight) < self.depth and not call else None
-            items = queue.take() if queue else []
+            parts = queue.take() if queue else []
         if call:
             self._answer(*call)
-        elif queue and items:
-            self._start(queue, items)
+        elif queue and parts:
+            self._start(queue, parts)
         elif self._in_flight:
             self._finish(self._in_flight.popleft())
 
@@ -156,61 +155,54 @@ class Owner(threading.Thread):
             settle([future], error=Dead())
             raise
 
-    def _start(self, queue: Queue, items: list[Item]) -> None:
+    def _start(self, queue: Queue, parts: list[Part]) -> None:
         since = time.monotonic()
         try:
-            started = queue.engine.start(items[0].job.task, [item.request for item in items])
+            started = queue.engine.start(*_batch(parts))
         except Exception as error:
-            self._retry(queue, items, error, len(items))
+            self._retry(queue, parts, error)
         else:
-            self._in_flight.append(InFlight(queue, items, started, since))
+            self._in_flight.append(InFlight(queue, parts, started, since))
 
     def _finish(self, batch: InFlight) -> None:
-        queue, items = batch.queue, batch.items
+        queue, parts = batch.queue, batch.parts
         try:
             results = queue.engine.finish(batch.started)
         except Exception as error:
-            self._retry(queue, items, error, len(items))
+            self._retry(queue, parts, error)
             return
         seconds = time.monotonic() - max(batch.since, self._last)
         self._last = time.monotonic()
-        queue.measured(sum(item.tokens for item in items), seconds)
+        queue.measured(sum(part.tokens for part in parts), seconds)
         if self.observe:
-            self.observe(queue, items, seconds)
-        self._deliver(queue, items, results)
+            self.observe(queue, parts, seconds)
+        self._deliver(queue, parts, results)
 
-    def _deliver(self, queue: Queue, items: list[Item], results: list) -> None:
-        bad, done = [], []
-        for item, result in zip(items, results, strict=True):
-            if not _finite(result):
-                bad.append(item)
-            elif queue.deliver(item, result):
-                done.append(item.job.future)
+    def _deliver(self, queue: Queue, parts: list[Part], results: list) -> None:
+        done, start = [], 0
+        for part in parts:
+            if queue.deliver(part, results[start : start + len(part)]):
+                done.append(part.job.future)
+            start += len(part)
         settle(done)
-        if bad:
-            self._retry(queue, bad, ArithmeticError("the result is not finite"), len(items))
 
-    def _retry(self, queue: Queue, failed: list[Item], error: Exception, size: int) -> None:
-        """Compute again what failed in a batch of `size`, so that only the faulty request fails.
-
-        Where all of it failed it is halved; a request that failed alone is not tried again.
-        """
-        if size == 1:
+    def _retry(self, queue: Queue, failed: list[Part], error: Exception) -> None:
+        """Compute the halves of a batch that failed, so that only the faulty requests fail."""
+        each = [one for part in failed for one in part.each]
+        if len(each) == 1:
             log.error("a request failed on the device", exc_info=error)
-            queue.refuse(failed[0], Failed(error))
+            queue.refuse(each[0], Failed(error))
             return
-        middle = len(failed) // 2
-        for items in [failed] if len(failed) < size else [failed[:middle], failed[middle:]]:
-            requests = [item.request for item in items]
+        middle = len(each) // 2
+        for half in (each[:middle], each[middle:]):
             try:
-                results = queue.engine.finish(queue.engine.start(items[0].job.task, requests))
+                results = queue.engine.finish(queue.engine.start(*_batch(half)))
             except Exception as again:
-                self._retry(queue, items, again, len(items))
+                self._retry(queue, half, again)
             else:
-                self._deliver(queue, items, results)
+                self._deliver(queue, half, results)
 
 
-def _finite(result: Any) -> bool:
-    """Whether a result, or each of several tasks' results, has numbers only."""
-    parts = result if isinstance(result, tuple) else (result,)
-    return all(np.isfinite(part).all() for part in parts)
+def _batch(parts: list[Part]) -> tuple[Any, list]:
+    """The task of some parts, and their requests."""
+    return parts[0].job.task, [request for part in parts for request in part.requests]

@@ -85,11 +85,11 @@ class Metrics:
     def _histogram(self, name: str, text: str, buckets: Sequence[float], *labels: str) -> Callable:
         return cache(Histogram(name, text, labels, buckets=buckets, registry=self.registry).labels)
 
-    def batch(self, name: str, items: list, computed: int) -> None:
-        """Record one batch of `items` that took `computed` tokens with its padding."""
-        real = sum(item.tokens for item in items)
+    def batch(self, name: str, parts: list, computed: int) -> None:
+        """Record one batch of `parts` of jobs that took `computed` tokens with its padding."""
+        real = sum(part.tokens for part in parts)
         self.batch_tokens(name, "0").observe(real)
-        self.batch_size(name).observe(len(items))
+        self.batch_size(name).observe(sum(map(len, parts)))
         self.batch_share(name).observe(min(1.0, real / max(computed, 1)))
         self.prompt_tokens(name, "0").inc(real)
 

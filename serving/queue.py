@@ -10,14 +10,16 @@ import itertools
 import math
 import threading
 import time
+from bisect import bisect_right
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from serving.errors import APIError
+from serving.job import Job, Part
 
 FIRST_RATE = 1000.0  # tokens a second assumed before anything was measured
 SMOOTHING = 0.1  # weight of a new measurement of the rate
+QUANTA = 4  # a job goes ahead of others by at most this part of a batch: most stay in one piece
 
 
 class Overloaded(APIError):
@@ -32,85 +34,6 @@ class Expired(APIError):
 
     def __init__(self):
         super().__init__(504, "The request's deadline passed before its computation began")
-
-
-@dataclass
-class Times:
-    """When a job came, began and ended, for response headers and metrics (monotonic seconds)."""
-
-    arrived: float = field(default_factory=time.monotonic)
-    started: float = 0.0
-    finished: float = 0.0
-
-    @property
-    def queued(self) -> float:
-        """Seconds in the queue."""
-        return self.started - self.arrived
-
-    @property
-    def computing(self) -> float:
-        """Seconds from its first request on the device to its last result."""
-        return self.finished - self.started
-
-    @property
-    def whole(self) -> float:
-        """Seconds from its arrival to its end."""
-        return self.finished - self.arrived
-
-
-@dataclass
-class Left:
-    """What is left of a job, as the queue counts it.
-
-    tokens, requests: those that wait; results: those that are missing; dropped: nobody wants them.
-    """
-
-    tokens: int = 0
-    requests: int = 0
-    results: int = 0
-    dropped: bool = False
-
-
-@dataclass(eq=False)
-class Job:
-    """What one client asked for at once: split into items, rejoined when the last is done."""
-
-    task: Hashable
-    requests: Sequence[Any]
-    priority: int
-    deadline: float
-    future: asyncio.Future
-    results: list[Any] = field(init=False)
-    times: Times = field(default_factory=Times)
-    left: Left = field(default_factory=Left)
-
-    def __post_init__(self):
-        self.results = [None] * len(self.requests)
-        self.left.results = len(self.requests)
-
-    @property
-    def tokens(self) -> int:
-        """The tokens of all its requests."""
-        return sum(len(request.ids) for request in self.requests)
-
-    @property
-    def truncated(self) -> int:
-        """How many of its texts were cut to a length."""
-        return sum(getattr(request, "cut", False) for request in self.requests)
-
-
-@dataclass(slots=True, eq=False)
-class Item:
-    """One request of a job."""
-
-    job: Job
-    index: int
-    tokens: int
-
-    @property
-    def request(self) -> Any:
-        """What the engine computes on."""
-        return self.job.requests[self.index]
 
 
 class Queue:
@@ -170,17 +93,13 @@ class Queue:
     def _put(self, job: Job) -> None:
         if self.closed:
             raise self.closed
-        # Start-time fair queueing: a request's turn is the service given when its job arrived
-        # plus what its own job has before it, so a large batch does not block the texts behind.
-        turn = self._served
+        # Start-time fair queueing: a job's turn is the service given when it arrived, and it moves
+        # on with what is computed of it, so a large batch does not block the texts behind.
         lane = self._lanes.setdefault(job.task, [])
-        for index, request in enumerate(job.requests):
-            item = Item(job, index, max(1, request.size))
-            heapq.heappush(lane, (job.priority, turn, next(self._order), item))
-            turn += item.tokens
-        job.left.tokens, job.left.requests = turn - self._served, len(job.requests)
-        self.tokens += job.left.tokens
-        self.requests += job.left.requests
+        heapq.heappush(lane, (job.priority, self._served, next(self._order), job))
+        requests, tokens = job.waiting
+        self.requests += requests
+        self.tokens += tokens
         self._jobs.add(job)
 
     def _wake(self) -> None:
@@ -194,53 +113,75 @@ class Queue:
         with self.condition:
             self.condition.notify()
 
-    def take(self) -> list[Item]:
+    def take(self) -> list[Part]:
         """The next batch: requests of one task, in turn, up to the engine's token budget."""
-        taken: list[Item] = []
+        taken: list[Part] = []
         now, room = time.monotonic(), self.engine.budget
         lane = self._next_lane()
-        while lane and (not taken or lane[0][3].tokens <= room):
-            item = heapq.heappop(lane)[3]
-            if item.job.left.dropped:
+        while lane and room > 0:
+            priority, turn, order, job = heapq.heappop(lane)
+            if job.dropped:
                 continue
-            if item.job.deadline < now:
-                self.fail(item.job, Expired())
+            if job.deadline < now:
+                self.fail(job, Expired())
                 continue
-            self._leave(item, now)
-            taken.append(item)
-            room -= item.tokens
+            part = self._part(job, room, self._lead(lane, priority, turn), not taken)
+            if part:
+                self._leave(part, now)
+                taken.append(part)
+                room -= part.tokens
+            if job.first < len(job.ends):
+                turn += part.tokens if part else 0
+                heapq.heappush(lane, (priority, turn, order, job))
+            if not part:
+                break
         return taken
+
+    def _lead(self, lane: list, priority: int, turn: int) -> float:
+        """Tokens of a job that may go now, before others of its priority have their turn."""
+        if not lane or lane[0][0] != priority:
+            return math.inf
+        return lane[0][1] - turn + self.engine.budget // QUANTA
+
+    def _part(self, job: Job, room: int, lead: float, alone: bool) -> Part | None:
+        """The requests of a job that have their turn and find room; one in any case if `alone`."""
+        begun, first = job.begun, job.first
+        stop = bisect_right(job.ends, begun + min(room, max(lead, 1)), first)
+        if stop == first and (alone or job.ends[first] - begun <= room):
+            stop += 1
+        if stop == first:
+            return None
+        return Part(job, first, stop, job.ends[stop - 1] - begun)
 
     def _next_lane(self) -> list:
         self._lanes = {task: lane for task, lane in self._lanes.items() if lane}
         return min(self._lanes.values(), key=lambda lane: lane[0][:3], default=[])
 
-    def _leave(self, item: Item, now: float) -> None:
-        times, left = item.job.times, item.job.left
-        times.started = times.started or now
-        left.tokens -= item.tokens
-        left.requests -= 1
-        self.tokens -= item.tokens
-        self.requests -= 1
-        self.running += 1
-        self._served += item.tokens
+    def _leave(self, part: Part, now: float) -> None:
+        job = part.job
+        job.times.started = job.times.started or now
+        job.first = part.stop
+        self.tokens -= part.tokens
+        self.requests -= len(part)
+        self.running += len(part)
+        self._served += part.tokens
 
-    def deliver(self, item: Item, result: Any) -> bool:
-        """Hand a result to its job; whether this finishes it, so that its caller can be woken."""
-        self.running -= 1
-        job = item.job
-        job.results[item.index] = result
-        job.left.results -= 1
-        if job.left.results or job.left.dropped:
+    def deliver(self, part: Part, results: Sequence[Any]) -> bool:
+        """Hand results to their job; whether this finishes it, so that its caller can be woken."""
+        self.running -= len(part)
+        job = part.job
+        job.results[part.start : part.stop] = results
+        job.missing -= len(part)
+        if job.missing or job.dropped:
             return False
         job.times.finished = time.monotonic()
         self._jobs.discard(job)
         return True
 
-    def refuse(self, item: Item, error: Exception) -> None:
-        """A running item cannot be computed: its job fails."""
-        self.running -= 1
-        self.fail(item.job, error)
+    def refuse(self, part: Part, error: Exception) -> None:
+        """Running requests cannot be computed: their job fails."""
+        self.running -= len(part)
+        self.fail(part.job, error)
 
     def fail(self, job: Job, error: Exception) -> None:
         """End a job with an error; what it still has queued is dropped."""
@@ -251,10 +192,10 @@ class Queue:
         """Drop what a job still has queued."""
         with self.condition:
             self._jobs.discard(job)
-            self.requests -= job.left.requests
-            self.tokens -= job.left.tokens
-            job.left.tokens = job.left.requests = 0
-            job.left.dropped = True
+            requests, tokens = (0, 0) if job.dropped else job.waiting
+            self.requests -= requests
+            self.tokens -= tokens
+            job.dropped = True
             if not self.requests:
                 self._lanes.clear()
 

@@ -13,10 +13,11 @@ from serving.batches import Batches
 from serving.config import Options
 from serving.device import Failed, Owner
 from serving.errors import APIError, Gone, refusing
+from serving.job import Job
 from serving.metrics import Metrics
 from serving.middleware import header
 from serving.models import Registry, Served
-from serving.queue import Job, Queue
+from serving.queue import Queue
 
 INLINE = 4096  # characters that are tokenized at once, without a thread in between
 TOKENIZERS = 2
@@ -107,9 +108,9 @@ class Service:
         else:
             self.metrics.success(name, "0", "error").inc()
 
-    def _batch(self, queue, items: list, seconds: float) -> None:
+    def _batch(self, queue, parts: list, seconds: float) -> None:
         served = next(served for served in self.models.served if served.queue is queue)
-        self.metrics.batch(served.name, items, queue.engine.computed)
+        self.metrics.batch(served.name, parts, queue.engine.computed)
 
 
 async def _computed(queue: Queue, task: Any, requests: list, *how: Any) -> Job:

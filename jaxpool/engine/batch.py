@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxpool.heads import queries
+from jaxpool.heads.precision import finite
 from jaxpool.heads.queries import Queries
 
 TOKENS_PER_SEGMENT = 4  # a row of T tokens holds at most T / 4 requests,
@@ -240,23 +241,24 @@ def unpack(
 
     The result of a pooled task is `[...]`, or `[chunks, ...]` for late chunking; that of a
     task on tokens is `[tokens, ...]`. An output `[slots, ...]` has one a request, in their order.
+    ArithmeticError where a result is not of numbers only.
     """
     indices = p.request.tolist()
     if pooled and output.ndim == 2:
         used = output[: len(indices)].copy()  # the slots that are empty are not kept
-        yield from zip(indices, used, strict=True)
+        yield from zip(indices, finite(used), strict=True)
         return
     spans = [found for i in indices if (found := requests[i].spans) is not None]
     if pooled and spans:
         counts = list(map(len, spans))
-        parts = np.split(output[_places(p, counts)], np.cumsum(counts)[:-1])
+        parts = np.split(finite(output[_places(p, counts)]), np.cumsum(counts)[:-1])
         yield from zip(indices, parts, strict=True)
         return
     if pooled:
-        yield from zip(indices, output[p.row, p.segment - 1], strict=True)
+        yield from zip(indices, finite(output[p.row, p.segment - 1]), strict=True)
         return
     for index, row, start in zip(indices, p.row, p.start, strict=True):
-        yield index, output[row, start : start + len(requests[index].ids)]
+        yield index, finite(output[row, start : start + len(requests[index].ids)])
 
 
 def pad(texts: Sequence[Sequence[int]], length: int | None = None) -> Batch:

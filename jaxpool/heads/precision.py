@@ -11,6 +11,7 @@ import numpy as np
 PRECISIONS = ("float32", "int8", "uint8", "binary", "ubinary")
 SHIFTED = {"uint8": "int8", "binary": "ubinary"}  # by 128, on the host: it spares two programs
 SCALE = 127
+NOT_FINITE = "the result is not finite: the weights are not, or overflow in this dtype"
 
 
 def quantize(x, precision: str):
@@ -49,10 +50,17 @@ def unpack(packed: np.ndarray, precision: str, dimensions: int) -> np.ndarray:
     if precision == "float32":
         return packed[..., :dimensions]
     if not packed[..., -1].all():
-        raise ArithmeticError("the result is not finite")
+        raise ArithmeticError(NOT_FINITE)
     size = -(-dimensions // 8) if precision.endswith("binary") else dimensions
     vectors = packed[..., : min(size, packed.shape[-1] - 1)]
     return _shifted(vectors, precision) if precision in SHIFTED else vectors
+
+
+def finite(x: np.ndarray) -> np.ndarray:
+    """The same array, which has to be of numbers only; ArithmeticError where it is not."""
+    if not np.isfinite(x).all():
+        raise ArithmeticError(NOT_FINITE)
+    return x
 
 
 def _shifted(x, precision: str):

@@ -12,7 +12,7 @@ from jaxpool.errors import RequestError
 from jaxpool.tasks.validate import resolve_params
 from jaxpool.text.prepared import Prepared
 from jaxpool.text.prompts import Pictures
-from jaxpool.text.request import request
+from jaxpool.text.request import requests
 from jaxpool.text.tokenizer import Tokens
 
 PLACE = 0  # the one token that a picture counts as, in a model that reads it by itself
@@ -25,8 +25,8 @@ def pictures(model, task, prompts: list[Pictures], params) -> list[Prepared]:
     tasks = [one.of_pictures for one in (task if isinstance(task, tuple) else (task,))]
     settings = [resolve_params(model, one, params, len(prompts)) for one in tasks]
     sources = [_only(prompt, model.checkpoint.architecture) for prompt in prompts]
-    tokens = Tokens(np.array([PLACE], np.int32))
-    made = [request(model, tasks, tokens, own) for own in zip(*settings, strict=True)]
+    tokens = [Tokens(np.array([PLACE], np.int32))] * len(prompts)
+    made = requests(model, tasks, tokens, list(zip(*settings, strict=True)))
     patches = _patches(model.processor, sources)
     return [replace(one, picture=picture) for one, picture in zip(made, patches, strict=True)]
 

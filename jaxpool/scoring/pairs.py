@@ -26,7 +26,7 @@ from jaxpool.tasks.validate import resolve_params
 from jaxpool.text.options import Tokenization
 from jaxpool.text.prepare import encode, prepare
 from jaxpool.text.prepared import Prepared
-from jaxpool.text.request import request
+from jaxpool.text.request import requests
 
 
 @dataclass(frozen=True)
@@ -159,8 +159,8 @@ def templated(model, task: Task, asked: list, call: Call, params) -> list[Prepar
         render = partial(call.template.render, chat, options=call.options.variables)
         options = replace(options, special_tokens=call.template.special_tokens)
         asked, cut = fit(model.tokenizer, render, asked, options)
-    settings = resolve_params(model, task, params, 1)
-    made = [request(model, (task,), t, settings) for t in encode(model, asked, options)]
+    settings = [(one,) for one in resolve_params(model, task, params, len(asked))]
+    made = requests(model, (task,), encode(model, asked, options), settings)
     return [replace(r, cut=r.cut or before) for r, before in zip(made, cut, strict=True)]
 
 

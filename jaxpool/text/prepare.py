@@ -21,7 +21,7 @@ from jaxpool.text.late_interaction import SIDES, LateInteraction
 from jaxpool.text.options import Tokenization
 from jaxpool.text.prepared import Prepared
 from jaxpool.text.prompts import as_prompts
-from jaxpool.text.request import request
+from jaxpool.text.request import requests
 from jaxpool.text.tokenizer import NO_LIMIT, Tokens
 
 
@@ -60,11 +60,10 @@ def prepare(
     prefix = instruction(model, tasks[0], prompt, prompt_name, input_type)
     tokens = _instructed(model, prompts, prefix, options, offsets)
     skips = _skips(model, prompts, prefix, options)
-    each = zip(tokens, zip(*settings, strict=True), skips, strict=True)
-    requests = [request(model, tasks, *one) for one in each]
+    made = requests(model, tasks, tokens, list(zip(*settings, strict=True)), skips)
     if trained is not None:
-        return [trained.apply(one, side, model.tokenizer) for one in requests]
-    return requests
+        return [trained.apply(one, side, model.tokenizer) for one in made]
+    return made
 
 
 def _limit(model, tasks: Sequence[Task]) -> int:
@@ -133,16 +132,26 @@ def encode(model, prompts: Sequence, options: Tokenization, offsets: bool = Fals
     tokenizer = model.tokenizer
     if model.padded:
         options = replace(options, pad=model.padded)
-    texts = [p for p in prompts if not isinstance(p, list)]
-    encoded = iter(options.encode(tokenizer, texts, offsets) if texts else ())
-    found = []
-    for prompt in prompts:
-        given = isinstance(prompt, list)
-        tokens = options.of_ids(tokenizer, prompt) if given else next(encoded)
-        tokens = options.padded(tokens, tokenizer)
-        _check_tokens(model, tokens.ids, options.limit, exact=given)
-        found.append(tokens)
+    texts = [prompt for prompt in prompts if not isinstance(prompt, list)]
+    found = options.encode(tokenizer, texts, offsets) if texts else []
+    if given := len(texts) < len(prompts):
+        encoded = iter(found)
+        found = [
+            options.of_ids(tokenizer, prompt) if isinstance(prompt, list) else next(encoded)
+            for prompt in prompts
+        ]
+    if options.pad:
+        found = [options.padded(tokens, tokenizer) for tokens in found]
+    sizes = [len(tokens.ids) for tokens in found]
+    # A tokenizer gives no id beyond its vocabulary, which is most often that of the model.
+    if given or not all(sizes) or max(sizes) > options.limit or not _known(model):
+        for prompt, tokens in zip(prompts, found, strict=True):
+            _check_tokens(model, tokens.ids, options.limit, exact=isinstance(prompt, list))
     return found
+
+
+def _known(model) -> bool:
+    return model.tokenizer.largest_id < model.arch.vocab
 
 
 def _check_tokens(model, ids: np.ndarray, limit: int, exact: bool) -> None:

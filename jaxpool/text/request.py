@@ -1,6 +1,9 @@
-"""The request of some tokens, under the resolved parameters of its tasks."""
+"""The requests of some tokens, under the resolved parameters of their tasks."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -15,27 +18,61 @@ from jaxpool.text.prepared import Epilogue, Prepared
 from jaxpool.text.tokenizer import Tokens
 
 
-def request(
-    model, tasks: Sequence[Task], tokens: Tokens, params: Sequence[PoolingParams], skip: int = 0
-) -> Prepared:
-    """The request of some tokens for tasks, under the resolved parameters of each."""
-    controls = _controls(params)
-    if (unread := tasks[0].unread) is not None:
-        tokens = tokens.without_end(unread)
-    late = params[0].late_chunking_params
-    return Prepared(
-        tokens.ids,
-        tokens.types,
-        **controls,
-        skip=min(skip, max(len(tokens.ids) - 1, 0)),  # something is left to pool
-        adapter=params[0].adapter,
-        epilogues=tuple(
-            _epilogue(model, *each, tokens.ids) for each in zip(tasks, params, strict=True)
-        ),
-        offsets=tokens.offsets,
-        cut=tokens.cut,
-        chunks=chunks(tokens, late) if isinstance(late, LateChunkingParams) else None,
+def requests(
+    model,
+    tasks: Sequence[Task],
+    tokens: Sequence[Tokens],
+    settings: Sequence[tuple[PoolingParams, ...]],
+    skips: Sequence[int] | None = None,
+) -> list[Prepared]:
+    """The requests of some tokens for tasks, under the resolved parameters of each task.
+
+    skips: leading tokens of each that pooling leaves out.
+    """
+    made: list[Prepared] = []
+    each = zip(settings, tokens, skips or [0] * len(tokens), strict=True)
+    for params, alike in groupby(each, itemgetter(0)):
+        empty = _empty(tasks, params)  # what those of the same parameters have in common
+        special = _reads_tokens(tasks, params)
+        for _, one, skip in alike:
+            if (unread := tasks[0].unread) is not None:
+                one = one.without_end(unread)
+            # Something is left to pool.
+            request = empty.of(one, min(skip, max(len(one.ids) - 1, 0)))
+            made.append(_completed(model, tasks, request, one, params) if special else request)
+    return made
+
+
+def _empty(tasks: Sequence[Task], params: Sequence[PoolingParams]) -> Prepared:
+    """The request of no tokens."""
+    epilogues = tuple(map(_epilogue, tasks, params))
+    ids = np.zeros(0, np.int32)
+    return Prepared(ids, **_controls(params), adapter=params[0].adapter, epilogues=epilogues)
+
+
+def _reads_tokens(tasks: Sequence[Task], params: Sequence[PoolingParams]) -> bool:
+    """Whether the results of a request depend on its tokens beyond their vectors."""
+    return (
+        params[0].late_chunking_params is not None
+        or any(task.rows is not None for task in tasks)
+        or any(one.step_tag_id is not None for one in params)
     )
+
+
+def _completed(
+    model, tasks: Sequence[Task], request: Prepared, tokens: Tokens, params: Sequence[PoolingParams]
+) -> Prepared:
+    """A request with the token rows that are returned, or the late chunks of its text."""
+    late = params[0].late_chunking_params
+    if isinstance(late, LateChunkingParams):
+        return replace(request, chunks=chunks(tokens, late))
+    epilogues = []
+    for task, one, epilogue in zip(tasks, params, request.epilogues, strict=True):
+        tag, ids = one.step_tag_id, request.ids
+        keep = None if tag is None else np.flatnonzero(ids == tag)
+        keep = keep if task.rows is None else task.rows.keep(ids, model.tokenizer)
+        epilogues.append(replace(epilogue, keep=keep, rows=task.rows))
+    return replace(request, epilogues=tuple(epilogues))
 
 
 def _controls(params: Sequence[PoolingParams]) -> dict[str, Any]:
@@ -53,15 +90,12 @@ def _controls(params: Sequence[PoolingParams]) -> dict[str, Any]:
     return asked[0]
 
 
-def _epilogue(model, task: Task, params: PoolingParams, ids: np.ndarray) -> Epilogue:
+def _epilogue(task: Task, params: PoolingParams) -> Epilogue:
     if params.late_chunking_params is not None:  # a vector a chunk: no token rows
         return Epilogue(precision=task.precision)
-    tag, columns = params.step_tag_id, params.returned_token_ids
-    keep = None if tag is None else np.flatnonzero(ids == tag)
+    columns = params.returned_token_ids
     return Epilogue(
-        keep if task.rows is None else task.rows.keep(ids, model.tokenizer),
-        task.rows,
-        tuple(columns) if columns else None,
+        columns=tuple(columns) if columns else None,
         shares=bool(params.use_activation) and task.steps[-1] == Activate("softmax"),
         precision=task.precision,
     )

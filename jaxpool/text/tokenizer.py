@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from tokenizers import Encoding, normalizers
+from tokenizers import normalizers
 from tokenizers.processors import TemplateProcessing
 
 from jaxpool.errors import RequestError
@@ -22,7 +22,7 @@ NO_LIMIT = 10**9  # tokenizer_config.json says 1e30 where it knows no limit
 class Tokens(NamedTuple):
     """One text or pair as the model reads it; `offsets` `[T, 2]` are characters, where asked.
 
-    cut: whether there were more, which truncation took.
+    types: those of the tokens, None where all are zero; cut: whether truncation took some.
     """
 
     ids: np.ndarray
@@ -146,6 +146,11 @@ class Tokenizer:
         return self.facts.side
 
     @cached_property
+    def largest_id(self) -> int:
+        """The largest id of the vocabulary."""
+        return max(self.fast.get_vocab().values())
+
+    @cached_property
     def longest_token(self) -> int:
         """Characters of the longest entry of the vocabulary."""
         return max(map(len, self.fast.get_vocab()))
@@ -183,9 +188,14 @@ class Tokenizer:
     @cached_property
     def affixes(self) -> tuple[list[int], list[int]]:
         """The special tokens this tokenizer puts before and after a text."""
-        encoding = self.fast.encode("a", add_special_tokens=True)
+        encoding = self.fast.encode("a")
         content = [i for i, part in enumerate(encoding.sequence_ids) if part is not None]
         return encoding.ids[: content[0]], encoding.ids[content[-1] + 1 :]
+
+    @cached_property
+    def _typed_alone(self) -> bool:
+        """Whether a text by itself has token types other than zero (XLNet)."""
+        return any(self.fast.encode("a").type_ids)
 
     def __call__(
         self,
@@ -200,21 +210,22 @@ class Tokenizer:
         Special tokens survive the cut, which happens at `side` ("left", "right", None for the
         tokenizer's own).
         """
+        texts, most = list(texts), NO_LIMIT if truncate is None else truncate
         encode = self.fast.encode_batch if offsets else self.fast.encode_batch_fast
         with _one_line():
-            encodings = encode(list(texts), add_special_tokens=special_tokens)
-        return [self._cut(encoding, truncate, side or self.side, offsets) for encoding in encodings]
-
-    def _cut(self, encoding: Encoding, limit: int | None, side: str, offsets: bool) -> Tokens:
-        tokens = Tokens(
-            np.array(encoding.ids, np.int32),
-            np.array(encoding.type_ids, np.int32) if self.facts.typed else None,
-            np.array(encoding.offsets, np.int32).reshape(-1, 2) if offsets else None,
-        )
-        if limit is None or len(tokens.ids) <= limit:
-            return tokens
-        kept = kept_tokens(encoding.sequence_ids, limit, side)
-        return tokens.take(kept)._replace(cut=True)
+            encodings = encode(texts, add_special_tokens=special_tokens)
+        typed = self.facts.typed and (self._typed_alone or not all(type(t) is str for t in texts))
+        found = []
+        for encoding in encodings:
+            ids = np.array(encoding.ids, np.int32)
+            types = np.array(encoding.type_ids, np.int32) if typed else None
+            where = np.array(encoding.offsets, np.int32).reshape(-1, 2) if offsets else None
+            tokens = Tokens(ids, types, where)
+            if len(ids) > most:
+                kept = kept_tokens(encoding.sequence_ids, most, side or self.side)
+                tokens = tokens.take(kept)._replace(cut=True)
+            found.append(tokens)
+        return found
 
 
 @contextmanager

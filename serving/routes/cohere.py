@@ -8,8 +8,8 @@ from fastapi import APIRouter, Request, Response
 
 from serving import chat, encoding, media
 from serving.errors import APIError, refusing
+from serving.job import Job
 from serving.models import Served
-from serving.queue import Job
 from serving.routes.common import serves, service, size_of
 from serving.routes.route import JsonRoute
 from serving.schemas import CohereEmbedRequest, CohereInput, Message

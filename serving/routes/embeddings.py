@@ -8,8 +8,8 @@ from fastapi import APIRouter, Request, Response
 
 from serving import encoding
 from serving.errors import APIError
+from serving.job import Job
 from serving.models import Served
-from serving.queue import Job
 from serving.routes.common import frame, is_chat, prompts_of, rid, serves, service, size_of, usage
 from serving.routes.common import tokenization as options_of
 from serving.routes.route import JsonRoute

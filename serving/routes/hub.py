@@ -6,8 +6,8 @@ import numpy as np
 from fastapi import APIRouter, Request, Response
 
 from serving import encoding
+from serving.job import Job
 from serving.models import Served
-from serving.queue import Job
 from serving.routes import embeddings, scoring
 from serving.routes.common import serves, service
 from serving.routes.route import JsonRoute

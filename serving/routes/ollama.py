@@ -9,8 +9,8 @@ from pydantic import BaseModel
 
 from serving import encoding
 from serving.errors import APIError
+from serving.job import Job
 from serving.models import Served
-from serving.queue import Job
 from serving.routes import embeddings
 from serving.routes.common import serves, service
 from serving.routes.route import JsonRoute

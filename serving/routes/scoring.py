@@ -7,8 +7,8 @@ from fastapi import APIRouter, Request, Response
 
 from serving import encoding
 from serving.errors import APIError
+from serving.job import Job
 from serving.models import Served
-from serving.queue import Job
 from serving.routes.common import check_common, frame, rid, serves, service, tokenization, usage
 from serving.routes.route import JsonRoute
 from serving.schemas import Parts, RerankRequest, ScoreRequest, Scoring

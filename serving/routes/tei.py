@@ -10,8 +10,8 @@ from pydantic import BaseModel, Field
 
 from serving import encoding
 from serving.errors import APIError
+from serving.job import Job
 from serving.models import Served
-from serving.queue import Job
 from serving.routes import embeddings, scoring
 from serving.routes.common import json_only, serves, service
 from serving.routes.route import JsonRoute

@@ -43,8 +43,9 @@ def difference(folder) -> str | None:
                 if tokens.ids.tolist() != wanted["input_ids"][i]:
                     return f"{given[i]!r} {limit}: {tokens.ids} != {wanted['input_ids'][i]}"
                 types = wanted.get("token_type_ids")
-                if types is not None and not np.array_equal(types[i], tokens.types):
-                    return f"types of {given[i]!r}: {tokens.types} != {types[i]}"
+                own = np.zeros_like(tokens.ids) if tokens.types is None else tokens.types
+                if types is not None and not np.array_equal(types[i], own):
+                    return f"types of {given[i]!r}: {own} != {types[i]}"
     named = {"pad_token": ours.pad_id, "mask_token": ours.special("mask_token")}
     for name, found in named.items():
         wanted = getattr(theirs, f"{name}_id")
