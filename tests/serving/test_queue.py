@@ -43,8 +43,6 @@ class FakeEngine:
         self.gate.wait(10)
         if self.poison in [request.value for request in requests]:
             raise MemoryError("out of memory")
-        if any(request.value != request.value for request in requests):
-            raise ArithmeticError("the result is not finite")
         return [np.array([request.value]) for request in requests]
 
     def ping(self):
@@ -223,14 +221,13 @@ def test_a_client_that_leaves_takes_its_queued_work_with_it(device):
     assert device.queue.tokens == 0
 
 
-@pytest.mark.parametrize("poison", [3, float("nan")])
-def test_only_the_guilty_request_of_a_failing_batch_fails(device, poison):
+def test_only_the_guilty_request_of_a_failing_batch_fails(device):
     async def go():
         device.engine.hold()
-        device.engine.poison = None if poison != poison else poison
+        device.engine.poison = 3
         first = submit(device, 0)
         await started(device)
-        jobs = [submit(device, value) for value in (1, 2, poison, 4, 5)]
+        jobs = [submit(device, value) for value in (1, 2, 3, 4, 5)]
         await queued(device, 5)
         device.engine.gate.set()
         await first
