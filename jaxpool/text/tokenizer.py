@@ -210,10 +210,10 @@ class Tokenizer:
         Special tokens survive the cut, which happens at `side` ("left", "right", None for the
         tokenizer's own).
         """
-        texts, most = list(texts), NO_LIMIT if truncate is None else truncate
+        most = NO_LIMIT if truncate is None else truncate
         encode = self.fast.encode_batch if offsets else self.fast.encode_batch_fast
         with _one_line():
-            encodings = encode(texts, add_special_tokens=special_tokens)
+            encodings = encode(list(texts), add_special_tokens=special_tokens)
         typed = self.facts.typed and (self._typed_alone or not all(type(t) is str for t in texts))
         found = []
         for encoding in encodings:
