@@ -3,9 +3,10 @@
 import re
 from typing import Any
 
-from serving.errors import APIError, refusing
+from serving.errors import APIError
 from serving.models import Served
 from serving.schemas import Message
+from serving.service import Service
 
 NO_TEMPLATE = (
     "As of transformers v4.44, default chat template is no longer allowed, so you must provide a "
@@ -49,17 +50,16 @@ def choose(body: Any, served: Served, trust: bool) -> str:
     return template
 
 
-def render(conversation: list[Message], template: str, body: Any, served: Served) -> str:
-    """The prompt of one conversation."""
+async def render(
+    conversations: list[list[Message]], template: str, body: Any, served: Served, shared: Service
+) -> list[str]:
+    """The prompt of each conversation."""
     walks = bool(WALKS_PARTS.search(template))
-    messages = [_message(message, walks, served) for message in conversation]
+    told = [[_message(message, walks, served) for message in one] for one in conversations]
     options = {k: v for k, v in (body.chat_template_kwargs or {}).items() if k not in RESERVED}
     options["add_generation_prompt"] = body.add_generation_prompt
     options["continue_final_message"] = body.continue_final_message
-    with refusing():
-        return served.model.tokenizer.transformers.apply_chat_template(
-            messages, chat_template=template, tokenize=False, **options
-        )
+    return await shared.render(served, template, told, options)
 
 
 def _message(message: Message, walks: bool, served: Served) -> dict:

@@ -35,6 +35,7 @@ class Service:
         self.active = 0
         self.batches: Batches | None = None
         self.threads = ThreadPoolExecutor(TOKENIZERS, thread_name_prefix="tokenize")
+        self.templates = ThreadPoolExecutor(TOKENIZERS, thread_name_prefix="template")
 
     def start(self) -> None:
         """Start the device thread; its first work is to load the models."""
@@ -43,7 +44,8 @@ class Service:
     async def stop(self) -> None:
         """End the threads."""
         self.owner.stop()
-        self.threads.shutdown(wait=False)
+        for threads in (self.threads, self.templates):
+            threads.shutdown(wait=False)
         for served in self.models.served:
             await asyncio.to_thread(served.queue.engine.stop)
         await asyncio.to_thread(self.owner.join, 5)
@@ -67,7 +69,7 @@ class Service:
         except ConnectionError as error:  # another process of the server
             raise APIError(503, str(error)) from None
 
-    async def prepare(self, served: Served, size: int, function: Callable[[], Any]) -> Any:
+    async def prepare(self, served: Served, size: float, function: Callable[[], Any]) -> Any:
         """Call a function that tokenizes `size` characters; what it refuses is a 400."""
         try:
             served.queue.check()  # before the work of tokenizing
@@ -83,6 +85,18 @@ class Service:
         seconds = time.perf_counter() - begun
         self.metrics.tokenizing(served.name).observe(seconds)
         return result
+
+    async def render(self, served: Served, template: str, conversations: list, options: dict):
+        """The prompts of conversations; a template that takes its time keeps no text waiting."""
+
+        def run() -> list[str]:
+            from jaxpool.text.rendering import render
+
+            tokens = served.model.tokenizer.transformers.special_tokens_map
+            return render(template, conversations, tokens | options)
+
+        with refusing():
+            return await asyncio.get_running_loop().run_in_executor(self.templates, run)
 
     async def compute(
         self, served: Served, task: Any, requests: list, priority: int, request: Request

@@ -5,12 +5,13 @@ transformers renders chat templates. Those of published rerankers ship in `templ
 """
 
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.resources import files
 from os.path import commonprefix
 from pathlib import Path
 from typing import Any
+
+from jaxpool.text import rendering
 
 TELLING = 16  # characters by which a prompt is known
 RESERVED = ("chat_template", "tools", "tokenize")  # names that the renderer itself passes
@@ -22,7 +23,8 @@ class ScoreTemplate:
 
     special_tokens: whether the tokenizer adds its own around the text; structured: contents are
     lists of parts, not texts; system: a message put before the query (sentence-transformers'
-    default prompt); options: template variables.
+    default prompt); options: template variables; starts: what prompts begin with, by the special
+    tokens, once it is known.
     """
 
     source: str
@@ -30,6 +32,7 @@ class ScoreTemplate:
     structured: bool = False
     system: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    starts: dict[str, tuple[str, ...]] = field(default_factory=dict, compare=False, repr=False)
 
     def render(self, tokenizer, asked: Sequence[tuple], options: Mapping) -> list[str]:
         """The prompt of each (query, document, ...); `options` are variables (instruction).
@@ -42,7 +45,7 @@ class ScoreTemplate:
                 "chat_template_kwargs contains reserved keys that conflict with fixed scorer "
                 f"arguments: {clash}"
             )
-        starts = tuple(self._start(tokenizer, told) for told in ((), ("instruction",)))
+        starts = self._starts(tokenizer)
         written = [query.startswith(starts) for query, *_ in asked]
         bare = [parts for parts, done in zip(asked, written, strict=True) if not done]
         made = iter(self._made(tokenizer, bare, options) if bare else ())
@@ -51,13 +54,21 @@ class ScoreTemplate:
             for parts, done in zip(asked, written, strict=True)
         ]
 
-    def _start(self, tokenizer, told: Sequence[str]) -> str:
-        """What prompts begin with, some variables given; what no text is if that cannot tell."""
-        one, other = (
-            self._made(tokenizer, [(sign, sign)], dict.fromkeys(told, sign))[0] for sign in "\0\1"
-        )
-        start = commonprefix([one, other])
-        return start if len(start) >= TELLING else "\0"
+    def _starts(self, tokenizer) -> tuple[str, ...]:
+        """What prompts begin with, an instruction given or not, as far as it tells something."""
+        known = str(tokenizer.special_tokens_map)
+        if known not in self.starts:
+            made = [
+                commonprefix(
+                    [
+                        self._made(tokenizer, [(sign, sign)], dict.fromkeys(told, sign))[0]
+                        for sign in "\0\1"
+                    ]
+                )
+                for told in ((), ("instruction",))
+            ]
+            self.starts[known] = tuple(start for start in made if len(start) >= TELLING)
+        return self.starts[known]
 
     def _made(self, tokenizer, asked: Sequence[tuple], options: Mapping) -> list[str]:
         head = [] if self.system is None else [("system", self.system)]
@@ -66,11 +77,8 @@ class ScoreTemplate:
             for query, *documents in asked
         ]
         messages = [[self._message(*part) for part in parts] for parts in roles]
-        variables = {**self.options, **options}
-        with _one_line():
-            return tokenizer.apply_chat_template(
-                messages, chat_template=self.source, tokenize=False, **variables
-            )
+        variables = {**tokenizer.special_tokens_map, **self.options, **options}
+        return rendering.render(self.source, messages, variables)
 
     def _message(self, role: str, text: str) -> dict[str, Any]:
         content = [{"type": "text", "text": text}] if self.structured else text
@@ -95,16 +103,3 @@ def shipped_templates() -> list[str]:
     """The names of the templates that ship with jaxpool."""
     folder = files("jaxpool") / "scoring" / "templates"
     return sorted(file.name.removesuffix(".jinja") for file in folder.iterdir())
-
-
-@contextmanager
-def _one_line():
-    """Errors of Jinja as one clear line."""
-    from jinja2 import TemplateError, TemplateSyntaxError
-
-    try:
-        yield
-    except TemplateSyntaxError as error:
-        raise ValueError(f"chat template, line {error.lineno}: {error.message}") from error
-    except TemplateError as error:
-        raise ValueError(f"chat template: {error.message}") from error

@@ -13,7 +13,7 @@ from serving.models import Served
 from serving.routes.common import serves, service, size_of
 from serving.routes.route import JsonRoute
 from serving.schemas import CohereEmbedRequest, CohereInput, Message
-from serving.service import timings
+from serving.service import Service, timings
 
 router = APIRouter(route_class=JsonRoute)
 
@@ -27,7 +27,7 @@ async def embed(body: CohereEmbedRequest, request: Request) -> Response:
     """Embed texts as float, int8, uint8, binary, ubinary or base64."""
     shared = service(request)
     served = shared.models.find(body.model, _able)
-    prompts = _prompts(body, served)
+    prompts = await _prompts(body, served, shared)
     apart = served.model.processor is not None  # reads texts and pictures by themselves
     options = _truncation(body) | {"add_special_tokens": apart or not body.inputs}
 
@@ -65,7 +65,7 @@ def _tasks(body: CohereEmbedRequest) -> str | list[str]:
     return names if len(names) > 1 else names[0]
 
 
-def _prompts(body: CohereEmbedRequest, served: Served) -> list:
+async def _prompts(body: CohereEmbedRequest, served: Served, shared: Service) -> list:
     """Pictures, or texts as they are; inputs of parts as the chat template writes them."""
     if body.images is not None:
         return media.pictures(body.images, served)
@@ -84,7 +84,7 @@ def _prompts(body: CohereEmbedRequest, served: Served) -> list:
     template = chat.choose(options, served, trust=False)
     head = _head(body.input_type, served)
     users = [Message(role="user", content=_joined(one)) for one in body.inputs]
-    return [chat.render([*head, user], template, options, served) for user in users]
+    return await chat.render([[*head, user] for user in users], template, options, served, shared)
 
 
 def _head(input_type: str | None, served: Served) -> list[Message]:

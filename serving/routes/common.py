@@ -63,7 +63,7 @@ def tokenization(body: Common) -> dict:
     }
 
 
-def prompts_of(body: Prompts, served: Served, trust_template: bool) -> tuple[Any, bool]:
+async def prompts_of(body: Prompts, served: Served, shared: Service) -> tuple[Any, bool]:
     """The prompts of a body, and whether special tokens are added to them."""
     check_common(body)
     messages, special = conversations(body), body.add_special_tokens is not False
@@ -75,8 +75,8 @@ def prompts_of(body: Prompts, served: Served, trust_template: bool) -> tuple[Any
     if served.model.processor:  # reads texts and pictures by themselves: no template
         parts = [[part for message in one for part in message.parts] for one in messages]
         return [media.prompt(one, served) for one in parts], special
-    template = chat.choose(body, served, trust_template)
-    texts = [chat.render(conversation, template, body, served) for conversation in messages]
+    template = chat.choose(body, served, shared.options.trust_request_chat_template)
+    texts = await chat.render(messages, template, body, served, shared)
     return texts, bool(body.add_special_tokens)
 
 

@@ -22,8 +22,7 @@ router = APIRouter(route_class=JsonRoute)
 async def run(body: Prompts, request: Request, served: Served, name: str) -> Job:
     """Compute the prompts of a body with a task."""
     shared = service(request)
-    trust = shared.options.trust_request_chat_template
-    prompts, special = prompts_of(body, served, trust)
+    prompts, special = await prompts_of(body, served, shared)
     options = options_of(body) | {"add_special_tokens": special}
     unnamed = body.prompt_name is None and body.input_type is None
 

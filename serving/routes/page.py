@@ -68,7 +68,7 @@ async def tokens(body: PoolingRequest, request: Request) -> Response:
     served = shared.models.find(body.model)
     check_task(body.task, served)
     task = served.model.select(body.task or served.default_task, body.input_type)
-    prompts, special = prompts_of(body, served, trust_template=False)
+    prompts, special = await prompts_of(body, served, shared)
 
     def prepare():
         from jaxpool.offline import prepare

@@ -1,5 +1,6 @@
 """POST /score and /rerank, under all their paths."""
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,7 +37,9 @@ async def scores(body: Scoring, request: Request, left: Any, right: Any, full: b
     shared = service(request)
     served = shared.models.find(body.model, _able)
     first, second = _texts(left, served), _texts(right, served)
-    size = sum(map(len, first)) + sum(map(len, second))
+    size: float = sum(map(len, first)) + sum(map(len, second))
+    if served.chat_template or served.model.score_template:
+        size = math.inf  # rendering waits for another process
     scoring = await shared.prepare(served, size, lambda: _prepare(body, served, first, second))
     jobs: list[Job] = []
     results: list = []

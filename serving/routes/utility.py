@@ -109,7 +109,7 @@ async def tokenize(body: TokenizeRequest, request: Request) -> Response:
     served, shared = _find(body.model, request), service(request)
     if body.prompt is None:
         template = chat.choose(body, served, shared.options.trust_request_chat_template)
-        text = chat.render(body.messages or [], template, body, served)
+        (text,) = await chat.render([body.messages or []], template, body, served, shared)
         special = body.add_special_tokens
     else:
         text, special = body.prompt, body.add_special_tokens is not False
