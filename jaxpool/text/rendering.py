@@ -47,13 +47,16 @@ class _Pool:
     """Processes of `chat_worker`: one an order, more where threads ask at once."""
 
     def __init__(self):
+        self.clear()
+
+    def clear(self) -> None:
         self.owner = os.getpid()
         self.idle: list[subprocess.Popen] = []
         self.free = threading.BoundedSemaphore(PROCESSES)
 
     def ask(self, order: dict[str, Any]) -> list[str]:
         if self.owner != os.getpid():  # after a fork the pipes are the parent's
-            self.__init__()
+            self.clear()
         with self.free:
             try:
                 process = self.idle.pop()
@@ -89,11 +92,10 @@ def _start() -> subprocess.Popen:
 def _asked(process: subprocess.Popen, order: Mapping[str, Any]) -> dict[str, Any]:
     assert process.stdin and process.stdout
     line = json.dumps(order, default=str).encode()
-    limits = {
-        "seconds": SECONDS + SECONDS_A_BYTE * len(line),
-        "characters": CHARACTERS + CHARACTERS_A_BYTE * len(line),
-        "memory": MEMORY + MEMORY_A_BYTE * len(line),
-    }
+    seconds = SECONDS + SECONDS_A_BYTE * len(line)
+    memory = MEMORY + MEMORY_A_BYTE * len(line)
+    characters = CHARACTERS + CHARACTERS_A_BYTE * len(line)
+    limits = {"seconds": seconds, "memory": memory, "characters": characters}
     answer = b""
     with suppress(BrokenPipeError):
         process.stdin.write(json.dumps(limits).encode() + b"\n" + line + b"\n")
@@ -102,10 +104,10 @@ def _asked(process: subprocess.Popen, order: Mapping[str, Any]) -> dict[str, Any
     if answer:
         return json.loads(answer)
     if process.wait() == -getattr(signal, "SIGPROF", 0):
-        raise RequestError(f"chat template: it takes more than {limits['seconds']:.0f} s")
+        raise RequestError(f"chat template: it takes more than {seconds:.0f} s")
     raise RequestError(
-        f"chat template: it ended the process that renders it ({limits['memory'] >> 20} MiB of "
-        f"memory were allowed), exit code {process.returncode}"
+        f"chat template: it ended the process that renders it ({memory >> 20} MiB of memory "
+        f"were allowed), exit code {process.returncode}"
     )
 
 
