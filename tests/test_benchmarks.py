@@ -29,6 +29,15 @@ def test_gpu_benchmark_measures_every_system_on_every_shape(tmp_path):
     assert (tmp_path / "gpu-cpu.png").is_file()
 
 
+@pytest.mark.slow
+def test_host_benchmark_times_every_step(tmp_path):
+    run("benchmarks/host.py", "ceiling", "--count", "64", "--output", str(tmp_path / "host.json"))
+    page = json.loads((tmp_path / "host.json").read_text())
+    rows = {(row["model"], row["tokens"]): row for row in page["rows"]}
+    assert len(rows) == 6 and all(row["texts/s a core"] > 0 for row in rows.values())
+    assert all(row["tokenize"] > row["plan"] > 0 for row in rows.values())
+
+
 def test_plots_of_what_was_measured(tmp_path):
     results = sorted(map(str, (ROOT / "benchmarks" / "results").glob("*.json")))
     run("benchmarks/plots.py", *results, "--output", str(tmp_path))
