@@ -2,6 +2,8 @@
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -94,7 +96,7 @@ def serve(context: typer.Context):
 @app.command("compile")
 def compile_(
     model: ModelName,
-    output: Annotated[Path, typer.Option(help="The folder to write.")],
+    output: Annotated[str, typer.Option(help="The folder to write, or its URL (gs://...).")],
     task: Annotated[list[str] | None, typer.Option(help="Tasks to serve (default: all).")] = None,
     dtype: Dtype = "auto",
     revision: Revision = None,
@@ -109,7 +111,6 @@ def compile_(
     Loading needs the same jax version, devices and options; anything else is refused. The
     output is machine code: load only folders of your own.
     """
-    from converters.files.paths import fresh
     from jaxpool.engine import serialized
     from jaxpool.loading import load
     from jaxpool.tasks.task import taking_pictures
@@ -124,13 +125,13 @@ def compile_(
         hf_overrides=_json("--hf-overrides", hf_overrides),
     )
     tasks, count = [loaded.task(name) for name in task] if task else None, 0
-    folder = fresh(output, loaded.checkpoint.folder, force)
-    for name, engine in loaded.engines.items():
-        keys = engine.keys(taking_pictures(tasks) if name else tasks)
-        serialized.save(engine.executor, folder / name, keys)
-        count += len(keys)
-    loaded.checkpoint.config.keep(output)  # with both, a start needs no transformers
-    loaded.tokenizer.keep(output)
+    with _new(output, loaded.checkpoint.folder, force) as folder:
+        for name, engine in loaded.engines.items():
+            keys = engine.keys(taking_pictures(tasks) if name else tasks)
+            serialized.save(engine.executor, folder / name, keys)
+            count += len(keys)
+        loaded.checkpoint.config.keep(folder)  # with both, a start needs no transformers
+        loaded.tokenizer.keep(folder)
     typer.echo(f"{count} executables -> {output}", err=True)
 
 
@@ -162,6 +163,19 @@ def demo():
     typer.echo(" " * 46 + "".join(f"{i:>7}" for i in range(1, len(DEMO_TEXTS) + 1)))
     for i, (text, row) in enumerate(zip(DEMO_TEXTS, vectors @ vectors.T, strict=True), start=1):
         typer.echo(f"{i}  {text:<43}" + "".join(f"{value:7.2f}" for value in row))
+
+
+@contextmanager
+def _new(output: str, source: Path, force: bool) -> Iterator[Path]:
+    """A folder for what is made of `source`, which is sent to `output` where that is a URL."""
+    from converters.files.paths import fresh
+    from jaxpool.engine.remote import is_remote, written
+
+    if is_remote(output):
+        with written(output, force) as folder:
+            yield folder
+    else:
+        yield fresh(Path(output), source, force)
 
 
 def _json(option: str, text: str | None):

@@ -7,10 +7,16 @@ from pathlib import Path
 
 from converters.files.folder import read_json
 from converters.files.paths import check_links
+from jaxpool.engine.remote import fetch, is_remote
+
+WANTED = ["*.json", "*.txt", "*.model", "*.jinja", "*.metadata", "*.safetensors"]
+WANTED += ["[0-9]_*/*.bin", "*_linear.pt"]  # small modules that have no other file
 
 
 def resolve(model: str | os.PathLike, revision: str | None = None) -> Path:
-    """The local folder of a model name: a folder, `pkg://package/path`, or a Hub id.
+    """The local folder of a model name: a folder, `pkg://package/path`, a URL, or a Hub id.
+
+    Of a URL that fsspec reads (gs://, s3://, ...) it is a copy (see `jaxpool.engine.remote`).
 
     Hub ids are fetched through huggingface_hub into its cache (`HF_HOME`, `HF_HUB_OFFLINE` and
     `HF_TOKEN` work as everywhere). Raises `FileNotFoundError` with what was tried, and
@@ -24,6 +30,8 @@ def resolve(model: str | os.PathLike, revision: str | None = None) -> Path:
 def _find(name: str, revision: str | None) -> Path:
     if name.startswith("pkg://"):
         return _package_folder(name)
+    if is_remote(name):
+        return fetch(name, WANTED)
     if (folder := Path(name).expanduser()).is_dir():
         return folder
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
@@ -48,12 +56,10 @@ def _hub_folder(name: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    wanted = ["*.json", "*.txt", "*.model", "*.jinja", "*.metadata", "*.safetensors"]
-    wanted += ["[0-9]_*/*.bin", "*_linear.pt"]  # small modules that have no other file
     training = ["checkpoint-*/*"]  # left by a training run
     fetch = partial(snapshot_download, name, revision=revision, ignore_patterns=training)
     try:
-        folder = Path(fetch(allow_patterns=wanted))
+        folder = Path(fetch(allow_patterns=WANTED))
         if bins := _lacking(folder):
             fetch(allow_patterns=bins)
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:

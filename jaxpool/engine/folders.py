@@ -35,10 +35,11 @@ def named_folder() -> Path | None:
     """Where a start leaves what later ones need: `JAXPOOL_CACHE`, by default in ~/.cache/jaxpool.
 
     None, and nothing is kept, where it is set to an empty string, or neither it nor the system
-    names a folder (a user without HOME or an entry in /etc/passwd, as in some containers).
+    names a folder (a user without HOME or an entry in /etc/passwd, as in some containers). A URL
+    (gs://...) is for compiled programs alone: the rest is kept in the default folder.
     """
     named = os.environ.get("JAXPOOL_CACHE")
-    if named is not None:
+    if named is not None and "://" not in named:
         return Path(named) if named else None
     try:
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
@@ -70,7 +71,8 @@ def _is_private(folder: Path) -> bool:
 
 def enable_cache() -> None:
     """Turn on JAX's persistent compilation cache, unless the user has set one."""
-    folder = cache_folder()
+    named = os.environ.get("JAXPOOL_CACHE", "")
+    folder = named if "://" in named else cache_folder()
     if folder and jax.config.values["jax_compilation_cache_dir"] is None:
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

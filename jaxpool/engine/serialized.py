@@ -18,6 +18,7 @@ from jaxpool.engine import executable
 from jaxpool.engine.executable import Signature
 from jaxpool.engine.executor import Executor, Key
 from jaxpool.engine.folders import make_private, writers
+from jaxpool.engine.remote import fetch, is_remote
 from jaxpool.engine.sharding import output_sharding
 from jaxpool.nn.params import flatten
 
@@ -95,9 +96,10 @@ class Compiled(NamedTuple):
 def find(folder: str | Path) -> Compiled:
     """What a folder of `jaxpool compile` holds; ValueError where it is none.
 
-    Executables are machine code: those that others can write are refused.
+    Executables are machine code: those that others can write are refused. Of a URL it is a copy
+    on this machine; who may write there is for its owner to say.
     """
-    folder = Path(folder)
+    folder = fetch(str(folder)) if is_remote(folder) else Path(folder)
     if not (folder / MANIFEST).is_file():
         raise ValueError(f"{folder} has no {MANIFEST}: it is not an output of `jaxpool compile`")
     for path in (folder, *folder.iterdir()):

@@ -8,10 +8,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from uuid import uuid4
 
-EXTRAS = {"gs": "gcs", "gcs": "gcs", "s3": "s3", "s3a": "s3", "abfs": "azure", "az": "azure"}
+from jaxpool.engine.remote import place, version
+
 COMPRESSED = (".gz", ".zst")
 MADE = (".job", "_job")  # folders that a job keeps beside its output
-VERSIONS = ("mtime", "ETag", "etag", "updated", "LastModified", "last_modified", "generation")
 
 
 @dataclass(frozen=True)
@@ -40,21 +40,6 @@ def stem(name: str) -> str:
     """A name without its format and compression: "b/a" of "b/a.jsonl.gz"."""
     kind = suffix(name)
     return name[: name.rindex(kind)] if kind else name
-
-
-def place(url: str) -> tuple[Any, str]:
-    """The file system of a path or URL, and the path there."""
-    from fsspec.core import url_to_fs
-
-    scheme = url.partition("://")[0] if "://" in url else ""
-    try:
-        return url_to_fs(url)
-    except ImportError as error:
-        extra = EXTRAS.get(scheme)
-        way = f"pip install 'jaxpool[{extra}]'" if extra else str(error)
-        raise ImportError(f"{url}: {way}") from error
-    except ValueError as error:
-        raise ValueError(f"{url}: unknown kind of place {scheme!r} ({error})") from error
 
 
 def find(patterns: Sequence[str], kinds: Iterable[str]) -> list[File]:
@@ -93,8 +78,8 @@ def _expand(pattern: str, kinds: tuple[str, ...]) -> list[File]:
 
 def _file(fs, info: dict, base: str) -> File:
     path = info["name"]
-    version = next((str(info[key]) for key in VERSIONS if info.get(key)), "")
-    return File(fs, path, path.removeprefix(base).lstrip("/"), info["size"] or 0, version)
+    name = path.removeprefix(base).lstrip("/")
+    return File(fs, path, name, info["size"] or 0, version(info))
 
 
 def _made(name: str) -> bool:
