@@ -22,7 +22,7 @@ from converters.heads.beside import Beside, read_beside
 from converters.heads.late_interaction import read_late_interaction
 from converters.heads.rerankers import Reranker, find_listwise, find_published
 from converters.heads.sentence_transformers import Pipeline, read_pipeline
-from converters.images import find_processor
+from converters.images import find_processor, processor_of
 from converters.report import CheckpointError, ShapeError, about_its_folder
 from converters.tables import base_table, head_of, output_of
 from converters.unused import find_unused, saved_unused
@@ -116,6 +116,11 @@ class Checkpoint:
         """The architecture's name in config.json."""
         return architecture(self.config)
 
+    def processor_for(self, asked: Mapping[str, Any]) -> Processor | None:
+        """The processor with some of its fields changed (see `converters.images.CHANGEABLE`)."""
+        own = self.processor
+        return processor_of(self.family, self.base, self.arch, asked) if own and asked else own
+
     def read(self, dtype, put: Callable[[str, np.ndarray], object]) -> dict:
         """The parameter tree; `put(path, array)` places each leaf as soon as it is read.
 
@@ -187,8 +192,7 @@ def open_checkpoint(
 
     A LoRA `adapter`, or one that lies in the folder, is merged. `returned`: ids of the tokens whose
     logits are the output of a causal language model (see `answers`). `name`: what the model was
-    asked for as, the folder if not given. `store`: a folder that keeps
-    configurations and tokenizers.
+    asked for as, the folder if not given. `store`: a folder that keeps configurations.
     """
     files = _open(folder, overrides, adapter, store)
     family, config, pipeline = files.family, files.config, files.pipeline

@@ -7,6 +7,7 @@ from typing import Any
 
 from converters.files.folder import read_json
 from converters.report import CheckpointError
+from jaxpool.errors import RequestError
 from jaxpool.images.processor import Processor
 from jaxpool.images.resize import Exact, PatchBudget, Rule, ShortestEdge
 from jaxpool.nn.arch import Arch
@@ -67,11 +68,23 @@ KINDS: dict[str, Kind] = {
 }
 
 
-def read_processor(folder: Path, kind: str, patch: int) -> Processor:
+# What a caller may change of a checkpoint's files: not the scale, which the weights take in.
+CHANGEABLE = frozenset(
+    ("size", "crop_size", "do_center_crop", "do_resize", "resample")
+    + ("max_num_patches", "min_pixels", "max_pixels")
+)
+
+
+def read_processor(
+    folder: Path, kind: str, patch: int, asked: Mapping[str, Any] | None = None
+) -> Processor:
     """The processor of a folder, `kind` where its files name none; patch: pixels of a patch's side.
 
-    CheckpointError where it is of an unknown kind, or asks for what is not known.
+    asked: fields (`CHANGEABLE`) that replace those of the files. CheckpointError where it is of an
+    unknown kind, or asks for what is not known.
     """
+    if unknown := sorted(set(asked or ()) - CHANGEABLE):
+        raise RequestError(f"mm_processor_kwargs: {unknown}; may change: {sorted(CHANGEABLE)}")
     nested = read_json(folder / "processor_config.json", default={}).get("image_processor")
     own = nested or read_json(folder / "preprocessor_config.json", default={})
     name = own.get("image_processor_type") or own.get("feature_extractor_type")
@@ -79,7 +92,8 @@ def read_processor(folder: Path, kind: str, patch: int) -> Processor:
     if kind not in KINDS:
         raise CheckpointError(f"preprocessor_config.json: {name} is not known; known: {[*KINDS]}")
     defaults, rule = KINDS[kind]
-    facts = {**defaults, **{key: value for key, value in own.items() if value is not None}}
+    given = own | dict(asked or {})
+    facts = {**defaults, **{key: value for key, value in given.items() if value is not None}}
     crop = facts.get("crop_size") if facts.get("do_center_crop") else None
     crop = {"height": crop, "width": crop} if isinstance(crop, int) else crop
     plain = not facts.get("do_normalize", True)
@@ -100,11 +114,20 @@ def find_processor(family, folder: Path, arch: Arch) -> tuple[Processor | None, 
     patches = tower.patches if tower else None
     if tower is None or patches is None:
         return None, arch
-    found = read_processor(folder, family.processor, patches.side)
-    if not patches.stretched:
-        _check_grid(found, tower.positions - tower.before_patches)
+    found = processor_of(family, folder, arch)
     scaled = replace(patches, scale=found.scale, mean=found.mean, std=found.std)
     return found, arch.replace(vision=tower.replace(patches=scaled))
+
+
+def processor_of(
+    family, folder: Path, arch: Arch, asked: Mapping[str, Any] | None = None
+) -> Processor:
+    """The processor of a model with a vision tower, whose patches have to be the tower's."""
+    tower = arch.vision
+    found = read_processor(folder, family.processor, tower.patches.side, asked)
+    if not tower.patches.stretched:
+        _check_grid(found, tower.positions - tower.before_patches)
+    return found
 
 
 def _check_grid(found: Processor, patches: int) -> None:

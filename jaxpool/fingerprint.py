@@ -15,13 +15,15 @@ def fingerprint(
     quantization: str | None = None,
     prompt_name: str | None = None,
     ended: str | None = None,
+    processor=None,
 ) -> str:
     """16 hexadecimal digits that change with the vectors of the default task.
 
     checkpoint: its tensors (a sample of each), tokenizer files, architecture and prompts;
     resolution: the pooling, what follows it, and the dimensions kept; dtype: of the parameters, as
     they are computed with; quantization: of the matrix products; prompt_name: the prompt of texts
-    that come without one; ended: the token that was added to the end of each text.
+    that come without one; ended: the token that was added to the end of each text;
+    processor: what makes patches of pictures.
     """
     task = resolution.tasks[resolution.pooling_task]
     pipeline = checkpoint.pipeline
@@ -32,7 +34,7 @@ def fingerprint(
         "prompts": [pipeline.prompts, pipeline.default_prompt] if pipeline else None,
         "include_prompt": not pipeline or pipeline.include_prompt,
         "lower_case": checkpoint.lower_case,
-        **_pictures(checkpoint),
+        **_pictures(checkpoint, processor),
         "late_interaction": repr(checkpoint.late_interaction),
         "dtype": dtype,
         "quantization": quantization,
@@ -43,7 +45,8 @@ def fingerprint(
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _pictures(checkpoint) -> dict[str, str]:
+def _pictures(checkpoint, processor) -> dict[str, str]:
     """What decides the vector of a picture, in models of pictures."""
-    steps, processor = checkpoint.picture_steps, checkpoint.processor
-    return {} if processor is None else {"pictures": repr((steps, processor))}
+    if processor is None:
+        return {}
+    return {"pictures": repr((checkpoint.picture_steps, processor))}

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import jax
@@ -14,6 +14,7 @@ from jaxpool.engine.engine import EngineOptions
 from jaxpool.engine.folders import cache_folder, enable_cache
 from jaxpool.engine.sharding import make_mesh, put, tree_shardings
 from jaxpool.heads.steps import Pool
+from jaxpool.images.media import MediaOptions
 from jaxpool.model import Model
 from jaxpool.nn import quantization
 from jaxpool.nn.arch import Arch
@@ -48,7 +49,7 @@ def load(
     add_eos_token: bool | None = None,
     default_prompt_name: str | None = None,
     served_model_name: str | None = None,
-    **engine: Any,
+    **options: Any,
 ) -> Model:
     """Load a checkpoint: a folder, a Hub id, or `pkg://package/path`.
 
@@ -59,20 +60,27 @@ def load(
     one) replaces the score template found for a reranker. lora_path: a PEFT adapter (folder or Hub
     id) to merge; one in the model's folder is merged without asking, and a folder of an adapter
     alone loads its base. add_eos_token: end each text with that token (None: as the files say).
-    default_prompt_name: the prompt of texts without one. engine: `EngineOptions`' fields.
+    default_prompt_name: the prompt of texts without one. options: `EngineOptions`', `MediaOptions`'.
     """
-    options = EngineOptions(**engine)
-    start(options.distributed)
+    media, engine = _options(options)
+    start(engine.distributed)
     enable_cache()
-    compiled = serialized.find(options.compiled) if options.compiled else None
+    compiled = serialized.find(engine.compiled) if engine.compiled else None
     settings = as_pooler_config(pooler_config)
     asked = (runner, convert, hf_overrides, lora_path, settings)
     checkpoint = _open(model, revision, *asked, compiled)
     text = (chat_template, max_model_len, add_eos_token)
-    made = _model(served_model_name or model, checkpoint, settings, dtype, *text, options)
-    loaded = replace(made, default_prompt_name=default_prompt_name)
+    made = _model(served_model_name or model, checkpoint, settings, dtype, *text, engine)
+    loaded = replace(made, default_prompt_name=default_prompt_name, media=media)
     loaded.prepare(compiled)
     return loaded
+
+
+def _options(given: dict[str, Any]) -> tuple[MediaOptions, EngineOptions]:
+    """The options of pictures, and those of the engine."""
+    media = {field.name for field in fields(MediaOptions)} & set(given)
+    rest = {name: value for name, value in given.items() if name not in media}
+    return MediaOptions(**{name: given[name] for name in media}), EngineOptions(**rest)
 
 
 def _open(model, revision, runner, convert, overrides, lora_path, settings, compiled):

@@ -15,8 +15,10 @@ from jaxpool.engine.batch import Request
 from jaxpool.engine.engine import Engine, EngineOptions
 from jaxpool.engine.executor import Executor
 from jaxpool.engine.programs import Programs
+from jaxpool.errors import RequestError
 from jaxpool.fingerprint import fingerprint
 from jaxpool.heads.steps import Pool
+from jaxpool.images.media import MediaOptions
 from jaxpool.images.processor import Processor
 from jaxpool.nn import quantization
 from jaxpool.nn.arch import Arch
@@ -51,6 +53,7 @@ class Model:
     score_template: ScoreTemplate | None = None
     options: EngineOptions = EngineOptions()
     default_prompt_name: str | None = None
+    media: MediaOptions = MediaOptions()
 
     def __post_init__(self):
         if self.default_prompt_name is not None:
@@ -88,10 +91,22 @@ class Model:
         pictures = self.picture_engine
         return {"": self.engine} | ({PICTURES: pictures} if pictures else {})
 
-    @property
+    @cached_property
     def processor(self) -> Processor | None:
         """What makes patches of a picture; None without a vision tower."""
-        return self.checkpoint.processor
+        return self.checkpoint.processor_for(self.media.mm_processor_kwargs or {})
+
+    def processor_for(self, asked: Mapping[str, Any] | None) -> Processor:
+        """The processor for a prompt's `mm_processor_kwargs`; RequestError for longer pictures."""
+        if not asked:
+            return self.processor
+        found = self.checkpoint.processor_for({**(self.media.mm_processor_kwargs or {}), **asked})
+        if found.most > self.processor.most:
+            raise RequestError(
+                f"mm_processor_kwargs: pictures of {found.most} patches, but the model was loaded "
+                f"for {self.processor.most}: give them at load"
+            )
+        return found
 
     @property
     def padded(self) -> int | None:
@@ -162,7 +177,7 @@ class Model:
         """A hash of all that decides this model's vectors (see `jaxpool.fingerprint`)."""
         dtype = jax.tree.leaves(self.params["embed"])[0].dtype.name
         how = (dtype, self.options.quantization, self.default_prompt_name, self.tokenizer.ended)
-        return fingerprint(self.checkpoint, self.resolution, *how)
+        return fingerprint(self.checkpoint, self.resolution, *how, processor=self.processor)
 
     @cached_property
     def model_config(self) -> ModelConfig:

@@ -6,20 +6,18 @@ from dataclasses import fields
 from typing import Any
 
 from jaxpool.engine.engine import EngineOptions
+from jaxpool.images.media import MediaOptions
 
 log = logging.getLogger("jaxpool")
 
 # These have no meaning here; they are accepted and logged, so that scripts for vLLM run.
 INERT = {
-    "allowed_local_media_path",
-    "allowed_media_domains",
     "disable_log_stats",
     "enable_chunked_prefill",
     "enable_prefix_caching",
     "enforce_eager",
     "gpu_memory_utilization",
     "max_num_seqs",
-    "mm_processor_kwargs",
     "model_impl",
     "seed",
     "swap_space",
@@ -28,8 +26,8 @@ INERT = {
 
 
 def engine_options(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of some options that `EngineOptions` has; TypeError where one is not known."""
-    known = {field.name for field in fields(EngineOptions)}
+    """Those that `EngineOptions` or `MediaOptions` has; TypeError where one is not known."""
+    known = {field.name for kind in (EngineOptions, MediaOptions) for field in fields(kind)}
     if unknown := sorted(set(given) - INERT - known):
         raise TypeError(f"LLM has no option {', '.join(unknown)}")
     if inert := sorted(set(given) & INERT):

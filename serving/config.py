@@ -89,6 +89,17 @@ class Options(BaseSettings):
         None, description="the checkpoint's prompt for texts that come without one"
     )
     trust_request_chat_template: bool = Field(False, description="let requests bring templates")
+    allowed_media_domains: List = Field(
+        [], description='hosts whose images are fetched by http(s) ("*": every public one)'
+    )
+    allowed_local_media_path: str = Field("", description="the folder of file: URLs of images")
+    limit_mm_per_prompt: dict[str, Any] = Field({}, description='JSON: {"image": most a prompt}')
+    mm_processor_kwargs: dict[str, Any] = Field(
+        {}, description="JSON merged into preprocessor_config.json"
+    )
+    trust_request_mm_kwargs: bool = Field(
+        False, description="let requests bring mm_processor_kwargs"
+    )
     add_eos_token: bool | None = Field(
         None, description="put the end-of-text token after each text (by the files if not given)"
     )
@@ -156,7 +167,8 @@ class _File(YamlConfigSettingsSource):
         return values
 
 
-LISTS = {"api_key", "served_model_name", "allowed_origins", "allowed_methods", "allowed_headers"}
+LISTS = {"api_key", "served_model_name", "allowed_media_domains"}
+LISTS |= {"allowed_origins", "allowed_methods", "allowed_headers"}
 SHORT = {"-tp": "--tensor-parallel-size", "-dp": "--data-parallel-size"}
 
 

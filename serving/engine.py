@@ -164,6 +164,10 @@ def load_model(path: str, options: Any, name: str | None = None) -> Any:
         distributed=options.distributed or False,
         default_prompt_name=options.default_prompt_name,
         served_model_name=name,
+        allowed_media_domains=options.allowed_media_domains,
+        allowed_local_media_path=options.allowed_local_media_path,
+        limit_mm_per_prompt=options.limit_mm_per_prompt,
+        mm_processor_kwargs=options.mm_processor_kwargs or None,
     )
     if options.warmup != "none":
         model.engine.fit([model.task()])

@@ -58,6 +58,9 @@ class Prompts(Common):
 
     input: Input = None  # type: ignore[assignment]
     messages: Conversation | list[Conversation] = None  # type: ignore[assignment]
+    modality: Literal["text", "image"] | None = Field(
+        default=None, description="image: the input is of URLs of images (infinity)"
+    )
     add_special_tokens: bool | None = None
     add_generation_prompt: bool = False
     continue_final_message: bool = False

@@ -21,6 +21,7 @@ from serving.queue import Queue
 
 INLINE = 4096  # characters that are tokenized at once, without a thread in between
 TOKENIZERS = 2
+LOADERS = 8  # requests whose pictures are fetched and decoded
 DEPTH = 2  # batches on the device: one is answered while the other computes, on CPU side by side
 
 
@@ -36,6 +37,7 @@ class Service:
         self.batches: Batches | None = None
         self.threads = ThreadPoolExecutor(TOKENIZERS, thread_name_prefix="tokenize")
         self.templates = ThreadPoolExecutor(TOKENIZERS, thread_name_prefix="template")
+        self.loaders = ThreadPoolExecutor(LOADERS, thread_name_prefix="load")
 
     def start(self) -> None:
         """Start the device thread; its first work is to load the models."""
@@ -44,7 +46,7 @@ class Service:
     async def stop(self) -> None:
         """End the threads."""
         self.owner.stop()
-        for threads in (self.threads, self.templates):
+        for threads in (self.threads, self.templates, self.loaders):
             threads.shutdown(wait=False)
         for served in self.models.served:
             await asyncio.to_thread(served.queue.engine.stop)
@@ -69,8 +71,13 @@ class Service:
         except ConnectionError as error:  # another process of the server
             raise APIError(503, str(error)) from None
 
-    async def prepare(self, served: Served, size: float, function: Callable[[], Any]) -> Any:
-        """Call a function that tokenizes `size` characters; what it refuses is a 400."""
+    async def prepare(
+        self, served: Served, size: float, function: Callable[[], Any], loads: bool = False
+    ) -> Any:
+        """Call a function that tokenizes `size` characters; what it refuses is a 400.
+
+        loads: it reads pictures too, which may take its thread as long as a host takes to send one.
+        """
         try:
             served.queue.check()  # before the work of tokenizing
         except APIError as error:
@@ -78,10 +85,11 @@ class Service:
             raise
         begun = time.perf_counter()
         with refusing():
-            if size <= INLINE:
+            if size <= INLINE and not loads:
                 result = function()
             else:
-                result = await asyncio.get_running_loop().run_in_executor(self.threads, function)
+                threads = self.loaders if loads else self.threads
+                result = await asyncio.get_running_loop().run_in_executor(threads, function)
         seconds = time.perf_counter() - begun
         self.metrics.tokenizing(served.name).observe(seconds)
         return result

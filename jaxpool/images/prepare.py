@@ -4,11 +4,13 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from jaxpool.errors import RequestError
+from jaxpool.images.patches import Picture
 from jaxpool.tasks.validate import resolve_params
 from jaxpool.text.prepared import Prepared
 from jaxpool.text.prompts import Pictures
@@ -24,18 +26,18 @@ def pictures(model, task, prompts: list[Pictures], params) -> list[Prepared]:
         raise RequestError("multi_modal_data: this is not a multimodal model")
     tasks = [one.of_pictures for one in (task if isinstance(task, tuple) else (task,))]
     settings = [resolve_params(model, one, params, len(prompts)) for one in tasks]
-    sources = [_only(prompt, model.checkpoint.architecture) for prompt in prompts]
+    reads = [partial(_patches, model, prompt, _only(model, prompt)) for prompt in prompts]
     tokens = [Tokens(np.array([PLACE], np.int32))] * len(prompts)
     made = requests(model, tasks, tokens, list(zip(*settings, strict=True)))
-    patches = _patches(model.processor, sources)
+    patches = _each(reads)
     return [replace(one, picture=picture) for one, picture in zip(made, patches, strict=True)]
 
 
-def _only(prompt: Pictures, name: str) -> Any:
+def _only(model, prompt: Pictures) -> Any:
     """The picture of a prompt that has one, and nothing else."""
-    if len(prompt.images) > 1:
-        raise RequestError("At most 1 image(s) may be provided in one prompt.")
+    model.media.check_count(len(prompt.images), 1)
     if len(prompt.text):
+        name = model.checkpoint.architecture
         raise RequestError(
             f"{name} accepts text-only or image-only inputs, not both! You must pass an image "
             "with an empty token prompt."
@@ -43,7 +45,14 @@ def _only(prompt: Pictures, name: str) -> Any:
     return prompt.images[0]
 
 
-def _patches(processor: Callable, sources: list) -> list:
-    """The patches of pictures, several at a time: Pillow works outside Python's lock."""
-    with ThreadPoolExecutor(min(len(sources), os.cpu_count() or 1)) as pool:
-        return list(pool.map(processor, sources))
+def _patches(model, prompt: Pictures, source: Any) -> Picture:
+    """The patches of a prompt's picture."""
+    return model.processor_for(prompt.processing)(model.media.opened(source))
+
+
+def _each(reads: list[Callable[[], Picture]]) -> list[Picture]:
+    """The results of some calls, several at a time: Pillow works outside Python's lock."""
+    if len(reads) == 1:
+        return [reads[0]()]
+    with ThreadPoolExecutor(min(len(reads), os.cpu_count() or 1)) as pool:
+        return list(pool.map(lambda read: read(), reads))

@@ -24,22 +24,28 @@ class TokensPrompt(TypedDict):
 class MultiModalPrompt(TypedDict):
     """A prompt of pictures and, where the model joins them, of text: "image" is one, or a list.
 
-    A picture is a PIL.Image, a uint8 array `[height, width, 3]`, a path, or the bytes of a file.
+    A picture is a PIL.Image, a uint8 array `[height, width, 3]`, a path, the bytes of a file, or a
+    URL (`data:`, and `http(s):` and `file:` where `MediaOptions` allow them).
     """
 
     multi_modal_data: Mapping[str, Any]
     prompt: NotRequired[str]
     prompt_token_ids: NotRequired[list[int]]
+    mm_processor_kwargs: NotRequired[Mapping[str, Any]]
 
 
 PromptType = str | list[int] | TextPrompt | TokensPrompt | MultiModalPrompt
 
 
 class Pictures(NamedTuple):
-    """A prompt with pictures, and the text or token ids beside them."""
+    """A prompt with pictures, and the text or token ids beside them.
+
+    processing: what replaces fields of the checkpoint's preprocessor_config.json.
+    """
 
     images: tuple
     text: str | list[int] = ""
+    processing: Mapping[str, Any] | None = None
 
 
 Prompt = str | list[int] | Pictures
@@ -85,7 +91,8 @@ def _of_dict(prompt: Mapping) -> Prompt:
         prompt = {"prompt": prompt.get("text", ""), "multi_modal_data": {"image": prompt["image"]}}
     if images := _images(prompt.get("multi_modal_data") or {}):
         ids = prompt.get("prompt_token_ids")
-        return Pictures(images, prompt.get("prompt", "") if ids is None else _as_ids(ids))
+        text = prompt.get("prompt", "") if ids is None else _as_ids(ids)
+        return Pictures(images, text, prompt.get("mm_processor_kwargs"))
     if "data" in prompt:
         raise ValueError("The 'data' field is only supported for the 'plugin' pooling task.")
     if "prompt_token_ids" in prompt:

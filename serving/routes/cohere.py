@@ -48,7 +48,7 @@ async def embed(body: CohereEmbedRequest, request: Request) -> Response:
         )
         return task, made
 
-    task, requests = await shared.prepare(served, size_of(prompts), prepare)
+    task, requests = await shared.prepare(served, size_of(prompts), prepare, media.seen(prompts))
     _check_length(body, requests)
     _check_bits(body, served, requests[0].dimensions)
     job = await shared.compute(served, task, requests, body.priority, request)

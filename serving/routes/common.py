@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import Depends, Request
 
 from serving import chat, media
+from serving.config import Options
 from serving.errors import APIError
 from serving.middleware import header, require_json
 from serving.models import Served
@@ -39,14 +40,16 @@ def rid(body: Any, request: Request) -> str:
     return given or body.request_id or request.scope["state"]["id"][:16]
 
 
-def check_common(body: Common) -> None:
-    """Refuse what a text model cannot honour."""
-    if body.mm_processor_kwargs:
-        raise APIError(
-            400,
-            "mm_processor_kwargs is passed with the request, but these are text models",
-            "mm_processor_kwargs",
-        )
+UNTRUSTED = (
+    "mm_processor_kwargs is passed with request, but --trust-request-mm-kwargs is not set. "
+    "Refused request with untrusted mm_processor_kwargs."
+)
+
+
+def check_common(body: Common, options: Options) -> None:
+    """Refuse what a body may not ask of this server."""
+    if body.mm_processor_kwargs and not options.trust_request_mm_kwargs:
+        raise APIError(400, UNTRUSTED, "mm_processor_kwargs")
     salt = body.cache_salt or ""
     if len(salt) > 128 or any(c in salt for c in "@/\\\0"):
         raise APIError(
@@ -65,19 +68,30 @@ def tokenization(body: Common) -> dict:
 
 async def prompts_of(body: Prompts, served: Served, shared: Service) -> tuple[Any, bool]:
     """The prompts of a body, and whether special tokens are added to them."""
-    check_common(body)
+    check_common(body, shared.options)
+    processing = body.mm_processor_kwargs
     messages, special = conversations(body), body.add_special_tokens is not False
     given: Any = body.messages if body.input is None else body.input
     if isinstance(given, list) and given and isinstance(given[0], MediaInput):
-        return [media.prompt(one.parts, served) for one in given], special
+        return [media.prompt(one.parts, served, processing) for one in given], special
+    if body.modality == "image":
+        return media.pictures(_urls(given), served, processing), special
     if messages is None:
         return given, special
     if served.model.processor:  # reads texts and pictures by themselves: no template
         parts = [[part for message in one for part in message.parts] for one in messages]
-        return [media.prompt(one, served) for one in parts], special
+        return [media.prompt(one, served, processing) for one in parts], special
     template = chat.choose(body, served, shared.options.trust_request_chat_template)
     texts = await chat.render(messages, template, body, served, shared)
     return texts, bool(body.add_special_tokens)
+
+
+def _urls(given: Any) -> list[str]:
+    """The URLs of pictures in an `input`, as infinity's clients send them."""
+    urls = [given] if isinstance(given, str) else given
+    if not urls or not all(isinstance(url, str) for url in urls):
+        raise APIError(400, "input must be the URLs of images where modality is image", "input")
+    return urls
 
 
 def conversations(body: Prompts) -> list[list[Message]] | None:
@@ -98,8 +112,6 @@ def size_of(prompts: Any) -> int:
 
 
 def _size(prompt: Any) -> int:
-    if images := getattr(prompt, "images", ()):  # the bytes of their files
-        return sum(len(image) for image in images)
     return len(prompt) if isinstance(prompt, str | list) else 1
 
 

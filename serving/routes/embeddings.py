@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from fastapi import APIRouter, Request, Response
 
-from serving import encoding
+from serving import encoding, media
 from serving.errors import APIError
 from serving.job import Job
 from serving.models import Served
@@ -42,7 +42,7 @@ async def run(body: Prompts, request: Request, served: Served, name: str) -> Job
         )
         return task, made
 
-    task, requests = await shared.prepare(served, size_of(prompts), prepare)
+    task, requests = await shared.prepare(served, size_of(prompts), prepare, media.seen(prompts))
     return await shared.compute(served, task, requests, body.priority, request)
 
 

@@ -33,7 +33,7 @@ class Scored(NamedTuple):
 
 async def scores(body: Scoring, request: Request, left: Any, right: Any, full: bool) -> Scored:
     """The score of each pair of texts."""
-    check_common(body)
+    check_common(body, service(request).options)
     shared = service(request)
     served = shared.models.find(body.model, _able)
     first, second = _texts(left, served), _texts(right, served)

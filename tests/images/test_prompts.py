@@ -1,5 +1,6 @@
 """What may be passed as a prompt with pictures, and what is refused."""
 
+import base64
 import io
 import json
 import shutil
@@ -82,6 +83,47 @@ def test_a_call_longer_than_a_window(clip, wanted, monkeypatch):
     np.testing.assert_allclose(
         outputs[0].outputs.embedding, outputs[4].outputs.embedding, atol=1e-6
     )
+
+
+def test_urls(towers, wanted, tmp_path):
+    """`data:` always, `file:` below the folder that is allowed, other hosts where they are."""
+    data = f"data:image/png;base64,{base64.b64encode(encoded(PHOTO, 'PNG')).decode()}"
+    PHOTO.save(tmp_path / "photo.png")
+    allowed = {"allowed_local_media_path": str(tmp_path), "allowed_media_domains": ["a.example"]}
+    llm = jaxpool.LLM(str(towers("clip")), data_parallel_size=1, **allowed)
+    prompts = [of(data), {"image": f"file://{tmp_path}/photo.png"}]
+    for output in llm.embed(prompts, use_tqdm=False):
+        np.testing.assert_allclose(output.outputs.embedding, wanted, atol=1e-6)
+    with pytest.raises(RequestError, match="one of the allowed domains: a.example"):
+        llm.embed(of("https://b.example/photo.png"), use_tqdm=False)
+
+
+def test_limits_of_images(towers, clip):
+    llm = jaxpool.LLM(
+        str(towers("clip")), data_parallel_size=1, limit_mm_per_prompt={"image": {"count": 0}}
+    )
+    with pytest.raises(RequestError, match=r"At most 0 image\(s\) may be provided in one prompt"):
+        llm.embed(of(PHOTO), use_tqdm=False)
+    with pytest.raises(ValueError, match="limit_mm_per_prompt: wanted a number of images, got -1"):
+        jaxpool.LLM(str(towers("clip")), limit_mm_per_prompt={"image": -1})
+
+
+def test_processing_of_a_prompt(towers, loaded):
+    """`mm_processor_kwargs` at load and in a prompt, within what the tower can take."""
+    prompt = of(PHOTO) | {"mm_processor_kwargs": {"max_num_patches": 12}}
+    outputs = loaded("siglip2").embed([prompt, of(PHOTO)], use_tqdm=False)
+    small, whole = (output.outputs.embedding for output in outputs)
+    assert np.abs(np.subtract(small, whole)).max() > 1e-3
+    options = {"mm_processor_kwargs": {"max_num_patches": 12}, "data_parallel_size": 1}
+    smaller = jaxpool.LLM(str(towers("siglip2")), **options)
+    np.testing.assert_allclose(smaller.model.encode(PHOTO), small, atol=1e-6)
+    assert smaller.model.fingerprint != loaded("siglip2").model.fingerprint
+    with pytest.raises(RequestError, match="pictures of 40 patches, but the model was loaded for"):
+        prompt["mm_processor_kwargs"] = {"max_num_patches": 40}
+        smaller.embed(prompt, use_tqdm=False)
+    for wrong, message in (({"image_mean": 0}, "image_mean"), ({"crop_size": 28}, "the tower has")):
+        with pytest.raises(ValueError, match=message):
+            loaded("clip").embed(of(PHOTO) | {"mm_processor_kwargs": wrong}, use_tqdm=False)
 
 
 @pytest.mark.parametrize(

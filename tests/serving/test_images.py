@@ -69,6 +69,13 @@ def test_jina_inputs(server, model):
     np.testing.assert_allclose(found, model.encode([PHOTO, "a cat", PHOTO]), atol=1e-5)
 
 
+def test_infinity_inputs(server, model):
+    body = {"input": [url(), url(photo(90, 20))], "modality": "image"}
+    wanted = model.encode([PHOTO, photo(90, 20)])
+    np.testing.assert_allclose(vectors(server, body), wanted, atol=1e-5)
+    assert "URLs of images" in refusal(server, {"input": [[1, 2]], "modality": "image"})
+
+
 def test_cohere(server, model):
     wanted = model.encode([PHOTO, "a cat"])
     answer = server.post("/v2/embed", {"model": "m", "images": [url(), url(photo(90, 20))]}).json()
@@ -93,9 +100,9 @@ def test_cohere(server, model):
         (chat(part("data:image/png,abc")), "Only base64 data URLs are supported for now."),
         (chat(part("data:text/plain;base64,aGVsbG8=")), "wanted an image, found 'text/plain'"),
         (chat(part("data:image/png;base64")), "Invalid data URL"),
-        (chat(part("http://169.254.169.254/latest")), "URLs are not fetched by this server"),
-        (chat(part("https://example.com/a.png")), "URLs are not fetched by this server"),
-        (chat(part("file:///etc/passwd")), "Cannot load local files"),
+        (chat(part("http://169.254.169.254/latest")), "one of the allowed domains: none"),
+        (chat(part("https://example.com/a.png")), "one of the allowed domains: none"),
+        (chat(part("file:///etc/passwd")), "Cannot load local files without"),
         (chat(part("ftp://example.com")), "The URL must be either a HTTP, data or file URL."),
         (chat(part("/etc/passwd")), "The URL must be either a HTTP, data or file URL."),
         (chat({"type": "image_url", "image_url": {"link": ""}}), "must be a URL"),
@@ -105,6 +112,11 @@ def test_cohere(server, model):
 )
 def test_what_is_refused(server, body, message):
     assert message in refusal(server, body)
+
+
+def test_untrusted_processing(server):
+    body = chat(part(url())) | {"mm_processor_kwargs": {"crop_size": 28}}
+    assert "--trust-request-mm-kwargs is not set" in refusal(server, body)
 
 
 def test_a_text_model_takes_no_images(servers):
