@@ -60,7 +60,7 @@ def load(
     one) replaces the score template found for a reranker. lora_path: a PEFT adapter (folder or Hub
     id) to merge; one in the model's folder is merged without asking, and a folder of an adapter
     alone loads its base. add_eos_token: end each text with that token (None: as the files say).
-    default_prompt_name: the prompt of texts without one. options: `EngineOptions`', `MediaOptions`'.
+    default_prompt_name: the prompt of texts without one. options: of the engine, and of media.
     """
     media, engine = _options(options)
     start(engine.distributed)
