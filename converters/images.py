@@ -123,7 +123,7 @@ def processor_of(
     family, folder: Path, arch: Arch, asked: Mapping[str, Any] | None = None
 ) -> Processor:
     """The processor of a model with a vision tower, whose patches have to be the tower's."""
-    tower = arch.vision
+    tower: Any = arch.vision
     found = read_processor(folder, family.processor, tower.patches.side, asked)
     if not tower.patches.stretched:
         _check_grid(found, tower.positions - tower.before_patches)

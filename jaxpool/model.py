@@ -96,15 +96,16 @@ class Model:
         """What makes patches of a picture; None without a vision tower."""
         return self.checkpoint.processor_for(self.media.mm_processor_kwargs or {})
 
-    def processor_for(self, asked: Mapping[str, Any] | None) -> Processor:
+    def processor_for(self, asked: Mapping[str, Any] | None) -> Any:
         """The processor for a prompt's `mm_processor_kwargs`; RequestError for longer pictures."""
+        own: Any = self.processor
         if not asked:
-            return self.processor
+            return own
         found = self.checkpoint.processor_for({**(self.media.mm_processor_kwargs or {}), **asked})
-        if found.most > self.processor.most:
+        if found.most > own.most:
             raise RequestError(
                 f"mm_processor_kwargs: pictures of {found.most} patches, but the model was loaded "
-                f"for {self.processor.most}: give them at load"
+                f"for {own.most}: give them at load"
             )
         return found
 

@@ -1,7 +1,7 @@
 """From prompts of pictures to what the engine computes on: each becomes patches."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -50,7 +50,7 @@ def _patches(model, prompt: Pictures, source: Any) -> Picture:
     return model.processor_for(prompt.processing)(model.media.opened(source))
 
 
-def _each(reads: list[Callable[[], Picture]]) -> list[Picture]:
+def _each(reads: Sequence[Callable[[], Picture]]) -> list[Picture]:
     """The results of some calls, several at a time: Pillow works outside Python's lock."""
     if len(reads) == 1:
         return [reads[0]()]
