@@ -25,18 +25,18 @@ def json_response(body: Any, status: int = 200, headers: dict | None = None) -> 
     return Response(content, status, headers, media_type="application/json")
 
 
-def to_bytes(vector: np.ndarray, dtype: str = "float32", endianness: str = "native") -> bytes:
-    """The bytes of a vector (or of a matrix, flattened)."""
+def to_bytes(vector: np.ndarray, dtype: str = "float32", endianness: str = "native") -> memoryview:
+    """The bytes of a vector (or of a matrix, flattened), without a copy where they are those."""
     kind = DTYPES[dtype]
     # float8_e4m3fn has no infinity: values beyond its range would become NaN.
     if dtype.startswith("fp8"):
         limit = float(ml_dtypes.finfo(kind).max)
         vector = np.clip(vector, -limit, limit)
-    array = np.ascontiguousarray(vector.astype(kind))
+    array = np.ascontiguousarray(vector, kind)
     order = sys.byteorder if endianness == "native" else endianness
     if order != sys.byteorder and kind.itemsize > 1:
         array = array.view(np.dtype(f"u{kind.itemsize}")).byteswap()
-    return array.tobytes()
+    return memoryview(array.reshape(-1).view(np.uint8))
 
 
 def to_base64(vector: np.ndarray, dtype: str = "float32", endianness: str = "native") -> str:

@@ -73,7 +73,7 @@ class Job:
         """The tokens of all its requests."""
         return sum(len(request.ids) for request in self.requests)
 
-    @property
+    @cached_property
     def truncated(self) -> int:
         """How many of its texts were cut to a length."""
         return sum(getattr(request, "cut", False) for request in self.requests)

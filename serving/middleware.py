@@ -73,21 +73,27 @@ class Limits:
         length = header(scope, b"content-length")
         if length.isdigit() and int(length) > self.size:
             raise _too_large(self.size)
-        chunks, size = [], 0
+        connection = scope.get("state", {}).get("connection")
+        if connection and not connection.cycle.more_body:  # it is here: no clock is needed
+            return await self._whole(receive)
         try:
             async with asyncio.timeout(self.seconds):
-                while True:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        return None
-                    chunks.append(message.get("body", b""))
-                    size += len(chunks[-1])
-                    if size > self.size:
-                        raise _too_large(self.size)
-                    if not message.get("more_body"):
-                        return b"".join(chunks)
+                return await self._whole(receive)
         except TimeoutError:
             raise _too_late(self.seconds) from None
+
+    async def _whole(self, receive) -> bytes | None:
+        chunks, size = [], 0
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return None
+            chunks.append(message.get("body", b""))
+            size += len(chunks[-1])
+            if size > self.size:
+                raise _too_large(self.size)
+            if not message.get("more_body"):
+                return b"".join(chunks)
 
     def _parts(self, receive, most: int):
         """A `receive` that refuses more than `most` bytes, and a client that stands still."""

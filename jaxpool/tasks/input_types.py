@@ -32,9 +32,8 @@ def meaning(input_type: str) -> str:
 
 def find(input_type: str | None, names: Iterable[str]) -> str | None:
     """Which of a checkpoint's `names` an input type means: itself, or one for the same use."""
-    known = {name.lower(): name for name in names}
-    if input_type is None or not known:
+    if input_type is None:
         return None
-    asked = input_type.lower()
+    known, asked = {name.lower(): name for name in names}, input_type.lower()
     use = next((use for use in USES if asked in use), ())
     return next((known[name] for name in (asked, *use) if name in known), None)

@@ -51,7 +51,7 @@ class Tokenization:
         given = {name: value for name, value in (options or {}).items() if value is not None}
         length = given.pop("max_length", longest or limit)
         found = {ours: given.pop(name) for name, ours in NAMES.items() if name in given}
-        for name, ours, on, off in SWITCHES:
+        for name, ours, on, off in SWITCHES if given else ():
             if name in given and given[name] in (*on, *off):
                 found[ours] = length if given.pop(name) in on else None
         given.pop("needs_detokenization", None)

@@ -91,8 +91,9 @@ def _trained(model, task: Task, input_type: str | None) -> LateInteraction | Non
 def _adapted(model, params: Any, input_type: str | None) -> Any:
     """A call's parameters with the adapter for an input type, where they choose none."""
     name = find(input_type, model.adapters)
-    chosen = getattr(params, "task", None) or isinstance(params, Sequence)
-    return params if name is None or chosen else with_task(params, name)
+    if name is None or getattr(params, "task", None) or isinstance(params, Sequence):
+        return params
+    return with_task(params, name)
 
 
 def _check_late_chunking(model, prompts: Sequence, options: Tokenization) -> None:

@@ -17,6 +17,8 @@ from jaxpool.text.late_chunking import chunks
 from jaxpool.text.prepared import Epilogue, Prepared
 from jaxpool.text.tokenizer import Tokens
 
+NO_TOKENS = np.zeros(0, np.int32)
+
 
 def requests(
     model,
@@ -46,8 +48,7 @@ def requests(
 def _empty(tasks: Sequence[Task], params: Sequence[PoolingParams]) -> Prepared:
     """The request of no tokens."""
     epilogues = tuple(map(_epilogue, tasks, params))
-    ids = np.zeros(0, np.int32)
-    return Prepared(ids, **_controls(params), adapter=params[0].adapter, epilogues=epilogues)
+    return Prepared(NO_TOKENS, **_controls(params), adapter=params[0].adapter, epilogues=epilogues)
 
 
 def _reads_tokens(tasks: Sequence[Task], params: Sequence[PoolingParams]) -> bool:

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from tokenizers import normalizers
+from tokenizers import Encoding, normalizers
 from tokenizers.processors import TemplateProcessing
 
 from jaxpool.errors import RequestError
 
 log = logging.getLogger("jaxpool")
 
+FEW = 32  # texts that the calling thread encodes by itself
 NO_LIMIT = 10**9  # tokenizer_config.json says 1e30 where it knows no limit
 
 
@@ -211,9 +212,7 @@ class Tokenizer:
         tokenizer's own).
         """
         most = NO_LIMIT if truncate is None else truncate
-        encode = self.fast.encode_batch if offsets else self.fast.encode_batch_fast
-        with _one_line():
-            encodings = encode(list(texts), add_special_tokens=special_tokens)
+        encodings = self._encode(list(texts), special_tokens, offsets)
         typed = self.facts.typed and (self._typed_alone or not all(type(t) is str for t in texts))
         found = []
         for encoding in encodings:
@@ -226,6 +225,13 @@ class Tokenizer:
                 tokens = tokens.take(kept)._replace(cut=True)
             found.append(tokens)
         return found
+
+    def _encode(self, texts: list, special_tokens: bool, offsets: bool) -> list[Encoding]:
+        encode = self.fast.encode_batch if offsets else self.fast.encode_batch_fast
+        # Several at once go to the library's threads, and to wake these takes longer than a few.
+        parts = [texts] if len(texts) > FEW else [[text] for text in texts]
+        with _one_line():
+            return [e for part in parts for e in encode(part, add_special_tokens=special_tokens)]
 
 
 @contextmanager
