@@ -36,7 +36,7 @@ def to_bytes(vector: np.ndarray, dtype: str = "float32", endianness: str = "nati
     order = sys.byteorder if endianness == "native" else endianness
     if order != sys.byteorder and kind.itemsize > 1:
         array = array.view(np.dtype(f"u{kind.itemsize}")).byteswap()
-    return memoryview(array.reshape(-1).view(np.uint8))
+    return array.reshape(-1).view(np.uint8).data
 
 
 def to_base64(vector: np.ndarray, dtype: str = "float32", endianness: str = "native") -> str:
