@@ -49,7 +49,7 @@ def bare_tokenizer(folder: Path) -> tuple[FastTokenizer, Facts]:
     """tokenizer.json alone, as static models read it; it puts no special tokens around a text."""
     check_growth(read_json(folder / "tokenizer.json"))
     try:
-        fast = FastTokenizer.from_file(str(folder / "tokenizer.json"))
+        fast = FastTokenizer.from_str((folder / "tokenizer.json").read_text("utf-8-sig"))
     except Exception as error:  # the library has no other kind
         raise CheckpointError(f"{folder / 'tokenizer.json'} cannot be read: {error}") from error
     fast.post_processor = TemplateProcessing(single="$A", pair="$A $B:1")

@@ -1,7 +1,7 @@
 """`Model`: arch + params + tasks + tokenizer, what `load` returns."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -191,11 +191,13 @@ class Model:
         """A task by name (the default one if not given), on the route of an input type.
 
         Names may end in a precision, as in "embed:int8". A PoolerConfig that names a task allows no
-        other.
+        other. "reward" is the classifier's task; a single value stays as it is unless a call asks.
         """
         only = self.pooling_task if self.pooler_config.task else None
         name, _, own = (name or self.pooling_task).partition(":")
-        return choose(self.tasks, name, only).route(input_type).at(own or precision)
+        task = choose(self.tasks, name, only).route(input_type).at(own or precision)
+        raw = name == "reward" and task.width(self.arch.dim) == 1
+        return replace(task, activate=False) if raw else task
 
     def select(
         self,

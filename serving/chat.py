@@ -1,9 +1,13 @@
 """Conversations to prompts, by the chat template of the request, the server or the tokenizer."""
 
+import asyncio
 import re
 from typing import Any
 
-from serving.errors import APIError
+from jaxpool.scoring.fit import excess, shorter
+from jaxpool.text.options import Tokenization
+from jaxpool.text.prompts import Shortened
+from serving.errors import APIError, refusing
 from serving.models import Served
 from serving.schemas import Message
 from serving.service import Service
@@ -50,10 +54,46 @@ def choose(body: Any, served: Served, trust: bool) -> str:
     return template
 
 
+async def prompts(
+    asked: list[list[Message]],
+    template: str,
+    body: Any,
+    served: Served,
+    shared: Service,
+    tokenization: dict,
+) -> list[str]:
+    """The prompt of each conversation.
+
+    Where it is to be cut, contents are, and the template's end stays: that is what is read.
+    """
+    texts = await render(asked, template, body, served, shared)
+    tokenizer = served.model.tokenizer
+    with refusing():
+        options = Tokenization.of(tokenization, served.model.max_length)
+        for i, messages in enumerate(asked):
+            contents = tuple(_joined(message, served) for message in messages)
+            while over := await asyncio.to_thread(excess, tokenizer, texts[i], options):
+                contents = await asyncio.to_thread(shorter, tokenizer, contents, over, options)
+                cut = [_with(messages, contents)]
+                texts[i] = Shortened((await render(cut, template, body, served, shared))[0])
+    return texts
+
+
+def _joined(message: Message, served: Served) -> str:
+    """The text of a message, its parts in one."""
+    content = message.content or ""
+    return content if isinstance(content, str) else "\n".join(_text(p, served) for p in content)
+
+
+def _with(messages: list[Message], contents: tuple) -> list[Message]:
+    pairs = zip(messages, contents, strict=True)
+    return [message.model_copy(update={"content": content}) for message, content in pairs]
+
+
 async def render(
     conversations: list[list[Message]], template: str, body: Any, served: Served, shared: Service
 ) -> list[str]:
-    """The prompt of each conversation."""
+    """The prompt of each conversation, whole."""
     walks = bool(WALKS_PARTS.search(template))
     told = [[_message(message, walks, served) for message in one] for one in conversations]
     options = {k: v for k, v in (body.chat_template_kwargs or {}).items() if k not in RESERVED}

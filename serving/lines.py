@@ -5,6 +5,7 @@ A line is `{"custom_id": ..., "method": "POST", "url": "/v1/embeddings", "body":
 
 import asyncio
 import uuid
+from codecs import BOM_UTF8
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
@@ -62,7 +63,7 @@ def fault_of(line: bytes) -> tuple[dict, str | None]:
     """The object of a line, and what is wrong with it."""
     wanted = {"custom_id": str, "method": str, "url": str, "body": dict}
     try:
-        request = orjson.loads(line)
+        request = orjson.loads(line.removeprefix(BOM_UTF8))
     except ValueError as error:
         return {}, f"not a JSON object ({error})"
     if not isinstance(request, dict):

@@ -18,7 +18,7 @@ layers.attention.{{query,key,value}}.bias   {ATTENTION}.wqkv.bias   (K [G|1|1] H
         norms={"attention_norm": "attention_norm", "mlp_norm": "ffn_norm"},
         embedding="tok_embeddings",
     ),
-    heads=HEADS | {"RewardModel": value("v_head", use_activation=False)},
+    heads=HEADS | {"RewardModel": value("v_head")},
     config="llama",
     aliases={"bias": "attention_bias"},
     examples=("internlm/internlm2-1_8b-reward",),

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from codecs import BOM_UTF8
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -77,10 +78,13 @@ def _open(file: File) -> tuple[Any, Any]:
 
 
 def _text(file: File) -> Iterator[tuple[list[bytes], float]]:
-    """The lines of a file, some at a time."""
+    """The lines of a file, some at a time, less a byte order mark at its start."""
+    mark = BOM_UTF8
     raw, content = _open(file)
     with raw:
         while lines := list(islice(content, LINES)):
+            if mark:
+                lines[0], mark = lines[0].removeprefix(mark), b""
             yield lines, raw.tell() / max(file.size, 1)
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from jaxpool.errors import RequestError
 from jaxpool.scoring.template import ScoreTemplate, load_template
 from jaxpool.tasks.pooling_params import PoolingParams
+from jaxpool.text.prompts import Shortened
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ OPTIONS = frozenset(Options.__dataclass_fields__)
 
 
 class Call(NamedTuple):
-    """The checked texts of a call, and what came with them."""
+    """The checked texts of a call (`Shortened` ones were too long), and what came with them."""
 
     queries: list[str]
     documents: list[str]
@@ -104,10 +105,11 @@ def _check_counts(queries: int, documents: int) -> None:
 
 def shorten(tokenizer, text: str, limit: int) -> str:
     """`text` up to the end of its token number `limit`; all of it where `limit` is 0."""
+    whole = text
     while limit and text:
         offsets = tokenizer([text], special_tokens=False, offsets=True)[0].offsets
         if len(offsets) <= limit:
             break
         end = min(offsets[limit - 1][1], offsets[limit][0])
         text = text[: min(int(end), len(text) - 1)]
-    return text
+    return text if text is whole else Shortened(text)

@@ -19,24 +19,25 @@ def fit(
 
     Cut on the left, a prompt keeps its end anyway: then this is left to the tokens.
     """
-    prompts, limit = render(asked), options.truncate
+    prompts = render(asked)
     cut = [False] * len(prompts)
-    if limit is None or options.side == "left":
-        return prompts, cut
     for index, texts in enumerate(asked):
-        if len(prompts[index]) * BYTES <= limit:
-            continue
-        while (over := _length(tokenizer, prompts[index], options) - limit) > 0:
-            texts, cut[index] = _shorter(tokenizer, texts, over, limit), True
+        while over := excess(tokenizer, prompts[index], options):
+            texts, cut[index] = shorter(tokenizer, texts, over, options), True
             (prompts[index],) = render([texts])
     return prompts, cut
 
 
-def _length(tokenizer, text: str, options: Tokenization) -> int:
-    return len(tokenizer([text], special_tokens=options.special_tokens)[0].ids)
+def excess(tokenizer, prompt: str, options: Tokenization) -> int:
+    """How many tokens a prompt has too many, unless it is cut on the left."""
+    limit = options.truncate
+    if limit is None or options.side == "left" or len(prompt) * BYTES <= limit:
+        return 0
+    tokens = tokenizer([prompt], special_tokens=options.special_tokens)[0]
+    return max(0, len(tokens.ids) - limit)
 
 
-def _shorter(tokenizer, texts: tuple, over: int, limit: int) -> tuple:
+def shorter(tokenizer, texts: tuple, over: int, options: Tokenization) -> tuple:
     """The same with its longest document, or else its query, shorter by `over` tokens."""
     query, *documents = texts
     if any(documents):
@@ -44,7 +45,9 @@ def _shorter(tokenizer, texts: tuple, over: int, limit: int) -> tuple:
     elif query:
         place = 0
     else:
-        raise RequestError(f"the template alone has {over} tokens more than the limit of {limit}")
+        raise RequestError(
+            f"the template alone has {over} tokens more than the limit of {options.truncate}"
+        )
     count = len(tokenizer([texts[place]], special_tokens=False)[0].ids)
     text = shorten(tokenizer, texts[place], count - over) if count > over else ""
     return (*texts[:place], text, *texts[place + 1 :])

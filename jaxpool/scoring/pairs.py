@@ -26,6 +26,7 @@ from jaxpool.tasks.validate import resolve_params
 from jaxpool.text.options import Tokenization
 from jaxpool.text.prepare import encode, prepare
 from jaxpool.text.prepared import Prepared
+from jaxpool.text.prompts import Shortened
 from jaxpool.text.request import requests
 
 
@@ -153,6 +154,7 @@ def _listwise(model, task: Task, call: Call) -> Scoring:
 def templated(model, task: Task, asked: list, call: Call, params) -> list[Prepared]:
     """A request for each (query, document, ...): the template's text, or a pair of texts."""
     options = Tokenization.of(call.tokenization, model.max_length)
+    before = [any(isinstance(text, Shortened) for text in texts) for texts in asked]
     cut = [False] * len(asked)
     if call.template is not None:
         chat = model.tokenizer.transformers
@@ -161,7 +163,8 @@ def templated(model, task: Task, asked: list, call: Call, params) -> list[Prepar
         asked, cut = fit(model.tokenizer, render, asked, options)
     settings = [(one,) for one in resolve_params(model, task, params, len(asked))]
     made = requests(model, (task,), encode(model, asked, options), settings)
-    return [replace(r, cut=r.cut or before) for r, before in zip(made, cut, strict=True)]
+    each = zip(made, before, cut, strict=True)
+    return [replace(r, cut=r.cut or early or late) for r, early, late in each]
 
 
 class Sides(NamedTuple):

@@ -23,8 +23,8 @@ class ScoreTemplate:
 
     special_tokens: whether the tokenizer adds its own around the text; structured: contents are
     lists of parts, not texts; system: a message put before the query (sentence-transformers'
-    default prompt); options: template variables; starts: what prompts begin with, by the special
-    tokens, once it is known.
+    default prompt); options: template variables; signs: what prompts begin and end with, by the
+    special tokens, once it is known.
     """
 
     source: str
@@ -32,43 +32,44 @@ class ScoreTemplate:
     structured: bool = False
     system: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
-    starts: dict[str, tuple[str, ...]] = field(default_factory=dict, compare=False, repr=False)
+    signs: dict[str, list] = field(default_factory=dict, compare=False, repr=False)
 
     def render(self, tokenizer, asked: Sequence[tuple], options: Mapping) -> list[str]:
         """The prompt of each (query, document, ...); `options` are variables (instruction).
 
-        A query that begins as the template does was put into it by its caller, as vLLM's older
-        examples do, and its document too: these are only joined.
+        A pair that begins, or ends, as the template does was put into it by its caller, as vLLM's
+        older examples do: it is only joined.
         """
         if clash := sorted(set(RESERVED) & set(options)):
             raise ValueError(
                 "chat_template_kwargs contains reserved keys that conflict with fixed scorer "
                 f"arguments: {clash}"
             )
-        starts = self._starts(tokenizer)
-        written = [query.startswith(starts) for query, *_ in asked]
+        joined = ["".join(parts) for parts in asked]
+        written = [self._is_written(tokenizer, text) for text in joined]
         bare = [parts for parts, done in zip(asked, written, strict=True) if not done]
         made = iter(self._made(tokenizer, bare, options) if bare else ())
-        return [
-            "".join(parts) if done else next(made)
-            for parts, done in zip(asked, written, strict=True)
-        ]
+        return [t if done else next(made) for t, done in zip(joined, written, strict=True)]
 
-    def _starts(self, tokenizer) -> tuple[str, ...]:
-        """What prompts begin with, an instruction given or not, as far as it tells something."""
+    def _is_written(self, tokenizer, text: str) -> bool:
+        """Whether a text is a whole prompt, by what prompts begin and end with."""
         known = str(tokenizer.special_tokens_map)
-        if known not in self.starts:
-            made = [
-                commonprefix(
-                    [
-                        self._made(tokenizer, [(sign, sign)], dict.fromkeys(told, sign))[0]
-                        for sign in "\0\1"
-                    ]
-                )
-                for told in ((), ("instruction",))
-            ]
-            self.starts[known] = tuple(start for start in made if len(start) >= TELLING)
-        return self.starts[known]
+        if known not in self.signs:
+            self.signs[known] = [self._sign(tokenizer, told) for told in ((), ("instruction",))]
+        return any(text.startswith(a) and text.endswith(b) for a, b in self.signs[known])
+
+    def _sign(self, tokenizer, told: Sequence[str]) -> tuple[str, str]:
+        """What prompts begin and end with, some variables given, as far as it tells them.
+
+        A long start is enough; a short one is no sign without a long end.
+        """
+        one, other = (
+            self._made(tokenizer, [(sign, sign)], dict.fromkeys(told, sign))[0] for sign in "\0\1"
+        )
+        start, end = commonprefix([one, other]), commonprefix([one[::-1], other[::-1]])[::-1]
+        if len(start) >= TELLING:
+            return start, ""
+        return (start, end) if len(end) >= TELLING else ("\0", "\0")
 
     def _made(self, tokenizer, asked: Sequence[tuple], options: Mapping) -> list[str]:
         head = [] if self.system is None else [("system", self.system)]

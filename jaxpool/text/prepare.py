@@ -20,7 +20,7 @@ from jaxpool.text.instructions import instruction, unsupported
 from jaxpool.text.late_interaction import SIDES, LateInteraction
 from jaxpool.text.options import Tokenization
 from jaxpool.text.prepared import Prepared
-from jaxpool.text.prompts import as_prompts
+from jaxpool.text.prompts import Shortened, as_prompts
 from jaxpool.text.request import requests
 from jaxpool.text.tokenizer import NO_LIMIT, Tokens
 
@@ -57,9 +57,9 @@ def prepare(
     if any(setting.late_chunking_params is not None for setting in settings[0]):
         _check_late_chunking(model, prompts, options)
         offsets = True
-    prefix = instruction(model, tasks[0], prompt, prompt_name, input_type)
-    tokens = _instructed(model, prompts, prefix, options, offsets)
-    skips = _skips(model, prompts, prefix, options)
+    prefixes = _prefixes(model, tasks[0], settings[0], prompt, prompt_name, input_type)
+    tokens = _instructed(model, prompts, prefixes, options, offsets)
+    skips = _skips(model, prompts, prefixes, options)
     made = requests(model, tasks, tokens, list(zip(*settings, strict=True)), skips)
     if trained is not None:
         return [trained.apply(one, side, model.tokenizer) for one in made]
@@ -96,6 +96,18 @@ def _adapted(model, params: Any, input_type: str | None) -> Any:
     return with_task(params, name)
 
 
+def _prefixes(model, task: Task, settings: Sequence[PoolingParams], *asked) -> list[str]:
+    """The instruction before each text: what is `asked`, or that of the adapter its task names."""
+    found = {}
+    for number in {one.adapter for one in settings}:
+        if number and asked == (None, None, None):
+            name = find(model.adapters[number - 1], model.prompts)
+            found[number] = model.prompts[name] if name else ""
+        else:
+            found[number] = instruction(model, task, *asked)
+    return [found[one.adapter] for one in settings]
+
+
 def _check_late_chunking(model, prompts: Sequence, options: Tokenization) -> None:
     """Refuse late chunking of anything but whole texts, in which tokens have character offsets."""
     if model.pooler_config.tok_pooling_type == "STEP":
@@ -111,21 +123,25 @@ def _check_late_chunking(model, prompts: Sequence, options: Tokenization) -> Non
 
 
 def _instructed(
-    model, prompts: Sequence, prefix: str, options: Tokenization, offsets: bool
+    model, prompts: Sequence, prefixes: list[str], options: Tokenization, offsets: bool
 ) -> list[Tokens]:
-    """The tokens of prompts, each text behind the prefix; offsets count from the text's start."""
-    texts = [prefix + p if isinstance(p, str) else p for p in prompts]
+    """The tokens of prompts, each text behind its prefix; offsets count from the text's start."""
+    if not any(prefixes):
+        return encode(model, prompts, options, offsets)
+    each = list(zip(prefixes, prompts, strict=True))
+    texts = [type(p)(prefix + p) if isinstance(p, str) else p for prefix, p in each]
     tokens = encode(model, texts, options, offsets)
-    return [t.after(prefix) for t in tokens] if prefix else tokens
+    return [t.after(prefix) for t, prefix in zip(tokens, prefixes, strict=True)]
 
 
-def _skips(model, prompts: Sequence, prefix: str, options: Tokenization) -> list[int]:
+def _skips(model, prompts: Sequence, prefixes: list[str], options: Tokenization) -> list[int]:
     """Leading tokens that pooling leaves out: those of a prefix where include_prompt is false."""
-    if not prefix or model.include_prompt:
-        return [0] * len(prompts)
-    ids = options.encode(model.tokenizer, [prefix])[0].ids
+    known = {"": 0}
     after = len(model.tokenizer.affixes[1]) if options.special_tokens else 0
-    return [len(ids) - after if isinstance(prompt, str) else 0 for prompt in prompts]
+    for prefix in set(prefixes) - known.keys() if not model.include_prompt else ():
+        known[prefix] = len(options.encode(model.tokenizer, [prefix])[0].ids) - after
+    each = zip(prompts, prefixes, strict=True)
+    return [known.get(prefix, 0) if isinstance(prompt, str) else 0 for prompt, prefix in each]
 
 
 def encode(model, prompts: Sequence, options: Tokenization, offsets: bool = False) -> list[Tokens]:
@@ -148,6 +164,9 @@ def encode(model, prompts: Sequence, options: Tokenization, offsets: bool = Fals
     if given or not all(sizes) or max(sizes) > options.limit or not _known(model):
         for prompt, tokens in zip(prompts, found, strict=True):
             _check_tokens(model, tokens.ids, options.limit, exact=isinstance(prompt, list))
+    for place, prompt in enumerate(prompts):
+        if isinstance(prompt, Shortened):
+            found[place] = found[place]._replace(cut=True)
     return found
 
 

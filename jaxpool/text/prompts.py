@@ -37,6 +37,10 @@ class MultiModalPrompt(TypedDict):
 PromptType = str | list[int] | TextPrompt | TokensPrompt | MultiModalPrompt
 
 
+class Shortened(str):
+    """A text of which a part was left out before, so that its template stays whole."""
+
+
 class Pictures(NamedTuple):
     """A prompt with pictures, and the text or token ids beside them.
 

@@ -84,7 +84,9 @@ async def _prompts(body: CohereEmbedRequest, served: Served, shared: Service) ->
     template = chat.choose(options, served, trust=False)
     head = _head(body.input_type, served)
     users = [Message(role="user", content=_joined(one)) for one in body.inputs]
-    return await chat.render([[*head, user] for user in users], template, options, served, shared)
+    asked = [[*head, user] for user in users]
+    cut = _truncation(body) | {"add_special_tokens": False}
+    return await chat.prompts(asked, template, options, served, shared, cut)
 
 
 def _head(input_type: str | None, served: Served) -> list[Message]:

@@ -82,7 +82,9 @@ async def prompts_of(body: Prompts, served: Served, shared: Service) -> tuple[An
         parts = [[part for message in one for part in message.parts] for one in messages]
         return [media.prompt(one, served, processing) for one in parts], special
     template = chat.choose(body, served, shared.options.trust_request_chat_template)
-    texts = await chat.render(messages, template, body, served, shared)
+    added = {"add_special_tokens": bool(body.add_special_tokens)}
+    cut = tokenization(body) | added
+    texts = await chat.prompts(messages, template, body, served, shared, cut)
     return texts, bool(body.add_special_tokens)
 
 

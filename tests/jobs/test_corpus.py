@@ -33,6 +33,16 @@ def test_formats_in(kind, embedder, toy, tmp_path):
     assert table[keep[0]].to_pylist() == wanted
 
 
+@pytest.mark.parametrize("kind", ["txt", "jsonl", "csv"])
+def test_a_byte_order_mark_is_no_text(kind, embedder, toy, tmp_path):
+    texts = texts_of(3)
+    source = write(tmp_path / f"in.{kind}", texts)
+    source.write_bytes(b"\xef\xbb\xbf" + source.read_bytes())
+    run(Embedder(toy, keep=["text"]), source, tmp_path / "out")
+    table = parquet.read_table(tmp_path / "out" / "in.parquet")
+    assert table["text"].to_pylist() == texts
+
+
 @pytest.mark.parametrize("kind", ["parquet", "npy", "arrow", "jsonl", "lance"])
 def test_formats_out(kind, embedder, tmp_path):
     if kind == "lance":

@@ -3,6 +3,7 @@
 import pytest
 
 from converters.files.locate import resolve
+from jaxpool import offline
 from jaxpool.errors import RequestError
 from jaxpool.scoring.fit import fit
 from jaxpool.text.options import Tokenization
@@ -42,6 +43,17 @@ def test_the_left_side_keeps_the_end_by_itself(tokenizer):
 def test_a_template_that_does_not_fit_is_an_error(tokenizer):
     with pytest.raises(RequestError, match="template alone has . tokens more than the limit of 5"):
         fit(tokenizer, render, [("hello", LONG)], Tokenization(64, truncate=5))
+
+
+def test_the_first_cut_of_a_model_is_told_once(bert_llm, caplog):
+    offline._tell.cache_clear()
+    cut = {"tokenization_kwargs": {"truncate_prompt_tokens": 5}, "use_tqdm": False}
+    with caplog.at_level("WARNING", "jaxpool"):
+        bert_llm.embed("hello", **cut)
+        assert not caplog.records
+        for _ in range(2):
+            bert_llm.embed([LONG, "hello"], **cut)
+    assert [r.getMessage().count("texts are cut") for r in caplog.records] == [1]
 
 
 def test_what_was_cut_says_so(tokenizer):

@@ -13,6 +13,7 @@ import jaxpool
 from jaxpool import PoolingParams
 from jaxpool.info import describe
 from jaxpool.scoring.listwise import Listwise, Prompt
+from jaxpool.scoring.pairs import prepare_scores
 
 SYSTEM = "<|im_start|>system\nYou are a search relevance expert who can determine a ranking of "
 MANY = [d[:n] for d in DOCUMENTS for n in (20, 60)]
@@ -98,6 +99,18 @@ def test_several_prompts_share_a_query(llm, vectors, monkeypatch):
     query = np.average([query[0] for _, query in parts], axis=0, weights=weights)
     wanted = _cosine(torch.cat([documents for documents, _ in parts]), torch.tensor(query)[None])
     np.testing.assert_allclose(_scores(outputs), wanted, atol=1e-4)
+
+
+def test_long_texts_are_cut_and_the_end_of_the_prompt_stays(llm, chat_tokenizer):
+    long = " ".join(DOCUMENTS) * 40
+    scoring = prepare_scores(llm.model, QUERIES[0], [long, DOCUMENTS[0]])
+    requests = scoring.parts[0].requests
+    assert requests[0].cut
+    for request in requests:
+        assert len(request.ids) <= llm.model.max_length
+        assert chat_tokenizer.decode(request.ids).endswith("</think>\n\n")
+    whole = prepare_scores(llm.model, QUERIES[0], DOCUMENTS[:2])
+    assert not any(r.cut for r in whole.parts[0].requests)
 
 
 def test_pairs(llm, vectors):

@@ -1,6 +1,7 @@
 """mteb accepts jaxpool's models, and finds in them what it finds in sentence-transformers'."""
 
 import mteb
+import numpy as np
 import pytest
 from scoring.conftest import DOCUMENTS, QUERIES, small_bert
 from transformers import BertForSequenceClassification
@@ -66,3 +67,18 @@ def test_cross_encoder(checkpoint, task):
     theirs = _scores(CrossEncoder(str(folder), device="cpu"), task)
     assert ours["ndcg_at_10"] == pytest.approx(theirs["ndcg_at_10"], abs=1e-3)
     assert ours["mrr_at_10"] == pytest.approx(theirs["mrr_at_10"], abs=1e-3)
+
+
+def test_long_texts_are_cut_as_the_references_cut_them(checkpoint, minilm, reference_minilm):
+    from sentence_transformers import CrossEncoder
+
+    from jaxpool.integrations.mteb import MTEBCrossEncoder, MTEBEncoder
+
+    long = " ".join(DOCUMENTS) * 30
+    ours = MTEBEncoder(minilm).encode([{"text": [long, "a"]}])
+    np.testing.assert_allclose(ours, reference_minilm.encode([long, "a"]), atol=1e-5)
+    folder = checkpoint(BertForSequenceClassification, small_bert(num_labels=1), "long")
+    scores = MTEBCrossEncoder(str(folder)).predict([{"text": [QUERIES[0]]}], [{"text": [long]}])
+    reference = CrossEncoder(str(folder), device="cpu")
+    wanted = reference.predict([(QUERIES[0], long)], activation_fn=lambda x: x)
+    np.testing.assert_allclose(scores, wanted, atol=1e-4)

@@ -63,7 +63,9 @@ def test_prompts(tokenizer, name):
     assert _render(tokenizer, name) == PROMPTS[name]
 
 
-@pytest.mark.parametrize("name", ["mxbai_rerank_v2", "qwen3_reranker", "zerank2"])
+@pytest.mark.parametrize(
+    "name", ["mxbai_rerank_v2", "qwen3_reranker", "zerank2", "bge-reranker-v2-gemma"]
+)
 def test_prompts_that_their_caller_wrote_are_not_wrapped_again(tokenizer, name):
     """vLLM's older examples write the template around the query and the document by hand."""
     written = PROMPTS[name]

@@ -36,6 +36,20 @@ def test_flags(servers):
     assert "Cannot set both" in vectors(servers, 400, messages=MESSAGES, **both)
 
 
+def test_what_is_cut_is_content_and_not_the_end_of_the_template(servers):
+    cut = {"truncate_prompt_tokens": 10, "add_generation_prompt": True}
+    messages = [{"role": "user", "content": "hello " * 50}]
+    chat = vectors(servers, messages=messages, **cut)
+    text = f"user: {' '.join(['hello'] * 6)}\nassistant:"
+    np.testing.assert_allclose(
+        chat, vectors(servers, input=text, add_special_tokens=False), atol=1e-6
+    )
+    headers = {"Authorization": "Bearer sekret"}
+    body = {"messages": [messages, MESSAGES], **cut}
+    said = servers("auth").post("/v1/embeddings", body, headers=headers).headers
+    assert said["x-truncated"] == "1"
+
+
 def test_several_conversations(servers):
     one, two = MESSAGES, [{"role": "user", "content": "dog"}]
     batch = vectors(servers, messages=[one, two])

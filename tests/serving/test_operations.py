@@ -156,6 +156,7 @@ def test_invocations(servers):
 def test_metrics(servers):
     server = servers("minilm")
     done = 'vllm:request_success_total{engine="0",finished_reason="stop",model_name="minilm"}'
+    server.post("/v1/embeddings", {"input": [TEXT] * 3, "truncate_prompt_tokens": 4})
     server.post("/v1/embeddings", {"input": [TEXT] * 3})
     server.post("/nowhere", {})
     text = server.client.get("/metrics").text
@@ -166,6 +167,7 @@ def test_metrics(servers):
     assert float(values["vllm:prompt_tokens_total" + label]) >= 27
     assert float(values["jaxpool:queued_tokens" + label]) == 0
     assert float(values["jaxpool:tokens_per_second" + label]) > 0
+    assert float(values['jaxpool:truncated_texts_total{model_name="minilm"}']) >= 3
     assert float(values[done]) >= 1
     for name in ("request_prompt_tokens", "e2e_request_latency_seconds", "iteration_tokens_total"):
         assert float(values[f"vllm:{name}_count{label}"]) >= 1

@@ -253,6 +253,8 @@ class TestRerank:
             for n in (0, 3)
         )
         assert cut < whole
+        said = servers("ce").post("/rerank", body | {"max_tokens_per_doc": 3}).headers
+        assert said["x-truncated"] == "1"
         for bad in (-1, 96, 1000):
             assert "max_tokens_per_doc" in message(
                 servers("ce"), "/rerank", **body, max_tokens_per_doc=bad

@@ -91,11 +91,15 @@ def test_a_reward_for_each_text(tmp_path):
     config = LlamaConfig(**SIZES, num_labels=1)
     folder = add_tokenizer(save_random(LlamaForSequenceClassification, config, tmp_path))
     llm = LLM(str(folder))
-    outputs = llm.reward(TEXTS, pooling_params=PoolingParams(use_activation=False), use_tqdm=False)
+    outputs = llm.reward(TEXTS, use_tqdm=False)
     model = LlamaForSequenceClassification.from_pretrained(folder).eval()
     for output in outputs:
         with torch.no_grad():
             wanted = model(torch.tensor([output.prompt_token_ids])).logits[0].numpy()
         np.testing.assert_allclose(output.outputs.data, wanted, atol=1e-4)
-    every = llm.encode(TEXTS[:1], pooling_task="token_classify", use_tqdm=False)
-    assert every[0].outputs.data.shape == (4, 1)
+    shares = llm.reward(TEXTS, pooling_params=PoolingParams(use_activation=True), use_tqdm=False)
+    every = llm.encode(TEXTS, pooling_task="token_classify", use_tqdm=False)
+    for raw, share, tokens in zip(outputs, shares, every, strict=True):
+        wanted = 1 / (1 + np.exp(-raw.outputs.data))
+        np.testing.assert_allclose(share.outputs.data, wanted, atol=1e-6)
+        np.testing.assert_allclose(tokens.outputs.data[-1], wanted, atol=1e-6)

@@ -66,7 +66,7 @@ def vectors(outputs):
 @pytest.mark.parametrize("task", [None, *TASKS])
 def test_one_task_a_call(llm, reference, task):
     ours = vectors(llm.embed(TEXTS, task=task, use_tqdm=False))
-    wanted = [reference(text, task) for text in TEXTS]
+    wanted = [reference(PROMPTS.get(task, "") + text, task) for text in TEXTS]
     np.testing.assert_allclose(ours, wanted, rtol=0, atol=1e-5)
 
 
@@ -74,7 +74,8 @@ def test_one_task_a_text(llm, reference):
     tasks = ["separation", "retrieval.query", "text-matching", "classification"]
     params = [PoolingParams(task=task) for task in tasks]
     ours = vectors(llm.embed(TEXTS, pooling_params=params, use_tqdm=False))
-    wanted = [reference(text, task) for text, task in zip(TEXTS, tasks, strict=True)]
+    each = zip(TEXTS, tasks, strict=True)
+    wanted = [reference(PROMPTS.get(task, "") + text, task) for text, task in each]
     np.testing.assert_allclose(ours, wanted, rtol=0, atol=1e-5)
 
 
