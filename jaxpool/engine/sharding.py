@@ -4,6 +4,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from jaxpool.engine.devices import devices as all_devices
 from jaxpool.nn.params import Leaf, is_leaf
 
 MODEL_AXES = ("N", "K", "F")  # split over "model"; everything else is replicated
@@ -14,7 +15,7 @@ def make_mesh(model: int = 1, data: int | None = None, devices=None) -> Mesh:
 
     A run of several processes takes the devices of all: a process outside would have no part.
     """
-    devices = jax.devices() if devices is None else devices
+    devices = all_devices() if devices is None else devices
     data = max(1, len(devices) // model) if data is None else data
     if data * model > len(devices):
         raise ValueError(
