@@ -28,7 +28,7 @@ def devices() -> list[jax.Device]:
         found = jax.devices()
     except RuntimeError as error:
         raise RuntimeError(_line(str(error))) from error
-    if found[0].platform == "cpu" and not jax.config.jax_platforms:
+    if found[0].platform == "cpu" and not jax.config.values["jax_platforms"]:
         for platform, extra in _present():
             reason = xla_bridge._backend_errors.get(platform)
             if reason is not None:

@@ -22,9 +22,11 @@ def machine(monkeypatch):
             hardware_utils, "num_available_tpu_chips_and_device_id", lambda: (tpus, "0x0063")
         )
         monkeypatch.setattr(hardware_utils, "has_visible_nvidia_gpu", lambda: gpu)
-        monkeypatch.setattr(type(jax.config), "jax_platforms", platforms, raising=False)
+        jax.config.update("jax_platforms", platforms)
 
-    return make
+    before = jax.config.values["jax_platforms"]
+    yield make
+    jax.config.update("jax_platforms", before)
 
 
 @pytest.mark.parametrize(
