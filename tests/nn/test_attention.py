@@ -1,6 +1,7 @@
 """The attention kernels against a plain float64 computation, text by text."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -83,6 +84,25 @@ def test_splash(name, monkeypatch):
     assert attention.backend(arch, 384) == "splash"
     monkeypatch.setattr(attention, "INTERPRET", True)
     agrees_with_xla(arch, batch, operands(plan, arch), 5e-6)
+
+
+@pytest.mark.slow
+def test_gradient_of_splash(monkeypatch):
+    """A training step on TPU differentiates the kernel: the gradient of XLA's, on real tokens."""
+    arch = ARCHS[next(iter(ARCHS))].replace(kernel="splash")
+    plan = place([[0, 1], [2]], 2, 384, LENGTHS)
+    batch = fill(plan, [Request(np.ones(n, np.int32)) for n in LENGTHS])[0]
+    monkeypatch.setattr(attention, "INTERPRET", True)
+    real = jnp.asarray(batch.segments > 0)[..., None, None].astype(jnp.float32)
+
+    def gradients(arch):
+        attend = attention.attention({}, batch, arch)
+        return jax.grad(lambda qkv: jnp.sum(jnp.sin(attend(*qkv, None)) * real))
+
+    inputs = operands(plan, arch)
+    wanted = gradients(arch.replace(kernel="xla"))(inputs)
+    for one, other in zip(gradients(arch)(inputs), wanted, strict=True):
+        np.testing.assert_allclose(one * real, other * real, atol=2e-5, rtol=0)
 
 
 @pytest.mark.parametrize("name", [name for name in ARCHS if name != "softcap"])
