@@ -260,7 +260,8 @@ def _splash(params: dict, places: Places, arch: Arch, reach: int) -> Callable:
     block = next(size for size in (512, 256, LANES) if length % size == 0)
     kernel = splash.make_splash_mha(
         _splash_mask(length, arch, reach, per_shard),
-        block_sizes=splash.BlockSizes(*[block] * 8),  # forward and backward, queries and keys
+        # The first three are those of the forward, the others those of the backward pass.
+        block_sizes=splash.BlockSizes(block, block, block, block, block, block, block, block),
         attn_logits_soft_cap=arch.attention_softcap or None,
         head_shards=1,
         q_seq_shards=1,
