@@ -11,8 +11,16 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
 
+from serving import bounds
+
 BAD_JSON = {"type": "json_invalid", "msg": "JSON decode error", "input": {}}
 ESCAPED = re.compile(r"\\u[dD][89a-fA-F]")  # perhaps a surrogate
+MANY = {
+    "type": "too_many_errors",
+    "loc": ("body",),
+    "msg": "More errors than can be shown",
+    "input": {},
+}
 NO_BODY = {"type": "missing", "loc": ("body",), "msg": "Field required", "input": None}
 
 
@@ -58,8 +66,11 @@ def parsed(content: bytes) -> Any:
     Raises `ValueError` for bytes that are no JSON, and for half of a surrogate pair, which is no
     text: neither a tokenizer nor an answer could have it.
     """
+    bounds.check_bytes(content)
     text = content.decode(json.detect_encoding(content))
     value = json.loads(text)
+    if len(content) > bounds.ODD and isinstance(value, dict | list):
+        bounds.check_values(value)
     if ESCAPED.search(text):
         try:
             json.dumps(value, ensure_ascii=False).encode()
@@ -84,6 +95,8 @@ def validated(schemas: Sequence[type[BaseModel]], content: bytes) -> BaseModel:
         # from_attributes: the error of a body that is no object then reads as FastAPI's.
         return schema.model_validate(value, from_attributes=True)
     except ValidationError as error:
+        if (count := error.error_count()) > bounds.ERRORS:
+            raise RequestValidationError([MANY | {"ctx": {"count": count}}]) from None
         details = error.errors(include_url=False)
         raise RequestValidationError(
             [one | {"loc": ("body", *one["loc"])} for one in details]

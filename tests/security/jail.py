@@ -69,7 +69,9 @@ class Jail:
         yes.write(b"y\n" * 1000)
         yes.seek(0)
         command = [sys.executable, "-m", "security.jail", str(order), str(told)]
-        self.process = subprocess.Popen(command, stdin=yes, pass_fds=(order, told), env=_env())
+        self.process = subprocess.Popen(
+            command, stdin=yes, pass_fds=(order, told), env=environment()
+        )
         os.close(order)
         os.close(told)
         yes.close()
@@ -86,7 +88,8 @@ class Jail:
             self.process = None
 
 
-def _env() -> dict:
+def environment() -> dict[str, str]:
+    """In which a process imports what its tests do, on one device, without a cache."""
     tests = Path(__file__).parents[1]
     path = os.pathsep.join([str(tests.parent), str(tests), os.environ.get("PYTHONPATH", "")])
     return {**os.environ, "PYTHONPATH": path, "XLA_FLAGS": "", "JAXPOOL_CACHE": ""}
