@@ -8,7 +8,7 @@ ROW = re.compile(r"^\|(?! ---| promise| what \|)(.*)\|$", re.MULTILINE)
 NAMED = re.compile(r"`((?:tests/[\w/]+/)?test_\w+)(\.py)?(?:::(test_\w+))?`")
 
 
-def tests_of(text: str, file: Path | None = None):
+def named(text: str, file: Path | None = None):
     """The file, and perhaps the test, of each name in a text; a bare test is in the last file."""
     for name, module, test in NAMED.findall(text):
         if module:
@@ -24,7 +24,7 @@ def test_each_promise_names_tests_that_exist():
     rows = ROW.findall(text)
     assert len(rows) > 15
     for row in rows:
-        found = list(tests_of(row))
+        found = list(named(row))
         assert found, f"no test: {row}"
         for file, test in found:
             assert file and file.is_file(), row
@@ -32,5 +32,5 @@ def test_each_promise_names_tests_that_exist():
 
 
 def test_a_test_that_is_not_there_is_found():
-    (found,) = tests_of("| x | `test_promises.py::test_that_nobody_wrote` |")
+    (found,) = named("| x | `test_promises.py::test_that_nobody_wrote` |")
     assert f"def {found[1]}" not in Path(__file__).read_text().replace("::test", "")
