@@ -240,21 +240,24 @@ def _open(folder: Path, overrides, adapter: Path | None, store: Path | None) -> 
     family, config = read_config(base, overrides, pipeline.model_type if pipeline else None, store)
     if family.adapter and not adapter:
         base, adapter = lora.find(base, lora.own(base, config, family.adapter(config)))
-    method = getattr(config, "quantization_config", None)
-    source = _tensors(folder, inside, base, family, adapter, method)
+    source = _tensors(folder, inside, base, family, adapter, config)
     for field, (name, axis) in family.sizes.items():
         setattr(config, field, source.shape(name)[axis])
     return Files(folder, inside, base, family, config, pipeline, source)
 
 
-def _tensors(folder: Path, inside: str, base: Path, family, adapter, quantization) -> Source:
-    """The transformer's tensors, with the adapter's added and what is computed from them."""
+def _tensors(folder: Path, inside: str, base: Path, family, adapter, config: Config) -> Source:
+    """The transformer's tensors, with the adapter's added and what is computed from them.
+
+    An adapter may bring another vocabulary, which `config` then has.
+    """
     rename = _canonical(family)
     if base != folder / inside:
         folder, inside = base, ""
     opened = open_tensors(folder, inside, rename)
     integers = family.name == "Static"  # model2vec's, whose mean is what its authors take
-    source: Any = opened if integers else with_scales(opened, quantization)
+    method = getattr(config, "quantization_config", None)
+    source: Any = opened if integers else with_scales(opened, method)
     if adapter:
         if isinstance(opened, Manifest):
             raise CheckpointError(
@@ -262,6 +265,9 @@ def _tensors(folder: Path, inside: str, base: Path, family, adapter, quantizatio
                 "tree; export the merged model, then convert that"
             )
         source = lora.Merged(source, adapter, rename, family.prefix)
+        table, _ = output_of(family, source, config)
+        if source.brings(table):
+            config.vocab_size = source.shape(table)[0]
     return family.derive(source) if family.derive else source
 
 

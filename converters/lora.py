@@ -95,7 +95,8 @@ class Merged:
         self._adapter = Tensors(weight_files(folder, WEIGHTS), _module_name)
         self._deltas: dict[str, Delta] = {}
         self._whole: dict[str, str] = {}  # biases and modules_to_save: our name -> the adapter's
-        for name in self._adapter.keys():
+        # Whole tensors first: an update may be of one (PEFT saves embeddings that it adapts).
+        for name in sorted(self._adapter.keys(), key=lambda name: ".lora_" in name):
             self._add(name, rename)
         used = {delta.magnitude for delta in self._deltas.values()}
         if lone := {n for n in self._adapter.keys() if n.endswith(MAGNITUDE)} - used:
@@ -144,7 +145,7 @@ class Merged:
         target = self._find(name)
         wanted = (self._adapter.shape(delta.b)[0], self._adapter.shape(delta.a)[1])
         wanted = wanted[::-1] if delta.transposed else wanted
-        found = self._base.shape(target) if target else "no such tensor"
+        found = self.shape(target) if target else "no such tensor"
         if target is None or found != wanted:
             raise CheckpointError(
                 f"{CONFIG}: the adapter is for another base "
@@ -152,6 +153,10 @@ class Merged:
                 f"wanted {wanted}, found {found}"
             )
         return target
+
+    def brings(self, name: str) -> bool:
+        """Whether the adapter has a whole tensor in place of the base's, of any size."""
+        return name in self._whole
 
     def keys(self):
         """The names of the base, and of the modules only the adapter has (a trained head)."""
@@ -181,9 +186,8 @@ class Merged:
 
     def __getitem__(self, name: str) -> np.ndarray:
         """A tensor; sums are made in float32 and have the dtype of the base."""
-        if name in self._whole:
-            return self._adapter[self._whole[name]]
-        base, delta = self._base[name], self._deltas.get(name)
+        whole, delta = self._whole.get(name), self._deltas.get(name)
+        base = self._adapter[whole] if whole else self._base[name]
         return base if delta is None else delta.merge(base, self._adapter).astype(base.dtype)
 
 
@@ -200,4 +204,5 @@ def _read_config(folder: Path) -> dict:
 
 def _module_name(name: str) -> str:
     """The name in the base model of what PEFT wraps."""
-    return name.removeprefix("base_model.model.").replace(".base_layer.", ".")
+    name = name.removeprefix("base_model.model.").replace(".base_layer.", ".")
+    return name.replace(f"{MAGNITUDE}.weight", MAGNITUDE)
