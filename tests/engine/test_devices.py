@@ -24,6 +24,7 @@ def machine(monkeypatch):
         monkeypatch.setattr(hardware_utils, "has_visible_nvidia_gpu", lambda: gpu)
         jax.config.update("jax_platforms", platforms)
 
+    jax.devices()  # they start before the machine is another
     before = jax.config.values["jax_platforms"]
     yield make
     jax.config.update("jax_platforms", before)

@@ -15,29 +15,81 @@ INSTRUCTIONS = {
 }
 
 
-@pytest.mark.parametrize("file, device", [("gpu", "nvidia.com/gpu"), ("tpu", "google.com/tpu")])
-def test_manifests(file, device):
+DEVICES = {
+    "gpu": "nvidia.com/gpu",
+    **dict.fromkeys(["tpu-v5e", "tpu-v6e", "tpu-v7x", "tpu-v6e-spot"], "google.com/tpu"),
+}
+PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
+
+
+def manifests(file):
+    """The documents of a file by their kinds."""
     documents = list(yaml.safe_load_all((DOCS / "deploy" / f"{file}.yaml").read_text()))
-    kinds = {one["kind"]: one for one in documents}
-    assert set(kinds) == {"Secret", "PersistentVolumeClaim", "Deployment", "Service"}
     assert all(one["apiVersion"] and one["metadata"]["name"] for one in documents)
-    spec = kinds["Deployment"]["spec"]
-    pod = spec["template"]["spec"]
+    return {one["kind"]: one for one in documents}
+
+
+def check_pod(pod, kinds):
+    """The options, rights and key of a pod; its container and what its command line says."""
     (container,) = pod["containers"]
     options = parse(container["args"])
     assert pod["terminationGracePeriodSeconds"] > options.drain_timeout
-    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-        assert container[probe]["httpGet"] == {"path": "/health", "port": "http"}
-        assert container[probe]["timeoutSeconds"] > options.health_timeout
-    assert container["ports"] == [{"name": "http", "containerPort": options.port}]
-    assert container["resources"]["limits"][device] >= 1
-    labels = spec["template"]["metadata"]["labels"]
-    assert spec["selector"]["matchLabels"] == labels == kinds["Service"]["spec"]["selector"]
-    claim = pod["volumes"][0]["persistentVolumeClaim"]["claimName"]
-    assert claim == kinds["PersistentVolumeClaim"]["metadata"]["name"]
+    assert pod["securityContext"]["runAsNonRoot"]
     secret = container["env"][0]["valueFrom"]["secretKeyRef"]
     assert secret["key"] in kinds["Secret"]["stringData"]
     assert container["env"][0]["name"] == "JAXPOOL_API_KEY"
+    (mount,), (volume,) = container["volumeMounts"], pod["volumes"]
+    assert mount["name"] == volume["name"] and mount["mountPath"] == "/cache"
+    return container, options
+
+
+def check_probes(container, options):
+    for probe in PROBES:
+        assert container[probe]["httpGet"] == {"path": "/health", "port": "http"}
+        assert container[probe]["timeoutSeconds"] > options.health_timeout
+    assert container["ports"] == [{"name": "http", "containerPort": options.port}]
+
+
+@pytest.mark.parametrize("file", DEVICES)
+def test_manifests(file):
+    kinds = manifests(file)
+    assert set(kinds) - {"PersistentVolumeClaim"} == {"Secret", "Deployment", "Service"}
+    spec = kinds["Deployment"]["spec"]
+    pod = spec["template"]["spec"]
+    container, options = check_pod(pod, kinds)
+    check_probes(container, options)
+    assert container["resources"]["limits"][DEVICES[file]] >= 1
+    labels = spec["template"]["metadata"]["labels"]
+    assert spec["selector"]["matchLabels"] == labels == kinds["Service"]["spec"]["selector"]
+    if claim := kinds.get("PersistentVolumeClaim"):
+        named = pod["volumes"][0]["persistentVolumeClaim"]["claimName"]
+        assert named == claim["metadata"]["name"]
+
+
+def test_a_spot_node_is_left_in_time():
+    """Kubernetes gives a pod on a spot node at most 25 of the 30 seconds after the notice."""
+    spec = manifests("tpu-v6e-spot")["Deployment"]["spec"]
+    pod = spec["template"]["spec"]
+    assert pod["terminationGracePeriodSeconds"] <= 25 and spec["replicas"] > 1
+    environment = {one["name"]: one.get("value") for one in pod["containers"][0]["env"]}
+    assert environment["JAXPOOL_CACHE"].startswith("gs://")
+
+
+def test_several_hosts():
+    kinds = manifests("tpu-hosts")
+    template = kinds["LeaderWorkerSet"]["spec"]["leaderWorkerTemplate"]
+    leader, follower = template["leaderTemplate"], template["workerTemplate"]
+    container, options = check_pod(leader["spec"], kinds)
+    check_probes(container, options)
+    other, _ = check_pod(follower["spec"], kinds)
+    assert other["args"] == container["args"] and options.distributed is True
+    assert not set(PROBES) & set(other)  # followers answer no HTTP
+    chips = template["size"] * container["resources"]["limits"]["google.com/tpu"]
+    assert options.tensor_parallel_size * options.data_parallel_size == chips == 16
+    selected = kinds["Service"]["spec"]["selector"]
+    assert selected.items() <= leader["metadata"]["labels"].items()
+    assert not selected.items() <= follower["metadata"]["labels"].items()
+    assert template["restartPolicy"] == "RecreateGroupOnPodRestart"
 
 
 def test_dockerfile():
