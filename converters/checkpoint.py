@@ -1,6 +1,5 @@
 """A Hugging Face checkpoint folder as (Arch, heads, parameters), and back."""
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -251,10 +250,9 @@ def _tensors(folder: Path, inside: str, base: Path, family, adapter, config: Con
 
     An adapter may bring another vocabulary, which `config` then has.
     """
-    rename = _canonical(family)
     if base != folder / inside:
         folder, inside = base, ""
-    opened = open_tensors(folder, inside, rename)
+    opened = open_tensors(folder, inside, family.canonical)
     integers = family.name == "Static"  # model2vec's, whose mean is what its authors take
     method = getattr(config, "quantization_config", None)
     source: Any = opened if integers else with_scales(opened, method)
@@ -264,7 +262,7 @@ def _tensors(folder: Path, inside: str, base: Path, family, adapter, config: Con
                 f"{adapter}: an adapter is merged into weight files, and {folder} holds an Orbax "
                 "tree; export the merged model, then convert that"
             )
-        source = lora.Merged(source, adapter, rename, family.prefix)
+        source = lora.Merged(source, adapter, family.canonical, family.prefix)
         table, _ = output_of(family, source, config)
         if source.brings(table):
             config.vocab_size = source.shape(table)[0]
@@ -295,12 +293,3 @@ def _module(folder: Path, path: str, names: str, modules: dict) -> Part:
     table = rows.parse(names)
     own = {name: modules[name] for row in table for name in row.paths if name in modules}
     return Part(path, rows.layouts(table, own, {}), open_tensors(folder, path), ())
-
-
-def _canonical(family: Family) -> Callable[[str], str]:
-    def rename(name: str) -> str:
-        for pattern, replacement in family.renames:
-            name = re.sub(pattern, replacement, name)
-        return name
-
-    return rename

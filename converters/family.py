@@ -1,5 +1,6 @@
 """The description of a family of architectures: its `Arch`, its name table, its heads."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -73,6 +74,12 @@ class Family:
     padded: bool = False
     processor: str = ""
     examples: tuple[str, ...] = ()
+
+    def canonical(self, name: str) -> str:
+        """The name in the table of a tensor's name on disk."""
+        for pattern, replacement in self.renames:
+            name = re.sub(pattern, replacement, name)
+        return name
 
     def table(self, config) -> str:
         """The table of the base model under a configuration."""
