@@ -12,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxpool.engine.planner import IN_FLIGHT
 from jaxpool.heads.similarity import maxsim
-from jaxpool.search import program
+from jaxpool.search import program, screen
 
 SCORES = ("cosine", "dot", "hamming", "maxsim")
 QUERIES, BLOCK = 1024, 131_072  # rows of a side on the device at once
@@ -67,7 +67,8 @@ def top_k(
     queries, corpus: arrays `[N, F]` of any real dtype (uint8 bits, eight a byte, for hamming),
     paths of .npy files, which are memory-mapped, or pyarrow columns; sequences of token vectors
     `[T_i, F]` for maxsim. score: cosine, dot, hamming or maxsim. A mesh with an axis "data" splits
-    the corpus over its devices. The corpus is read once, a block at a time.
+    the corpus over its devices. The corpus is read a block at a time; where it is large, k small
+    and the device one, a screening in bfloat16 comes first (see `jaxpool.search.screen`).
     """
     if score not in SCORES:
         raise ValueError(f"score must be one of {SCORES}, got {score!r}")
@@ -80,7 +81,26 @@ def top_k(
     k = min(k, len(rows))
     if not len(asked) or not k:
         return Hits(np.empty((len(asked), k), np.float32), np.empty((len(asked), k), np.int64))
-    return _nearest(asked, rows, k, score, query_chunk_size, corpus_chunk_size, mesh)
+    sizes = (query_chunk_size, corpus_chunk_size)
+    if mesh is None and score != "hamming" and len(rows) >= screen.LEAST and k <= screen.MOST:
+        return _screened(asked, rows, k, score, *sizes)
+    return _nearest(asked, rows, k, score, *sizes, mesh)
+
+
+def _screened(
+    asked: np.ndarray, rows: np.ndarray, k: int, score: str, chunk: int, most: int
+) -> Hits:
+    """By two passes (see `screen`); a third for queries that those leave open."""
+    parts = [_prepared(asked[i : i + chunk], score) for i in range(0, len(asked), chunk)]
+    many = -(-(3 * k + screen.STEP) // screen.STEP) * screen.STEP
+    groups = screen.screen(parts, rows, many, score, most)
+    found = [
+        screen.settle(part, best, rows, k, score) for part, best in zip(parts, groups, strict=True)
+    ]
+    scores, indices, sure = (np.concatenate(each) for each in zip(*found, strict=True))
+    if not sure.all():
+        scores[~sure], indices[~sure] = _nearest(asked[~sure], rows, k, score, chunk, most, None)
+    return Hits(scores, indices)
 
 
 def _nearest(
@@ -120,8 +140,7 @@ def _check(queries: np.ndarray, rows: np.ndarray, score: str) -> None:
 
 def _block(rows: np.ndarray, size: int, mesh: Mesh | None) -> jax.Array:
     """Some rows on the device, filled up to a whole block."""
-    if len(rows) < size:
-        rows = np.concatenate([rows, np.zeros((size - len(rows), rows.shape[1]), rows.dtype)])
+    rows = program.whole(rows, size)
     if mesh is None:
         return jax.device_put(rows)
     return jax.device_put(rows, NamedSharding(mesh, PartitionSpec(program.AXIS)))

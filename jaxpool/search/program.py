@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
 GROUP = 16  # scores of a group
@@ -34,6 +35,13 @@ def start(queries: int, k: int) -> Best:
 def tile_of(rows: int, platform: str) -> int:
     """Rows of a tile for a block of some rows."""
     return min(TILES.get(platform, TILE), 1 << (max(rows, 1) - 1).bit_length())
+
+
+def whole(rows: np.ndarray, size: int) -> np.ndarray:
+    """Some rows filled up to `size`: a program is compiled for one size."""
+    if len(rows) == size:
+        return rows
+    return np.concatenate([rows, np.zeros((size - len(rows), rows.shape[1]), rows.dtype)])
 
 
 def select(scores: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:

@@ -7,7 +7,7 @@ import pytest
 
 from jaxpool.engine.sharding import make_mesh
 from jaxpool.heads.similarity import maxsim
-from jaxpool.search import program, rescore, semantic_search, top_k
+from jaxpool.search import exact, program, rescore, screen, semantic_search, top_k
 
 RNG = np.random.default_rng(0)
 CORPUS = RNG.normal(size=(5003, 24)).astype(np.float32) * RNG.uniform(0.5, 2, (5003, 1)).astype(
@@ -162,3 +162,48 @@ def test_selection_is_exact_under_ties():
         wanted = best(scores, k)
         np.testing.assert_array_equal(found[0], wanted[0])
         np.testing.assert_array_equal(found[1], wanted[1])
+
+
+@pytest.fixture
+def screened(monkeypatch):
+    """Two passes for a small corpus, in several blocks; how many queries go the long way."""
+    long, nearest = [], exact._nearest
+    monkeypatch.setattr(screen, "LEAST", 1)
+    monkeypatch.setattr(screen, "ROWS", {"cpu": 512})
+    monkeypatch.setattr(screen, "SELECTED", 1024)
+    monkeypatch.setattr(program, "TILES", {"cpu": 256})
+    monkeypatch.setattr(
+        exact, "_nearest", lambda asked, *rest: long.append(len(asked)) or nearest(asked, *rest)
+    )
+    return long
+
+
+@pytest.mark.parametrize("score", ["cosine", "dot"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.int8])
+@pytest.mark.parametrize("count", [5003, 900, 7])
+def test_two_passes_find_the_same(score, dtype, count, screened):
+    corpus = np.clip(CORPUS[:count] * 30, -127, 127).astype(dtype)
+    a, b = QUERIES, corpus.astype(np.float32)
+    scores, rows = best(a @ b.T if score == "dot" else unit(a) @ unit(b).T, 10)
+    found = top_k(a, corpus, 10, score=score, query_chunk_size=16)
+    np.testing.assert_allclose(found.scores, scores, rtol=1e-5, atol=1e-6 * np.abs(scores).max())
+    np.testing.assert_array_equal(found.indices, rows)
+    assert sum(screened) < len(QUERIES) // 2
+
+
+def test_bounds_are_bounds():
+    for score in ("cosine", "dot"):
+        asked = program.prepared(QUERIES * 7, score)
+        above = screen.bounds(asked, CORPUS, score)
+        true = np.asarray(asked, np.float64) @ CORPUS.T.astype(np.float64)
+        true = true if score == "dot" else true / np.linalg.norm(CORPUS, axis=1)
+        assert (np.asarray(above) >= true).all()
+
+
+def test_many_equal_rows_go_the_long_way(screened):
+    corpus = np.concatenate([np.repeat(CORPUS[:1], 3000, axis=0), CORPUS[1:]])
+    asked = np.concatenate([CORPUS[:1], QUERIES[:3]])
+    found = top_k(asked, corpus, 5)
+    assert found.indices[0].tolist() == [0, 1, 2, 3, 4] and screened and screened[0] < 4
+    wanted = best(unit(asked) @ unit(corpus).T, 5)[0]
+    np.testing.assert_allclose(found.scores, wanted, atol=1e-5)
