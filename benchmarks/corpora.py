@@ -98,6 +98,14 @@ def generated(count: int, dim: int, queries: int) -> tuple[np.ndarray, np.ndarra
     return corpus, (asked + noise).astype(np.float32)
 
 
+def _searched(name: str, times: list[tuple[float, float]], found: dict[str, np.ndarray]) -> dict:
+    """A system's row: seconds, and the share of places that name FAISS's row."""
+    walls = [round(wall, 3) for wall, _ in times]
+    row = {"system": name, "seconds": round(median(times), 3), "least": min(walls)}
+    row |= {"most": max(walls), "cpu seconds": round(float(np.median([c for _, c in times])), 2)}
+    return row | {"same rows": round(float((found[name] == found["FAISS flat"]).mean()), 6)}
+
+
 @app.command()
 def search(
     count: int = 1_000_000, dim: int = 384, queries: int = 1000, rounds: int = 3,
@@ -130,14 +138,7 @@ def search(
 
         systems["sentence-transformers"] = peer
     times = alternate(systems, rounds)
-    table = []
-    for name, each in times.items():
-        cpu = float(np.median([cpu for _, cpu in each]))
-        same = float((found[name] == found["FAISS flat"]).mean())
-        walls = [round(wall, 3) for wall, _ in each]
-        row = {"system": name, "seconds": round(median(each), 3), "least": min(walls)}
-        row |= {"most": max(walls), "cpu seconds": round(cpu, 2), "same rows": round(same, 6)}
-        table.append(row)
+    table = [_searched(name, each, found) for name, each in times.items()]
     facts = {"corpus": count, "features": dim, "queries": queries, "rounds": rounds}
     ratios = [b[0] / a[0] for a, b in zip(times["jaxpool"], times["FAISS flat"], strict=True)]
     facts["FAISS/jaxpool"] = [round(ratio, 2) for ratio in sorted(ratios)]

@@ -23,6 +23,9 @@ class Options:
     ] = None
     output: Annotated[str | None, Option(help="A folder; for one file of input, a file.")] = None
     column: Annotated[str, Option(help="The text's column; two with a comma to score.")] = "text"
+    modality: Annotated[str, Option(help="image: the column has pictures' bytes or paths.")] = (
+        "text"
+    )
     keep: Annotated[str, Option(help="Columns to keep, with commas; '*' for all.")] = ""
     task: Annotated[str | None, Option(help="token_embed, sparse, embed&sparse, ...")] = None
     format: Annotated[str, Option(help="Of parts: parquet, npy, arrow, jsonl, lance.")] = "parquet"
@@ -101,6 +104,7 @@ def _embedder(task: str, options: Options, keep: list[str] | None) -> Any:
         options.model,
         options.task or task,
         column,
+        modality=options.modality,
         keep=keep,
         precision=options.precision,
         dtype=options.dtype,

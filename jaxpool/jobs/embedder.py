@@ -6,15 +6,19 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from jaxpool.jobs.calls import HALF, Call, call
 from jaxpool.jobs.fields import ERROR, TEXT, Column, Field
 from jaxpool.jobs.frames import frame
 from jaxpool.jobs.work import RowError, Work
 
 ON_ERROR = ("raise", "null", "skip")
+MODALITIES = ("text", "image")
 PARAMS = ("dimensions", "use_activation", "returned_token_ids", "step_tag_id", "extra_kwargs")
 CALLS = ("prompt", "prompt_name", "input_type", "chat_template")
-SAMPLE = "a"  # what an embedder prepares once, so that bad options show before any row
+# What an embedder prepares once, so that bad options show before any row.
+SAMPLES = {"text": "a", "image": {"image": np.zeros((8, 8, 3), np.uint8)}}
 
 
 class Embedder:
@@ -26,8 +30,9 @@ class Embedder:
 
     task: any that `LLM.encode` runs ("embed", "token_embed", "classify", "sparse", "reward",
     "embed&sparse", ...), "score" or "entities". column: the text's name; of "score" two names.
-    keep: the columns to keep (None: all). output: the name of the new column, if not the task's
-    own. precision: float32, float16, int8, uint8, binary or ubinary, of vectors; dtype: what the
+    modality: "image", of a model that takes them, reads pictures: bytes of a file, its path, or
+    {"bytes", "path"} as datasets has it. keep: the columns to keep (None: all). output: the name of
+    the new column, if not the task's own. precision: float32, float16, int8, uint8, binary or ubinary, of vectors; dtype: what the
     model computes in, as in `jaxpool.load`. truncate: cut what is too long. on_error: a row that is
     no text, empty or too long raises, gets nulls and its reason in a column "error", or is left
     out ("skip").
@@ -42,6 +47,7 @@ class Embedder:
         task: str = "embed",
         column: str | Sequence[str] = "text",
         *,
+        modality: str = "text",
         keep: Sequence[str] | None = None,
         output: str | None = None,
         precision: str = "float32",
@@ -53,6 +59,10 @@ class Embedder:
     ):
         if on_error not in ON_ERROR:
             raise ValueError(f"on_error must be one of {ON_ERROR}, got {on_error!r}")
+        if modality not in MODALITIES:
+            raise ValueError(f"modality must be one of {MODALITIES}, got {modality!r}")
+        if modality != "text" and task in ("score", "entities"):
+            raise ValueError(f"task {task!r} reads texts alone")
         if precision == HALF and "&" in task:
             raise ValueError("precision float16 is for one task")
         self.name, self.task, self.keep, self.output = model, task, keep, output
@@ -61,6 +71,7 @@ class Embedder:
         if len(self.columns) != wanted:
             raise ValueError(f"task {task!r} reads {wanted} column(s), got {self.columns}")
         self.precision, self.on_error, self.aggregation = precision, on_error, aggregation
+        self.modality = modality
         cut = {"truncate_prompt_tokens": -1} if truncate else {}
         self.calls = {name: options.pop(name) for name in CALLS if name in options}
         self.calls["tokenization_kwargs"] = cut | dict(options.pop("tokenization_kwargs", {}))
@@ -91,7 +102,8 @@ class Embedder:
     def _call(self) -> Call:
         kind = (self.task, self.output, self.precision, self.aggregation)
         made = call(self.model, *kind, self.params, self.calls)
-        sample: Any = SAMPLE if made.columns == 1 else (SAMPLE, SAMPLE)
+        sample: Any = SAMPLES[self.modality]
+        sample = sample if made.columns == 1 else (sample, sample)
         made.prepare([sample])
         return made
 
@@ -112,10 +124,14 @@ class Embedder:
         """
         found = frame(rows)
         texts = self._texts(found)
-        reasons = {i: why for i, text in enumerate(texts) if (why := _fault(text))}
+        fault = _fault if self.modality == "text" else _no_picture
+        reasons = {i: why for i, text in enumerate(texts) if (why := fault(text))}
         reasons |= faults or {}
         good = [i for i in range(found.count) if i not in reasons]
-        texts = [text[0] if len(text) == 1 else text for text in texts]
+        if self.modality == "image":
+            texts = [{"image": _file(value)} for (value,) in texts]
+        else:
+            texts = [text[0] if len(text) == 1 else text for text in texts]
         prepared, more = _prepared(self._call.prepare, texts, good)
         reasons |= more
         if reasons and self.on_error == "raise":
@@ -166,6 +182,17 @@ def _fault(texts: tuple) -> str | None:
         if not text.strip():
             return "an empty text"
     return None
+
+
+def _no_picture(values: tuple) -> str | None:
+    return "null instead of a picture" if _file(values[0]) is None else None
+
+
+def _file(value: Any) -> Any:
+    """A picture's bytes or path, of the struct that datasets has for them."""
+    if isinstance(value, Mapping):
+        return value.get("bytes") or value.get("path")
+    return value
 
 
 def _prepared(make: Callable, rows: list, good: list[int]) -> tuple[Any, dict[int, str]]:

@@ -217,15 +217,17 @@ def _of_batch(batch, texts: list[str], share: float) -> Rows:
         kind = table.schema.field(name).type
         if pa.types.is_dictionary(kind):
             kind = kind.value_type
-        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or _view(kind)):
-            raise ValueError(f"column {name!r} is {kind}, not texts")
+        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or _other(kind)):
+            raise ValueError(f"column {name!r} is {kind}, not texts or pictures")
     return Rows(table, {}, share)
 
 
-def _view(kind) -> bool:
+def _other(kind) -> bool:
+    """Whether values are views, nothing at all, or what pictures come as: bytes, or structs."""
     import pyarrow as pa
 
-    return pa.types.is_string_view(kind) or pa.types.is_null(kind)
+    pictures = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_struct)
+    return any(of(kind) for of in (pa.types.is_string_view, pa.types.is_null, *pictures))
 
 
 READERS: dict[str, Callable[[File, list[str], Any], Iterator[Rows]]] = {

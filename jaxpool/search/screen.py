@@ -28,10 +28,9 @@ STEP, QUERIES = 32, 32  # groups and queries scored exactly at once
 def bounds(queries: jax.Array, rows: jax.Array, score: str) -> jax.Array:
     """Numbers `[Q, T]` that no exact score exceeds; queries as `program.prepared` gives them."""
     rows = rows.astype(jnp.float32)
-    narrow = (x.astype(jnp.bfloat16) for x in (queries, rows))
-    dots = jax.lax.dot_general(
-        *narrow, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32
-    )
+    narrow, other = queries.astype(jnp.bfloat16), rows.astype(jnp.bfloat16)
+    last = (((1,), (1,)), ((), ()))
+    dots = jax.lax.dot_general(narrow, other, last, preferred_element_type=jnp.float32)
     slack = 2**-7 * (1 + 2**-8) + rows.shape[1] * 2**-23
     norms = jnp.sqrt(jnp.sum(rows * rows, axis=-1))
     if score == "cosine":
