@@ -32,10 +32,10 @@ class Embedder:
     "embed&sparse", ...), "score" or "entities". column: the text's name; of "score" two names.
     modality: "image", of a model that takes them, reads pictures: bytes of a file, its path, or
     {"bytes", "path"} as datasets has it. keep: the columns to keep (None: all). output: the name of
-    the new column, if not the task's own. precision: float32, float16, int8, uint8, binary or ubinary, of vectors; dtype: what the
-    model computes in, as in `jaxpool.load`. truncate: cut what is too long. on_error: a row that is
-    no text, empty or too long raises, gets nulls and its reason in a column "error", or is left
-    out ("skip").
+    the new column, if not the task's own. precision: float32, float16, int8, uint8, binary or
+    ubinary, of vectors; dtype: what the model computes in, as in `jaxpool.load`. truncate: cut
+    what is too long. on_error: a row that is no text, empty or too long raises, gets nulls and its
+    reason in a column "error", or is left out ("skip").
     Further options: those of `LLM.encode` (prompt, prompt_name, input_type, tokenization_kwargs;
     adapter for its `task`), of `PoolingParams` (dimensions, use_activation, ...), "aggregation" of
     entities, "chat_template" of scores; all others go to `jaxpool.load`.
