@@ -123,7 +123,7 @@ class Embedder:
         faults: what is known to be wrong with some of them, by their numbers.
         """
         found = frame(rows)
-        texts = self._texts(found)
+        texts: list[Any] = self._texts(found)
         fault = _fault if self.modality == "text" else _no_picture
         reasons = {i: why for i, text in enumerate(texts) if (why := fault(text))}
         reasons |= faults or {}

@@ -94,14 +94,36 @@ def test_engine(engine, model, tmp_path):
     (tmp_path / "run.py").write_text(START + CODES[engine])
     target = tmp_path / "out.npy"
     command = [sys.executable, str(tmp_path / "run.py"), model, str(tmp_path / "in.parquet")]
-    cache = {"HF_HOME": str(tmp_path / "hf"), "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
-    environment = os.environ | cache | {"PYSPARK_PYTHON": sys.executable}
+    environment = _environment(tmp_path) | {"PYSPARK_PYTHON": sys.executable}
     done = subprocess.run(
         [*command, str(target)], capture_output=True, text=True, env=environment, cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr[-3000:]
     wanted = np.array(Embedder(model)(table)["embedding"].to_pylist(), np.float32)
     np.testing.assert_allclose(np.load(target), wanted, atol=1e-6)
+
+
+def _environment(folder):
+    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    own = {"HF_HOME": str(folder / "hf"), "JAX_PLATFORMS": "cpu", "PYTHONPATH": paths}
+    return os.environ | own
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_the_script_of_the_documentation(model, tmp_path):
+    pytest.importorskip("ray")
+    parquet.write_table(pa.table({"id": range(len(TEXTS)), "text": TEXTS}), tmp_path / "in.parquet")
+    script = [sys.executable, str(ROOT / "docs" / "examples" / "ray_data.py"), model]
+    done = subprocess.run(
+        [*script, str(tmp_path / "in.parquet"), str(tmp_path / "out"), "--actors", "2"],
+        capture_output=True, text=True, env=_environment(tmp_path), cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    made = parquet.read_table(tmp_path / "out").sort_by("id")
+    wanted = Embedder(model)(pa.table({"text": TEXTS}))["embedding"].to_pylist()
+    assert made["id"].to_pylist() == list(range(len(TEXTS)))
+    np.testing.assert_allclose(made["embedding"].to_pylist(), wanted, atol=1e-6)
 
 
 def test_sparks_function_on_arrow_batches(model):
