@@ -154,8 +154,8 @@ class LLM:
 
     def score(
         self,
-        data_1: str | Sequence[str],
-        data_2: str | Sequence[str],
+        data_1: str | Mapping | Sequence[str | Mapping],
+        data_2: str | Mapping | Sequence[str | Mapping],
         /,
         *,
         use_tqdm: bool | Callable = True,
@@ -166,8 +166,10 @@ class LLM:
         """Scores of text pairs: one query with one or several documents, or N with N.
 
         A classifier of one label reads both texts (through its score template, if it has one),
-        embeddings are compared by cosine, token vectors by MaxSim. `pooling_params.extra_kwargs`
-        may have max_tokens_per_query, max_tokens_per_doc, instruction and chat_template_kwargs.
+        embeddings are compared by cosine, token vectors by MaxSim. In models of pictures a text may
+        be `{"content": [{"type": "image_url", "image_url": {"url": ...}}]}`.
+        `pooling_params.extra_kwargs` may have max_tokens_per_query, max_tokens_per_doc,
+        instruction and chat_template_kwargs.
         """
         scoring = prepare_scores(
             self.model, data_1, data_2, pooling_params, tokenization_kwargs, chat_template

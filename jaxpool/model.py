@@ -32,6 +32,7 @@ from jaxpool.tasks.resolve import Resolution
 from jaxpool.tasks.task import Task, choose, of_pictures, several, taking_pictures
 from jaxpool.text.instructions import named
 from jaxpool.text.late_interaction import SIDES, LateInteraction
+from jaxpool.text.prepared import Prepared
 from jaxpool.text.prompts import is_picture
 from jaxpool.text.tokenizer import Tokenizer
 
@@ -249,6 +250,10 @@ class Model:
             input_type=input_type,
         )
         return vectors[0] if single else np.stack(vectors)
+
+    def requests(self, task, prompts: Any, *params: Any, **options: Any) -> list[Prepared]:
+        """One request a prompt, ready to `run` (see `jaxpool.offline.prepare`)."""
+        return offline.prepare(self, task, prompts, *params, **options)
 
     def run(
         self, task: Task | tuple[Task, ...], requests: Sequence[Request]

@@ -50,7 +50,7 @@ def _text(part: str | dict) -> str | None:
 
 def _image(part: dict, served: Served) -> str:
     """The URL of an image part; it is read later, outside the event loop."""
-    from jaxpool.images.fetch import Url
+    from jaxpool.text.prompts import Url
 
     kind = part.get("type", IMAGES[0])
     if kind not in IMAGES:

@@ -191,9 +191,11 @@ PAIRS = (
 
 
 def plain(value: Any) -> Any:
-    """Texts as Jina's and Cohere's clients may write them: `{"text": ...}`."""
+    """Documents as Jina's and Cohere's clients write them: `{"text": ...}`, `{"image": ...}`."""
     if isinstance(value, list):
         return [plain(one) for one in value]
+    if isinstance(value, dict) and isinstance(value.get("image"), str):
+        return {"content": MediaInput(image=value["image"]).parts}
     return value["text"] if isinstance(value, dict) and "text" in value else value
 
 

@@ -151,10 +151,6 @@ class Fetch:
         return Pinned(host, port, address, secure, left), target
 
 
-class Url(str):
-    """A picture's URL, whatever it looks like: nothing else is read for it."""
-
-
 class Pinned(http.client.HTTPConnection):
     """A connection to one address, whatever its host's name says when it is asked again."""
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jaxpool.errors import RequestError
-from jaxpool.images.fetch import SCHEMES, Fetch, Url
+from jaxpool.images.fetch import SCHEMES, Fetch
+from jaxpool.text.prompts import Url
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,12 @@ One query with one or several documents, or N queries with N documents.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, NamedTuple
 
 from jaxpool.errors import RequestError
 from jaxpool.scoring.template import ScoreTemplate, load_template
 from jaxpool.tasks.pooling_params import PoolingParams
-from jaxpool.text.prompts import Shortened
+from jaxpool.text.prompts import Pictures, Shortened, of_parts
 
 
 @dataclass(frozen=True)
@@ -60,10 +59,10 @@ OPTIONS = frozenset(Options.__dataclass_fields__)
 
 
 class Call(NamedTuple):
-    """The checked texts of a call (`Shortened` ones were too long), and what came with them."""
+    """The checked texts of a call (`Shortened` ones were too long), or pictures in their place."""
 
-    queries: list[str]
-    documents: list[str]
+    queries: list
+    documents: list
     params: PoolingParams
     tokenization: Mapping[str, Any]
     options: Options
@@ -76,22 +75,31 @@ def checked(model, data_1, data_2, params, tokenization_kwargs, chat_template) -
     _check_counts(len(queries), len(documents))
     params = params or PoolingParams()
     options = Options.of(params.extra_kwargs, model.max_length)
-    cut = partial(shorten, model.tokenizer)
-    queries = [cut(text, options.max_tokens_per_query) for text in queries]
-    documents = [cut(text, options.max_tokens_per_doc) for text in documents]
+    queries = [_cut(model, one, options.max_tokens_per_query) for one in queries]
+    documents = [_cut(model, one, options.max_tokens_per_doc) for one in documents]
     template = load_template(chat_template) if chat_template else model.score_template
     return Call(queries, documents, params, tokenization_kwargs or {}, options, template)
 
 
-def _texts(model, data: Any) -> list[str]:
-    texts: list = [data] if isinstance(data, str | Mapping) else list(data)
-    for text in texts:
-        if isinstance(text, Mapping):
-            name = model.checkpoint.architecture
-            raise RequestError(f"MultiModalParam is not supported for {name}")
-        if not isinstance(text, str):
-            raise TypeError(f"texts to score must be strings, got {type(text).__name__}")
-    return texts
+def _texts(model, data: Any) -> list[str | Pictures]:
+    """The texts of a side; `{"content": [...]}` is one of parts, in models of pictures."""
+    given = [data] if isinstance(data, str | Mapping | Pictures) else list(data)
+    if model.processor is None and any(isinstance(one, Mapping | Pictures) for one in given):
+        name = model.checkpoint.architecture
+        raise RequestError(f"MultiModalParam is not supported for {name}")
+    return [_text(one) for one in given]
+
+
+def _text(given: Any) -> str | Pictures:
+    if isinstance(given, str | Pictures):
+        return given
+    if isinstance(given, Mapping) and "content" in given:
+        return of_parts(given["content"])
+    raise TypeError(f"texts to score must be strings, got {type(given).__name__}")
+
+
+def _cut(model, text: str | Pictures, limit: int) -> str | Pictures:
+    return shorten(model.tokenizer, text, limit) if isinstance(text, str) else text
 
 
 def _check_counts(queries: int, documents: int) -> None:

@@ -24,7 +24,7 @@ from jaxpool.tasks.pooling_params import PoolingParams
 from jaxpool.tasks.task import Task
 from jaxpool.tasks.validate import resolve_params
 from jaxpool.text.options import Tokenization
-from jaxpool.text.prepare import encode, prepare
+from jaxpool.text.prepare import encode
 from jaxpool.text.prepared import Prepared
 from jaxpool.text.prompts import Shortened
 from jaxpool.text.request import requests
@@ -179,8 +179,7 @@ def _sides(model, task: Task | tuple[Task, ...], call: Call) -> Sides:
     parts = [
         Part(
             task if isinstance(task, tuple) else task.route(side),
-            prepare(
-                model,
+            model.requests(
                 task,
                 texts,
                 call.params,

@@ -41,6 +41,10 @@ class Shortened(str):
     """A text of which a part was left out before, so that its template stays whole."""
 
 
+class Url(str):
+    """A picture's URL, whatever it looks like: no path is read for it."""
+
+
 class Pictures(NamedTuple):
     """A prompt with pictures, and the text or token ids beside them.
 
@@ -115,6 +119,25 @@ def _images(media: Mapping) -> tuple:
         raise RequestError(f"multi_modal_data: only images are supported, got {', '.join(other)}")
     images = media.get("image", ())
     return tuple(images) if isinstance(images, list | tuple) else (images,)
+
+
+def of_parts(parts: Sequence[Any]) -> str | Pictures:
+    """The prompt of content parts, as messages have them: texts joined, pictures beside them."""
+    texts, images = [], []
+    for part in parts:
+        match part:
+            case str() | {"type": "text", "text": str()}:
+                texts.append(part if isinstance(part, str) else part["text"])
+            case {"image_url": {"url": str(url)}} | {"image_url": str(url)}:
+                images.append(Url(url))
+            case {"image_pil": image} | {"image": image}:
+                images.append(image)
+            case _:
+                raise RequestError(
+                    "a content part must be of type text, image_url or image_pil, got "
+                    f"{part.get('type') if isinstance(part, Mapping) else type(part).__name__!r}"
+                )
+    return Pictures(tuple(images), "".join(texts)) if images else "".join(texts)
 
 
 def _as_ids(ids: Any) -> list[int]:

@@ -1,16 +1,26 @@
 """POST /score and /rerank, under all their paths."""
 
 import math
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from fastapi import APIRouter, Request, Response
 
-from serving import encoding
+from serving import encoding, media
 from serving.errors import APIError
 from serving.job import Job
 from serving.models import Served
-from serving.routes.common import check_common, frame, rid, serves, service, tokenization, usage
+from serving.routes.common import (
+    check_common,
+    frame,
+    rid,
+    serves,
+    service,
+    size_of,
+    tokenization,
+    usage,
+)
 from serving.routes.route import JsonRoute
 from serving.schemas import Parts, RerankRequest, ScoreRequest, Scoring
 from serving.service import timings
@@ -33,14 +43,16 @@ class Scored(NamedTuple):
 
 async def scores(body: Scoring, request: Request, left: Any, right: Any, full: bool) -> Scored:
     """The score of each pair of texts."""
-    check_common(body, service(request).options)
     shared = service(request)
+    check_common(body, shared.options)
     served = shared.models.find(body.model, _able)
-    first, second = _texts(left, served), _texts(right, served)
-    size: float = sum(map(len, first)) + sum(map(len, second))
+    first, second = (_texts(side, served, body.mm_processor_kwargs) for side in (left, right))
+    size: float = size_of(first) + size_of(second)
+    seen = media.seen(first) or media.seen(second)
     if served.chat_template or served.model.score_template:
         size = math.inf  # rendering waits for another process
-    scoring = await shared.prepare(served, size, lambda: _prepare(body, served, first, second))
+    prepare = partial(_prepare, body, served, first, second)
+    scoring = await shared.prepare(served, size, prepare, seen)
     jobs: list[Job] = []
     results: list = []
     for part in scoring.parts:
@@ -51,15 +63,24 @@ async def scores(body: Scoring, request: Request, left: Any, right: Any, full: b
     return Scored(served, scores, usage(scoring.tokens, full), timings(*jobs))
 
 
-def _texts(side: Any, served: Served) -> list[str]:
+def _texts(side: Any, served: Served, processing: Any) -> list:
+    """The texts of a side, and prompts of pictures where content parts have them."""
     texts = side if isinstance(side, list) else [side]
-    if any(isinstance(text, Parts) for text in texts):
+    if served.model.processor is None and any(isinstance(text, Parts) for text in texts):
         name = served.model.model_config.architectures[0]
         raise APIError(400, f"MultiModalParam is not supported for {name}")
-    return texts
+    read = partial(media.prompt, served=served, processing=processing)
+    return [read(text.content) if isinstance(text, Parts) else text for text in texts]
 
 
-def _prepare(body: Scoring, served: Served, first: list[str], second: list[str]) -> Any:
+def _shown(document: Any) -> dict:
+    """A document as it came."""
+    if isinstance(document, str):
+        return {"text": document, "multi_modal": None}
+    return {"text": None, "multi_modal": document.content}
+
+
+def _prepare(body: Scoring, served: Served, first: list, second: list) -> Any:
     from jaxpool.scoring.pairs import prepare_scores
     from jaxpool.tasks.pooling_params import PoolingParams
 
@@ -104,7 +125,7 @@ async def rerank(body: RerankRequest, request: Request) -> Response:
         "results": [
             {
                 "index": int(i),
-                "document": {"text": documents[i], "multi_modal": None},
+                "document": _shown(documents[i]),
                 "relevance_score": scored.scores[i],
             }
             for i in order

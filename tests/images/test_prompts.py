@@ -98,6 +98,19 @@ def test_urls(towers, wanted, tmp_path):
         llm.embed(of("https://b.example/photo.png"), use_tqdm=False)
 
 
+def test_scores(clip, wanted):
+    """Queries and documents of content parts; what a text model refuses."""
+    data = f"data:image/png;base64,{base64.b64encode(encoded(PHOTO, 'PNG')).decode()}"
+    parts = [{"type": "image_url", "image_url": {"url": data}}]
+    documents = [{"content": parts}, {"content": [{"type": "image_pil", "image_pil": PHOTO}]}]
+    text = clip.model.encode("a cat")
+    outputs = clip.score("a cat", [*documents, "a cat"], use_tqdm=False)
+    scores = [output.outputs.score for output in outputs]
+    np.testing.assert_allclose(scores, [text @ wanted, text @ wanted, 1.0], atol=1e-5)
+    with pytest.raises(RequestError, match="of type text, image_url or image_pil, got 'video'"):
+        clip.score("a cat", {"content": [{"type": "video"}]}, use_tqdm=False)
+
+
 def test_limits_of_images(towers, clip):
     llm = jaxpool.LLM(
         str(towers("clip")), data_parallel_size=1, limit_mm_per_prompt={"image": {"count": 0}}

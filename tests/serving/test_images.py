@@ -90,6 +90,37 @@ def test_cohere(server, model):
     np.testing.assert_allclose(answer["embeddings"]["int8"], wanted * 127, atol=0.51)
 
 
+def test_scores(server, model):
+    """Texts with pictures, in every form; a text model refuses them."""
+    cat, other, text = model.encode([PHOTO, photo(90, 20), "a cat"])
+    content = [{"content": [part(url())]}, {"content": [part(url(photo(90, 20)))]}, "a cat"]
+    answer = server.post("/score", {"text_1": "a cat", "text_2": content}).json()
+    wanted = [text @ cat, text @ other, 1.0]
+    np.testing.assert_allclose([one["score"] for one in answer["data"]], wanted, atol=1e-5)
+    answer = server.post("/score", {"data_1": content[0], "data_2": content[1]}).json()
+    assert abs(answer["data"][0]["score"] - cat @ other) < 1e-5
+
+
+def test_reranking(server, model):
+    cat, other, text = model.encode([PHOTO, photo(90, 20), "a cat"])
+    documents = [{"image": url()}, {"content": [part(url(photo(90, 20)))]}, {"text": "a cat"}]
+    results = server.post("/rerank", {"query": "a cat", "documents": documents}).json()["results"]
+    found = {one["index"]: one for one in results}
+    assert results[0]["index"] == 2 and found[2]["document"]["text"] == "a cat"
+    assert found[1]["document"] == {"text": None, "multi_modal": documents[1]["content"]}
+    scores = [found[i]["relevance_score"] for i in range(3)]
+    np.testing.assert_allclose(scores, [text @ cat, text @ other, 1.0], atol=1e-5)
+
+
+def test_scores_that_are_refused(server, servers):
+    two = {"content": [part(url()), part(url())]}
+    body = {"text_1": "a cat", "text_2": two}
+    assert "At most 1 image(s)" in refusal(server, body, "/score")
+    body["text_2"] = {"content": [part(url()), {"type": "text", "text": "a cat"}]}
+    assert "not both" in refusal(server, body, "/score")
+    assert "MultiModalParam is not supported" in refusal(servers("mat"), body, "/score")
+
+
 @pytest.mark.parametrize(
     "body,message",
     [
