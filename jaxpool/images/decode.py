@@ -5,6 +5,7 @@ would not fit in memory, is refused by its header.
 """
 
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,8 @@ def decode(source: Any, limit: int = LIMIT) -> Image.Image:
     except RequestError:
         raise
     except (*BROKEN, Warning) as error:  # a warning of size, where warnings are errors
-        raise RequestError(f"Failed to load image: {error}") from error
+        reason = re.sub(r" at 0x[0-9a-f]+", "", str(error))
+        raise RequestError(f"Failed to load image: {reason}") from error
     return _to_rgb(_upright(image))
 
 

@@ -25,7 +25,6 @@ ANY = "*"  # in place of a domain: every public host
 REDIRECTS = (301, 302, 303, 307, 308)
 BLOCK = 1 << 16
 HEADERS = {"Accept": "image/*", "Accept-Encoding": "identity", "User-Agent": "jaxpool"}
-FIELD = "image_url"  # the parameter that errors name
 # IPv6 networks whose addresses hold those of IPv4: NAT64, 6to4, Teredo.
 EMBEDDING = [ipaddress.ip_network(n) for n in ("64:ff9b::/96", "2002::/16", "2001::/32", "::/96")]
 
@@ -55,37 +54,40 @@ class Fetch:
                 return self._of_file(rest)
             case "http" | "https":
                 return self._of_web(url.strip())
-        raise refused("The URL must be either a HTTP, data or file URL.")
+        raise RequestError("The URL must be either a HTTP, data or file URL.")
+
+    def _long(self) -> RequestError:
+        return RequestError(f"the image has more than the {self.most} bytes that are allowed")
 
     def _of_data(self, rest: str) -> bytes:
         """The bytes of `image/png;base64,...`."""
         head, comma, payload = rest.partition(",")
         kind, *options = head.split(";")
         if not comma:
-            raise refused("Invalid data URL: it has no comma")
+            raise RequestError("Invalid data URL: it has no comma")
         if "base64" not in options:
-            raise refused("Only base64 data URLs are supported for now.")
+            raise RequestError("Only base64 data URLs are supported for now.")
         if not kind.startswith("image/"):
-            raise refused(f"Invalid data URL: wanted an image, found {kind!r}")
+            raise RequestError(f"Invalid data URL: wanted an image, found {kind!r}")
         if len(payload) * 3 // 4 > self.most:
-            raise refused(f"the image has more than the {self.most} bytes that are allowed")
+            raise self._long()
         try:
             return base64.b64decode(payload, validate=True)
         except (binascii.Error, ValueError) as error:
-            raise refused(f"Invalid data URL: {error}") from None
+            raise RequestError(f"Invalid data URL: {error}") from None
 
     def _of_file(self, rest: str) -> bytes:
         """The bytes of a file below the allowed folder, links followed."""
         if not self.folder:
-            raise refused("Cannot load local files without `--allowed-local-media-path`.")
+            raise RequestError("Cannot load local files without `--allowed-local-media-path`.")
         path = unquote(rest.removeprefix("//").removeprefix("localhost"))
         if not path.startswith("/") or "\0" in path:
-            raise refused("a file: URL must have an absolute path")
+            raise RequestError("a file: URL must have an absolute path")
         found, folder = Path(path).resolve(), Path(self.folder).resolve()
         if not found.is_relative_to(folder) or not found.is_file():
-            raise refused("The file must be one below `--allowed-local-media-path`.")
+            raise RequestError("The file must be one below `--allowed-local-media-path`.")
         if found.stat().st_size > self.most:
-            raise refused(f"the image has more than the {self.most} bytes that are allowed")
+            raise self._long()
         return found.read_bytes()
 
     def _of_web(self, url: str) -> bytes:
@@ -96,7 +98,7 @@ class Fetch:
             if isinstance(answer, bytes):
                 return answer
             url = urljoin(url, answer)
-        raise refused(f"the URL leads to more than {self.redirects} others")
+        raise RequestError(f"the URL leads to more than {self.redirects} others")
 
     def _ask(self, url: str, end: float) -> bytes | str:
         """The body of one answer, or the URL that it names instead."""
@@ -115,7 +117,7 @@ class Fetch:
                 raise
             late = time.monotonic() >= end
             why = f"it took more than {self.seconds:g} s" if late else type(error).__name__
-            raise refused(f"Failed to fetch image: {why}") from error
+            raise RequestError(f"Failed to fetch image: {why}") from error
         finally:
             watch.cancel()
             connection.close()
@@ -124,12 +126,14 @@ class Fetch:
         if answer.status in REDIRECTS and (place := answer.headers["Location"]):
             return place
         if answer.status != 200:
-            raise refused(f"Failed to fetch image: the host answered {answer.status}")
+            raise RequestError(f"Failed to fetch image: the host answered {answer.status}")
         body = bytearray()
         while block := answer.read(BLOCK):
             body += block
             if len(body) > self.most:
-                raise refused(f"the image has more than the {self.most} bytes that are allowed")
+                raise RequestError(
+                    f"the image has more than the {self.most} bytes that are allowed"
+                )
         return bytes(body)
 
     def _connection(self, url: str, end: float) -> tuple["Pinned", str]:
@@ -138,13 +142,15 @@ class Fetch:
             parts = urlsplit(url)
             host, port = parts.hostname, parts.port
         except ValueError as error:
-            raise refused(f"Invalid URL: {error}") from None
+            raise RequestError(f"Invalid URL: {error}") from None
         secure = parts.scheme == "https"
         if parts.scheme not in ("http", "https") or not host:
-            raise refused("The URL must be either a HTTP, data or file URL.")
+            raise RequestError("The URL must be either a HTTP, data or file URL.")
         if ANY not in self.domains and host not in {name.lower() for name in self.domains}:
-            allowed = ", ".join(self.domains) or "none: see `--allowed-media-domains`"
-            raise refused(f"The URL must be from one of the allowed domains: {allowed}")
+            raise RequestError(
+                f"The URL must be from one of the allowed domains: {list(self.domains)}. "
+                f"Input URL domain: {host}"
+            )
         port = port or (443 if secure else 80)
         address, left = public_address(host, port), max(0.1, end - time.monotonic())
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
@@ -183,10 +189,10 @@ def public_address(host: str, port: int) -> str:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        raise refused(f"Failed to fetch image: the host {host!r} is not known") from error
+        raise RequestError(f"Failed to fetch image: the host {host!r} is not known") from error
     addresses = [str(entry[4][0]) for entry in found]
     if not all(map(is_public, addresses)):
-        raise refused(f"the host {host!r} has an address that is not public")
+        raise RequestError(f"the host {host!r} has an address that is not public")
     return addresses[0]
 
 
@@ -199,8 +205,3 @@ def is_public(text: str) -> bool:
         elif any(address in network for network in EMBEDDING):
             return False
     return address.is_global and not address.is_multicast and not address.is_reserved
-
-
-def refused(message: str) -> RequestError:
-    """The error of a URL."""
-    return RequestError(message, FIELD)

@@ -43,7 +43,8 @@ class MediaOptions:
     def check_count(self, images: int, able: int) -> None:
         """Refuse a prompt of too many pictures."""
         if images > (most := self.most_images(able)):
-            raise RequestError(f"At most {most} image(s) may be provided in one prompt.")
+            message = f"At most {most} image(s) may be provided in one prompt."
+            raise RequestError(message, "image")
 
     def opened(self, source: Any) -> Any:
         """A picture's source, that of a URL as the bytes behind it."""

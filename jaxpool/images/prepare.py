@@ -37,7 +37,7 @@ def _only(model, prompt: Pictures) -> Any:
     """The picture of a prompt that has one, and nothing else."""
     model.media.check_count(len(prompt.images), 1)
     if len(prompt.text):
-        name = model.checkpoint.architecture
+        name = model.checkpoint.architecture.removesuffix("Model")
         raise RequestError(
             f"{name} accepts text-only or image-only inputs, not both! You must pass an image "
             "with an empty token prompt."

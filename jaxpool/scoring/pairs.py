@@ -73,8 +73,8 @@ HYBRID = ("embed", "sparse", "token_embed")  # in the order of their weights
 
 def prepare_scores(
     model,
-    data_1: str | Sequence[str],
-    data_2: str | Sequence[str],
+    data_1: Any,
+    data_2: Any,
     params: PoolingParams | None = None,
     tokenization_kwargs: Mapping[str, Any] | None = None,
     chat_template: str | None = None,

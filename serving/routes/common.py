@@ -41,8 +41,9 @@ def rid(body: Any, request: Request) -> str:
 
 
 UNTRUSTED = (
-    "mm_processor_kwargs is passed with request, but --trust-request-mm-kwargs is not set. "
-    "Refused request with untrusted mm_processor_kwargs."
+    "Per-request mm_processor_kwargs are disabled by default because they can change multimodal "
+    "preprocessing resource usage. Start the server with --trust-request-mm-kwargs only when "
+    "clients are trusted."
 )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import transformers
+from images import models
 from parity import save_random
 from safetensors.numpy import load_file, save_file
 from transformers import BertConfig
@@ -63,6 +64,13 @@ def regression(folder: Path) -> Path:
 def tagger(folder: Path, labels: int = 5) -> Path:
     """Some classes a token."""
     return bert(folder, "ForTokenClassification", num_labels=labels)
+
+
+def clip(folder: Path) -> Path:
+    """CLIP with a tokenizer of its own."""
+    models.save(folder, "clip", {"vocab_size": 514})
+    models.add_clip_tokenizer(folder)
+    return folder
 
 
 def embedder(folder: Path, normalize: bool = True) -> Path:

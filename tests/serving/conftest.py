@@ -44,6 +44,7 @@ KINDS = {
     "multi": {},
     "regression": {},
     "templated": {"chat_template": SCORE_TEMPLATE},
+    "clip": {"allowed_media_domains": ["127.0.0.1", "allowed.example"]},
     "tokemb": {"pooler_config": {"task": "token_embed"}},
     "chunk": {
         "pooler_config": {
@@ -60,6 +61,7 @@ KINDS = {
     },
 }
 BUILDERS = {
+    "clip": checkpoints.clip,
     "cls": checkpoints.classifier,
     "ce": checkpoints.cross_encoder,
     "tok": checkpoints.tagger,
