@@ -90,6 +90,20 @@ def core_time(run: Callable[[], Any], count: int, rounds: int = 3) -> tuple[floa
     return best / count * 1e6, found
 
 
+class Encoded:
+    """A tokenizer that has done its work before it is asked."""
+
+    def __init__(self, fast, encodings: dict):
+        self.fast, self.encodings = fast, encodings
+
+    def __getattr__(self, name: str):
+        return getattr(self.fast, name)
+
+    def encode_batch_fast(self, texts: list[str], add_special_tokens: bool) -> list:
+        """What was found for some texts."""
+        return [self.encodings[text] for text in texts]
+
+
 def steps(model, texts: list[str], features: int) -> dict[str, float]:
     """Microseconds a text of each step, with the batches of a TPU and no device."""
     task, count = model.task("embed"), len(texts)
@@ -99,9 +113,11 @@ def steps(model, texts: list[str], features: int) -> dict[str, float]:
     lines = [orjson.dumps({"text": text}) for text in texts]
     took: dict[str, float] = {}
     took["read"], texts = core_time(lambda: [orjson.loads(line)["text"] for line in lines], count)
-    took["tokenize"], _ = core_time(lambda: model.tokenizer.fast.encode_batch_fast(texts), count)
-    whole, requests = core_time(lambda: prepare(model, task, texts, None, options), count)
-    took["prepare"] = max(whole - took["tokenize"], 0.0)
+    fast = model.tokenizer.fast
+    took["tokenize"], encoded = core_time(lambda: fast.encode_batch_fast(texts), count)
+    model.tokenizer.fast = Encoded(fast, dict(zip(texts, encoded, strict=True)))
+    took["prepare"], requests = core_time(lambda: prepare(model, task, texts, None, options), count)
+    model.tokenizer.fast = fast
     lengths = [len(request.ids) for request in requests]
     took["plan"], plans = core_time(lambda: planner.plan(lengths, *shape), count)
     took["fill"], _ = core_time(lambda: [batching.fill(p, requests) for p in plans], count)
