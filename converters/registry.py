@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 from converters.families.albert import ALBERT
 from converters.families.bert import BERT, ERNIE
-from converters.families.bidirectional import LLAMA_BIDIRECTIONAL, VOYAGE
+from converters.families.bidirectional import LLAMA_BIDIRECTIONAL, PPLX, QWEN3_BIDIRECTIONAL, VOYAGE
+from converters.families.big_bird import BIG_BIRD
 from converters.families.clip import CLIP
 from converters.families.deberta import DEBERTA, DEBERTA_V2
 from converters.families.distilbert import DISTILBERT
@@ -32,18 +33,24 @@ from converters.families.llama import (
     SEED_OSS,
     SMOLLM3,
 )
+from converters.families.ministral3 import MINISTRAL3, MINISTRAL3_BIDIRECTIONAL
 from converters.families.modernbert import MODERNBERT
+from converters.families.modernbert_decoder import MODERNBERT_DECODER
 from converters.families.mpnet import MPNET
 from converters.families.nomic import NOMIC
 from converters.families.phi3 import PHI3
+from converters.families.pre_norm import ESM, MEGATRON_BERT, ROBERTA_PRE_NORM, XLM_ROBERTA_XL
 from converters.families.qwen import QWEN2, QWEN3, QWEN3_MOE
 from converters.families.rembert import REMBERT
-from converters.families.roberta import CAMEMBERT, ROBERTA, XLM_ROBERTA
+from converters.families.roberta import CAMEMBERT, DATA2VEC, LUKE, ROBERTA, XLM_ROBERTA
+from converters.families.roformer import ROFORMER
 from converters.families.siglip import SIGLIP, SIGLIP2
 from converters.families.starcoder2 import STARCODER2
 from converters.families.static import STATIC
 from converters.families.t5 import T5, UMT5
 from converters.families.telechat import TELECHAT2
+from converters.families.xlm import FLAUBERT, XLM
+from converters.families.xmod import XMOD
 from converters.family import Family
 
 # By the `model_type` of config.json.
@@ -51,14 +58,19 @@ FAMILIES: dict[str, Family] = {
     "albert": ALBERT,
     "arcee": ARCEE,
     "bert": BERT,
+    "bidirectional_pplx_qwen3": PPLX,
+    "big_bird": BIG_BIRD,
     "camembert": CAMEMBERT,
     "clip": CLIP,
+    "data2vec-text": DATA2VEC,
     "deberta": DEBERTA,
     "deberta-v2": DEBERTA_V2,
     "distilbert": DISTILBERT,
     "electra": ELECTRA,
     "ernie": ERNIE,
+    "esm": ESM,
     "eurobert": EUROBERT,
+    "flaubert": FLAUBERT,
     "gemma": GEMMA,
     "gemma2": GEMMA2,
     "gemma3_text": GEMMA3,
@@ -74,11 +86,15 @@ FAMILIES: dict[str, Family] = {
     "jina_embeddings_v5": JINA_V5,
     "llama": LLAMA,
     "llama_bidirec": LLAMA_BIDIRECTIONAL,
+    "luke": LUKE,
+    "megatron-bert": MEGATRON_BERT,
     "ministral": MINISTRAL,
+    "ministral3": MINISTRAL3,
     "mistral": MISTRAL,
     "mixtral": MIXTRAL,
     "model2vec": STATIC,
     "modernbert": MODERNBERT,
+    "modernbert-decoder": MODERNBERT_DECODER,
     "mpnet": MPNET,
     "mt5": T5,
     "new": NEW,
@@ -91,6 +107,8 @@ FAMILIES: dict[str, Family] = {
     "qwen3_moe": QWEN3_MOE,
     "rembert": REMBERT,
     "roberta": ROBERTA,
+    "roberta-prelayernorm": ROBERTA_PRE_NORM,
+    "roformer": ROFORMER,
     "seed_oss": SEED_OSS,
     "siglip": SIGLIP,
     "siglip2": SIGLIP2,
@@ -99,7 +117,10 @@ FAMILIES: dict[str, Family] = {
     "t5": T5,
     "telechat": TELECHAT2,
     "umt5": UMT5,
+    "xlm": XLM,
     "xlm-roberta": XLM_ROBERTA,
+    "xlm-roberta-xl": XLM_ROBERTA_XL,
+    "xmod": XMOD,
 }
 
 
@@ -124,6 +145,8 @@ ARCHITECTURES: dict[str, Family] = {
     "JinaEmbeddingsV5Model": JINA_V5,
     "LlamaBidirectionalForSequenceClassification": LLAMA_BIDIRECTIONAL,
     "LlamaBidirectionalModel": LLAMA_BIDIRECTIONAL,
+    "Ministral3BidirectionalModel": MINISTRAL3_BIDIRECTIONAL,
+    "Qwen3BidirectionalModel": QWEN3_BIDIRECTIONAL,
     "VoyageQwen3BidirectionalEmbedModel": VOYAGE,
 }
 

@@ -53,7 +53,8 @@ def save_random(
     with torch.no_grad():
         for name, tensor in model.named_parameters():
             noise = 0.1 * torch.randn_like(tensor)
-            tensor.copy_(scale + noise if "norm" in name.lower() and "weight" in name else noise)
+            own = name.lower().replace("prelayernorm.", "")  # a model's name, not a norm's
+            tensor.copy_(scale + noise if "norm" in own and "weight" in own else noise)
     model.save_pretrained(folder)
     file = folder / "model.safetensors"
     tensors = {rename(name): torch.from_numpy(t) for name, t in load_file(file).items()}

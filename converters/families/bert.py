@@ -19,7 +19,7 @@ def arch(config) -> Arch:
         positions=config.max_position_embeddings,
         embed_norm=True,
         norm_eps=config.layer_norm_eps,
-        activation=activation(config.hidden_act),
+        activation=activation(getattr(config, "hidden_act", "gelu")),
         causal=config.knows("is_decoder") and bool(config.is_decoder),
         max_length=config.max_position_embeddings,
     )

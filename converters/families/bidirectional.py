@@ -1,9 +1,12 @@
 """Decoders made bidirectional under architecture names of their own; how they pool is a field."""
 
+from dataclasses import replace
+
 from converters.families.decoder import arch, family, token_score
 from converters.families.qwen import qwen3_arch
 from converters.family import Family, Head, dense
 from jaxpool.heads.steps import Calibrate, Dense, Pool
+from jaxpool.nn.arch import Arch
 
 POOLS = {"avg": "mean", "cls": "cls", "last": "lasttoken"}
 
@@ -14,6 +17,11 @@ def pool(config) -> str:
     if name not in POOLS:
         raise ValueError(f"config.json: pooling must be one of {list(POOLS)}, found {name!r}")
     return POOLS[name]
+
+
+def both_ways(config) -> Arch:
+    """Qwen3 without a causal mask, whatever its files say."""
+    return qwen3_arch(config).replace(causal=False)
 
 
 def _score(config, arch) -> tuple:
@@ -51,4 +59,16 @@ VOYAGE: Family = family(
     },
     pool="mean",
     examples=("voyageai/voyage-4-nano",),
+)
+
+# Giga-Embeddings and pplx-embed: the mean of what Qwen3 gives without a causal mask.
+QWEN3_BIDIRECTIONAL: Family = family(
+    "Qwen3Bidirectional",
+    both_ways,
+    pool="mean",
+    config="qwen3",
+    examples=("ai-sage/Giga-Embeddings-instruct-3B-0826",),
+)
+PPLX: Family = replace(
+    QWEN3_BIDIRECTIONAL, name="PPLXQwen3", examples=("perplexity-ai/pplx-embed-v1-0.6b",)
 )

@@ -41,10 +41,11 @@ def _transform(config, arch: Arch) -> tuple:
 
 
 def _classify(config, arch: Arch) -> tuple:
-    return (Pool((config.classifier_pooling,)), *_token_classify(config, arch))
+    return (Pool((config.classifier_pooling,)), *token_classify(config, arch))
 
 
-def _token_classify(config, arch: Arch) -> tuple:
+def token_classify(config, arch: Arch) -> tuple:
+    """The transform and the classifier of every token."""
     return (*_transform(config, arch), Dense("classifier", arch.dim, config.num_labels))
 
 
@@ -75,7 +76,7 @@ MODERNBERT = Family(
     prefix="model.",
     heads={
         "SequenceClassification": Head("classify", _classify, CLASSIFIER),
-        "TokenClassification": Head("token_classify", _token_classify, CLASSIFIER),
+        "TokenClassification": Head("token_classify", token_classify, CLASSIFIER),
         "ColBERT": colbert(),
         "MaskedLM": Head("sparse", _masked_lm, TRANSFORM + DECODER),
     },

@@ -1,10 +1,15 @@
-"""RoBERTa and its multilingual and French twins: BERT with shifted positions."""
+"""RoBERTa and its twins, multilingual and French ones among them: BERT with shifted positions."""
 
-from dataclasses import replace
+import re
 
 from converters.families import bert
 from converters.family import Family
-from converters.heads.classifiers import roberta_heads, unused_pooler
+from converters.heads.classifiers import (
+    classifier,
+    roberta_heads,
+    token_classifier,
+    unused_pooler,
+)
 from jaxpool.nn.arch import Arch
 
 
@@ -18,19 +23,36 @@ def arch(config) -> Arch:
     )
 
 
-ROBERTA = Family(
-    "Roberta",
-    arch,
-    bert.NAMES,
-    prefix="roberta.",
-    heads={"Model": unused_pooler(), **roberta_heads("roberta.")},
-    renames=bert.LEGACY,
-    ignored=(*bert.BUFFERS, r"^lm_head\.", r"^roberta\.pooler\."),
-    examples=("sentence-transformers/all-roberta-large-v1",),
-)
-XLM_ROBERTA = replace(
-    ROBERTA,
-    name="XLMRoberta",
+def ignored(prefix: str) -> tuple[str, ...]:
+    """Tensors of files whose head is not in use."""
+    return (*bert.BUFFERS, r"^lm_head\.", rf"^{re.escape(prefix)}pooler\.")
+
+
+def twin(name: str, prefix: str, **changes) -> Family:
+    """A family whose files are RoBERTa's under another prefix, but for what is given."""
+    heads = {"Model": unused_pooler(), **roberta_heads(prefix)}
+    facts = dict(heads=heads, renames=bert.LEGACY, ignored=ignored(prefix))
+    switches, names = changes.pop("arch", arch), changes.pop("names", bert.NAMES)
+    return Family(name, switches, names, prefix, **(facts | changes))
+
+
+ROBERTA = twin("Roberta", "roberta.", examples=("sentence-transformers/all-roberta-large-v1",))
+XLM_ROBERTA = twin(
+    "XLMRoberta",
+    "roberta.",
     examples=("intfloat/multilingual-e5-large", "BAAI/bge-m3", "BAAI/bge-reranker-v2-m3"),
 )
-CAMEMBERT = replace(ROBERTA, name="Camembert", examples=("dangvantuan/sentence-camembert-large",))
+CAMEMBERT = twin("Camembert", "roberta.", examples=("dangvantuan/sentence-camembert-large",))
+DATA2VEC = twin("Data2VecText", "data2vec_text.", examples=("facebook/data2vec-text-base",))
+# Entities are a second input of LUKE; of a text alone it computes what RoBERTa does.
+LUKE = twin(
+    "Luke",
+    "luke.",
+    heads={
+        "Model": unused_pooler(),
+        "SequenceClassification": classifier("luke.pooler.dense", "classifier"),
+        "TokenClassification": token_classifier(),
+    },
+    ignored=(*ignored("luke."), r"entity_", r"\.(w2e|e2w|e2e)_query\.", r"^embeddings_project"),
+    examples=("studio-ousia/luke-base", "studio-ousia/mluke-base-lite"),
+)

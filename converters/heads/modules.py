@@ -11,6 +11,7 @@ from converters.files.folder import read_json
 from converters.files.paths import inside
 from converters.files.tensors import open_tensors
 from converters.report import CheckpointError
+from jaxpool.heads.precision import Squash
 from jaxpool.heads.steps import Activate, Dense, Norm, Normalize, Pool, PoolSlots
 from jaxpool.heads.words import WeighedPool, WordsPresent
 from jaxpool.nn.layers import TORCH_ACTIVATIONS
@@ -194,6 +195,7 @@ MODULES: dict[str, Callable[[Path, str, Draft], None]] = {
     "CLIPModel": _towers,
     "Dense": _dense,
     "Dropout": lambda folder, path, draft: None,  # of training alone
+    "FlexibleQuantizer": lambda folder, path, draft: draft.add(Squash()),
     "HierarchicalTokenPooling": lambda folder, path, draft: None,  # see `late_interaction`
     "LayerNorm": _layer_norm,
     "LogitScore": _logit_score,

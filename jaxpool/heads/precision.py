@@ -6,6 +6,7 @@ for vectors that are computed there. It takes JAX and NumPy arrays.
 
 from dataclasses import dataclass
 
+import jax.numpy as jnp
 import numpy as np
 
 PRECISIONS = ("float32", "int8", "uint8", "binary", "ubinary")
@@ -67,6 +68,15 @@ def _shifted(x, precision: str):
     """int8 as uint8, 128 more; ubinary as binary, 128 less."""
     xp = x.__array_namespace__()
     return (x.view(xp.uint8) ^ 128).view(xp.uint8 if precision == "uint8" else xp.int8)
+
+
+@dataclass(frozen=True)
+class Squash:
+    """Features in steps of 1 / 127 of their tanh: int8 loses nothing of them (pplx-embed)."""
+
+    def __call__(self, params, x, context):
+        """`[..., F] -> [..., F]`."""
+        return jnp.round(jnp.tanh(x) * SCALE) / SCALE
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ class Rotary:
     `scaling` names the rule that scales the frequencies ("none", "linear", "ntk", "dynamic",
     "yarn", "llama3", "longrope"); the other fields are its parameters, zero where a rule does not
     use them. `interleaved` pairs neighbouring features instead of halves. `dim` 0: no rotation;
-    otherwise the tables of one architecture agree on it.
+    otherwise the tables of one architecture agree on it. `growth`: queries that turn as a whole
+    grow with the logarithm of how often their position holds `original_length` (Llama 4's card).
     """
 
     theta: float
@@ -29,6 +30,7 @@ class Rotary:
     low_freq: float = 1.0
     high_freq: float = 4.0
     attention_factor: float = 1.0
+    growth: float = 0.0
     truncate: bool = True
     short: tuple[float, ...] = ()
     long: tuple[float, ...] = ()
@@ -104,6 +106,7 @@ class Arch:
     position_offset: int = 0  # row of the first token
     uncounted: int = -1  # the token whose row is the one before, and which no position counts
     embed_scale: float = 1.0
+    dropped: int = -1  # the token without an embedding; the others of its text grow in its place
     embed_norm: bool = False
 
     # Norms
@@ -138,6 +141,7 @@ class Arch:
     activation: str = "gelu"
     mlp_bias: bool = True
     down_bias: bool | None = None  # None: like mlp_bias
+    bottleneck: int = 0  # features of a second, narrow MLP after the first; it has no gate
 
     # Mixture of experts, in place of the MLP of some layers
     experts: int = 0
@@ -220,6 +224,7 @@ class Arch:
             "G": self.heads // self.kv_heads,
             "H": self.head_dim,
             "F": self.mlp_dim,
+            "f": self.bottleneck,
             "L": 1 if self.shared_layers else self.layers,
             "P": self.positions,
             "Y": self.token_types,

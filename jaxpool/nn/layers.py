@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from jaxpool.nn.arch import Arch
 from jaxpool.nn.quantization import product
+from jaxpool.nn.segments import segment_sums
 
 ACTIVATIONS = {
     # As torch writes it; jax.nn.gelu goes through erfc, which costs twice as much.
@@ -114,6 +115,8 @@ def embed(params: dict, batch, arch: Arch) -> jax.Array:
     if arch.embed_scale != 1.0:
         # Gemma rounds the factor to the dtype of the activations.
         x = x * jnp.asarray(arch.embed_scale, x.dtype)
+    if arch.dropped >= 0:
+        x = _without(x, batch, arch)
     if arch.token_types:
         types = jnp.zeros_like(batch.tokens) if batch.types is None else batch.types
         x = x + _lookup(params["type"], types, arch, chosen)
@@ -126,6 +129,15 @@ def embed(params: dict, batch, arch: Arch) -> jax.Array:
     if "project" in params:
         x = dense(params["project"], x, "bte,ed->btd")
     return x
+
+
+def _without(x: jax.Array, batch, arch: Arch) -> jax.Array:
+    """Embeddings `[B, T, E]` less those of the dropped token, up to the sum they would have."""
+    gone = batch.tokens == arch.dropped
+    ones = jnp.ones_like(batch.tokens)
+    share = segment_sums(batch, gone.astype(jnp.int32)) / segment_sums(batch, ones)
+    grown = jnp.where(gone | (share == 1), 0.0, 1.0 / (1.0 - share))
+    return (x * grown[..., None]).astype(x.dtype)
 
 
 def _rows(batch, arch: Arch) -> jax.Array:

@@ -8,6 +8,7 @@ Dimension letters, the same in axis strings, einsums and comments everywhere:
     F mlp features       P positions       Y token types     U relative-position buckets
     Z task types         q adapters        r adapter rank
     I inputs, O outputs of a dense step of a head
+    f features of a bottleneck
     A taps, Q input features of a group of a convolution
     X experts            W expert features   M layers with experts, J layers with a dense MLP
     h height, w width, c channels of a patch of pixels
@@ -125,7 +126,11 @@ def _layer_axes(arch: Arch, norm: dict) -> dict:
         norms += ["attention_post_norm", "mlp_post_norm"]
     if arch.inner_attention_norm:
         norms.append("attention_inner_norm")
+    if arch.bottleneck:
+        norms.append("bottleneck_norm")
     tree = {"attention": attention} | {name: norm for name in norms}
+    if arch.bottleneck:
+        tree["bottleneck"] = {"up": dense("D f", "f", True), "down": dense("f D", "D", True)}
     if arch.relative_layers:
         tree["relative"] = {"embedding": "U N"}
     tree = tree_map(lambda axes: f"L {axes}", tree)

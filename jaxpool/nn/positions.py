@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxpool.nn.arch import Arch, Rotary
+from jaxpool.nn.segments import segment_sums
 
 
 def frequencies(table: Rotary) -> np.ndarray:
@@ -82,10 +83,22 @@ BY_LENGTH = {"dynamic": _dynamic, "longrope": _longrope}
 
 def segment_lengths(batch) -> jax.Array:
     """The number of tokens of each token's own segment, int32 `[B, T]`."""
-    b, t = batch.segments.shape
-    row = (t + 1) * jnp.arange(b, dtype=jnp.int32)[:, None]
-    slots = (batch.segments + row).reshape(-1)
-    return jnp.bincount(slots, length=b * (t + 1))[slots].reshape(b, t)
+    return segment_sums(batch, jnp.ones_like(batch.tokens))
+
+
+def query_tables(tables: jax.Array | None, arch: Arch, batch) -> jax.Array | None:
+    """`rotary_tables` for queries, which may grow with their position."""
+    if tables is None or not any(table.growth for table in arch.rotary):
+        return tables
+    grown = [_growth(table, batch.positions) for table in arch.rotary]
+    return tables * jnp.stack(grown)[:, None, :, :, None]
+
+
+def _growth(table: Rotary, positions: jax.Array) -> jax.Array:
+    if not table.growth:
+        return jnp.ones(positions.shape, jnp.float32)
+    held = (positions // table.original_length).astype(jnp.float32)
+    return 1.0 + table.growth * jnp.log1p(held)
 
 
 def rotary_tables(arch: Arch, batch) -> jax.Array | None:

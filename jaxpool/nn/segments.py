@@ -1,4 +1,4 @@
-"""The tokens of a row: which ones a segment has, and the values of chosen ones."""
+"""The tokens of a row: which a segment has, sums over each, and the values of chosen ones."""
 
 from typing import Any
 
@@ -17,3 +17,11 @@ def take(x: Any, kept: jax.Array | None) -> Any:
         return x
     index = kept.reshape(*kept.shape, *(1,) * (x.ndim - 2))
     return jnp.take_along_axis(x, index, axis=1, mode="clip")
+
+
+def segment_sums(batch, values: jax.Array) -> jax.Array:
+    """The sum of `values [B, T]` over each token's own segment, `[B, T]`."""
+    b, t = batch.segments.shape
+    row = (t + 1) * jnp.arange(b, dtype=jnp.int32)[:, None]
+    slots = (batch.segments + row).reshape(-1)
+    return jax.ops.segment_sum(values.reshape(-1), slots, b * (t + 1))[slots].reshape(b, t)

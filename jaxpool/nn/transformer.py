@@ -102,6 +102,7 @@ def _block(params: dict, batch, arch: Arch, dropout: Dropout):
     Given tokens `kept`, its last layer computes those alone.
     """
     tables = positions.rotary_tables(arch, batch)
+    queries = positions.query_tables(tables, arch, batch)
     rate = dropout.attention
     attend = None if arch.relative_layers else attention(params, batch, arch, None, rate)
     chosen = layers.chosen_adapters(batch, arch)
@@ -109,7 +110,8 @@ def _block(params: dict, batch, arch: Arch, dropout: Dropout):
 
     def layer(x, p, window, index, first, key, kept):
         weights_key, attention_key, mlp_key = split(key, 3)
-        table = tables if tables is None else tables[0 if index is None else index]
+        at = 0 if index is None else index
+        table = None if tables is None or queries is None else (queries[at], tables[at])
         look = attend
         if look is None or kept is not None:
             look = attention(p if arch.relative_layers else params, batch, arch, kept, rate)
@@ -118,7 +120,7 @@ def _block(params: dict, batch, arch: Arch, dropout: Dropout):
         mix = dropped(mix, dropout.hidden, attention_key)
         think = dropped(lambda y: _mlp(p, y, arch, take(chosen, kept)), dropout.hidden, mlp_key)
         x = _residual(p, "attention", x, mix, arch, first, kept)
-        return _residual(p, "mlp", x, think, arch)
+        return _narrow(p, _residual(p, "mlp", x, think, arch), arch)
 
     def block(x, group, kept=None):
         if arch.period == 1:
@@ -150,6 +152,14 @@ def _mlp(p: dict, x, arch: Arch, chosen) -> jax.Array:
     if "experts" in p:
         return experts(p["experts"], x, arch)
     return layers.mlp(p["mlp"], x, arch, chosen)
+
+
+def _narrow(p: dict, x, arch: Arch) -> jax.Array:
+    """The bottleneck after the MLP, where layers have one."""
+    if not arch.bottleneck:
+        return x
+    plain = arch.replace(gated=False)
+    return _residual(p, "bottleneck", x, lambda y: layers.mlp(p["bottleneck"], y, plain), arch)
 
 
 def _scaled(branch, factor: float, x) -> jax.Array:
@@ -190,9 +200,10 @@ def _attention(p: dict, x, table, attend, arch: Arch, chosen, kept) -> jax.Array
         q, k = _qk_norm(p["query_norm"], q, arch), _qk_norm(p["key_norm"], k, arch)
     if table is not None:
         interleaved = arch.rotary[0].interleaved
-        turned = jnp.stack([take(part, kept) for part in table])
-        q = positions.rotate(q, turned, interleaved)
-        k = positions.rotate(k, table, interleaved)
+        mine_turn, turn = table
+        mine_turn = jnp.stack([take(part, kept) for part in mine_turn])
+        q = positions.rotate(q, mine_turn, interleaved)
+        k = positions.rotate(k, turn, interleaved)
     return layers.dense(p["out"], attend(q, k, v), "btnh,nhd->btd", mine)
 
 

@@ -1,0 +1,37 @@
+"""BigBird: BERT, exact on texts so short that its sparse attention is full."""
+
+from dataclasses import replace
+
+from converters.families import bert
+from converters.family import activation
+from converters.heads.classifiers import bert_heads, classifier, unused_pooler
+from jaxpool.nn.arch import Arch
+
+
+def arch(config) -> Arch:
+    """BigBird: longer texts than these would attend to random blocks, which no two runs share."""
+    base = bert.arch(config)
+    reach = (5 + 2 * config.num_random_blocks) * config.block_size
+    sparse = config.attention_type == "block_sparse"
+    return base.replace(
+        qkv_bias=config.use_bias,
+        embed_scale=config.hidden_size**0.5 if config.rescale_embeddings else 1.0,
+        max_length=min(base.max_length, reach) if sparse else base.max_length,
+    )
+
+
+BIG_BIRD = replace(
+    bert.BERT,
+    name="BigBird",
+    arch=arch,
+    heads={
+        "Model": unused_pooler("pooler"),
+        **bert_heads("bert."),
+        "SequenceClassification": classifier(
+            "classifier.dense",
+            "classifier.out_proj",
+            lambda config: activation(config.hidden_act),
+        ),
+    },
+    examples=("google/bigbird-roberta-base",),
+)

@@ -1,0 +1,79 @@
+"""Decoders of 2025 and 2026, and models that attend both ways under names of their own."""
+
+import numpy as np
+import pytest
+import transformers as hf
+from parity import check, check_packed, reference, save_random, texts
+from test_decoders import COMMON
+from test_remote_decoders import relative, remodel
+
+from converters.checkpoint import open_checkpoint
+from jaxpool.heads.precision import Squash
+
+GROWING = dict(
+    rope_type="yarn",
+    rope_theta=300.0,
+    factor=4.0,
+    original_max_position_embeddings=6,
+    llama_4_scaling_beta=0.7,
+    mscale=1.0,
+    mscale_all_dim=1.0,
+)
+MINISTRAL3 = hf.Ministral3Config(**COMMON, rope_parameters=GROWING)
+ETTIN = hf.ModernBertDecoderConfig(
+    vocab_size=97,
+    hidden_size=40,
+    intermediate_size=50,
+    num_hidden_layers=3,
+    num_attention_heads=4,
+    max_position_embeddings=64,
+    local_attention=12,
+    norm_bias=True,
+    attention_bias=True,
+    mlp_bias=True,
+    classifier_bias=True,
+    pad_token_id=0,
+    num_labels=3,
+)
+CASES = {
+    "Ministral3Model": (MINISTRAL3, None),
+    "Ministral3ForSequenceClassification": (MINISTRAL3, "classify"),
+    "ModernBertDecoderModel": (ETTIN, None),
+    "ModernBertDecoderForSequenceClassification": (ETTIN, "classify"),
+}
+BOTH_WAYS = {
+    "Ministral3BidirectionalModel": (hf.Ministral3Model, hf.Ministral3Config, "ministral3"),
+    "Qwen3BidirectionalModel": (hf.Qwen3Model, hf.Qwen3Config, "qwen3"),
+    "PPLXQwen3Model": (hf.Qwen3Model, hf.Qwen3Config, "bidirectional_pplx_qwen3"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_parity(name, tmp_path):
+    config, task = CASES[name]
+    model_class = getattr(hf, name)
+    folder = save_random(model_class, config, tmp_path / "model")
+    if not task:
+        check(folder, model_class)
+        return
+    model = model_class.from_pretrained(folder).eval()
+    check_packed(folder, reference(model, texts(97), False, "logits"), task)
+
+
+@pytest.mark.parametrize("name", BOTH_WAYS)
+def test_names_that_say_both_ways(name, tmp_path):
+    """Nemotron-3-Embed, Giga-Embeddings, pplx-embed: no causal mask, and the mean."""
+    model_class, config, model_type = BOTH_WAYS[name]
+    folder = tmp_path / "model"
+    rope = {"rope_parameters": GROWING} if "Ministral" in name else {}
+    hidden = relative(model_class, config(**COMMON, **rope, is_causal=False), folder)
+    remodel(folder, lambda t: t, architectures=[name], is_causal=None, model_type=model_type)
+    check_packed(folder, hidden)
+    assert open_checkpoint(folder).pool == "mean"
+
+
+def test_squashed_vectors_are_those_of_pplx():
+    """Their int8 vectors are round(127 tanh(x)), and ours 127 times as short."""
+    x = np.linspace(-4, 4, 999).astype(np.float32)
+    wanted = np.clip(np.round(np.tanh(x) * 127), -128, 127)
+    np.testing.assert_allclose(Squash()({}, x, None) * 127, wanted, atol=1e-5)
