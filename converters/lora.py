@@ -105,7 +105,8 @@ class Merged:
             )
 
     def _add(self, name: str, rename: Callable[[str], str]) -> None:
-        if ".original_module." in name or name.endswith(MAGNITUDE):
+        copied = f"{MAGNITUDE}.weight"  # PEFT writes that of a whole embedding twice
+        if ".original_module." in name or name.endswith((MAGNITUDE, copied)):
             return
         if ".lora_" not in name:
             ours = rename(re.sub(r"\.modules_to_save(\.default)?\.", ".", name))
@@ -204,5 +205,4 @@ def _read_config(folder: Path) -> dict:
 
 def _module_name(name: str) -> str:
     """The name in the base model of what PEFT wraps."""
-    name = name.removeprefix("base_model.model.").replace(".base_layer.", ".")
-    return name.replace(f"{MAGNITUDE}.weight", MAGNITUDE)
+    return name.removeprefix("base_model.model.").replace(".base_layer.", ".")

@@ -78,6 +78,13 @@ def groups(weight, size=16):
     return {"": whole, "_scale": scale}
 
 
+def whole(weight, kind=torch.float8_e4m3fn, most=448):
+    """One scale for all of a tensor, as a number without axes."""
+    scale = weight.abs().max() / most
+    scaled = weight / scale
+    return {"": (scaled.round() if kind == torch.int8 else scaled).to(kind), "_scale": scale}
+
+
 FP8 = {"quant_method": "fp8", "weight_block_size": [32, 32]}
 COMPRESSED = {"quant_method": "compressed-tensors"}
 KINDS = {
@@ -85,11 +92,26 @@ KINDS = {
     "int8 rows": (rows, COMPRESSED, 0.02),
     "fp8 rows": (lambda w: rows(w, torch.float8_e4m3fn, 448), COMPRESSED, 0.07),
     "int8 groups": (groups, COMPRESSED, 0.02),
+    "fp8 tensor": (whole, COMPRESSED, 0.07),
+    "int8 tensor": (lambda w: whole(w, torch.int8, 127), COMPRESSED, 0.02),
 }
 
 
 def read(folder):
     return open_checkpoint(folder).read(np.float32, lambda path, array: array)
+
+
+def test_fp8_blocks_are_the_numbers_of_transformers(good, tmp_path):
+    """transformers' own dequantization, product by product, to the last bit of bfloat16."""
+    config = hf.FineGrainedFP8Config(weight_block_size=(16, 16), dequantize=True)
+    facts = FP8 | {"weight_block_size": [16, 16]}  # transformers takes whole blocks alone
+    folder = quantized(good, tmp_path / "model", lambda w: blocks(w, 16), **facts)
+    model = hf.LlamaModel.from_pretrained(
+        folder, quantization_config=config, dtype=torch.bfloat16, device_map="cpu"
+    )
+    ours = read(folder)["layers"]["attention"]["out"]["kernel"][0]
+    theirs = model.layers[0].self_attn.o_proj.weight.detach().float().numpy()
+    np.testing.assert_array_equal(ours.reshape(theirs.T.shape), theirs.T)
 
 
 @pytest.mark.parametrize("kind", KINDS)
