@@ -16,6 +16,8 @@ CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.261302
 HALF = (0.5, 0.5, 0.5)
 BILINEAR, BICUBIC = 2, 3
 
+MOST_SIDE, MOST_PATCHES = 2**13, 2**16  # of a picture as a model takes it
+
 # By the name of the processor's class: the fields that files may omit, and its rule of the size.
 Kind = tuple[Mapping[str, Any], Callable[[Mapping], Rule]]
 
@@ -23,12 +25,11 @@ Kind = tuple[Mapping[str, Any], Callable[[Mapping], Rule]]
 def _fixed(facts: Mapping) -> Rule:
     """The rule of `size`: one length is that of the shorter side."""
     size = facts["size"]
-    size = {"shortest_edge": size} if isinstance(size, int) else size
-    match dict(size):
-        case {"height": int(height), "width": int(width)}:
-            return Exact(height, width)
-        case {"shortest_edge": int(edge), **rest} if not any(rest.values()):
-            return ShortestEdge(edge)
+    match {"shortest_edge": size} if isinstance(size, int) else size:
+        case {"height": height, "width": width}:
+            return Exact(_whole("height", height), _whole("width", width))
+        case {"shortest_edge": edge, **rest} if not any(rest.values()):
+            return ShortestEdge(_whole("shortest_edge", edge))
     raise CheckpointError(
         f"preprocessor_config.json: size must have height and width, or shortest_edge; found {size}"
     )
@@ -63,7 +64,10 @@ KINDS: dict[str, Kind] = {
             "image_mean": HALF,
             "image_std": HALF,
         },
-        lambda facts: PatchBudget(facts["patch_size"], facts["max_num_patches"]),
+        lambda facts: PatchBudget(
+            _whole("patch_size", facts["patch_size"], 2**8),
+            _whole("max_num_patches", facts["max_num_patches"], MOST_PATCHES),
+        ),
     ),
 }
 
@@ -88,23 +92,23 @@ def read_processor(
     nested = read_json(folder / "processor_config.json", default={}).get("image_processor")
     own = nested or read_json(folder / "preprocessor_config.json", default={})
     name = own.get("image_processor_type") or own.get("feature_extractor_type")
-    kind = _kind(name) if name else kind
+    kind = _kind(str(name)) if name else kind
     if kind not in KINDS:
         raise CheckpointError(f"preprocessor_config.json: {name} is not known; known: {[*KINDS]}")
     defaults, rule = KINDS[kind]
     given = own | dict(asked or {})
     facts = {**defaults, **{key: value for key, value in given.items() if value is not None}}
-    crop = facts.get("crop_size") if facts.get("do_center_crop") else None
-    crop = {"height": crop, "width": crop} if isinstance(crop, int) else crop
     plain = not facts.get("do_normalize", True)
     return Processor(
         patch=patch,
         resize=rule(facts) if facts.get("do_resize", True) else None,
-        crop=(crop["height"], crop["width"]) if crop else None,
-        resample=facts["resample"],
-        scale=facts.get("rescale_factor", 1 / 255) if facts.get("do_rescale", True) else 1.0,
-        mean=(0.0,) * 3 if plain else _channels(facts["image_mean"]),
-        std=(1.0,) * 3 if plain else _channels(facts["image_std"]),
+        crop=_crop(facts.get("crop_size")) if facts.get("do_center_crop") else None,
+        resample=_whole("resample", facts["resample"], 5, least=0),
+        scale=_scale(facts.get("rescale_factor", 1 / 255))
+        if facts.get("do_rescale", True)
+        else 1.0,
+        mean=(0.0,) * 3 if plain else _channels("image_mean", facts["image_mean"]),
+        std=(1.0,) * 3 if plain else _channels("image_std", facts["image_std"]),
     )
 
 
@@ -145,5 +149,35 @@ def _kind(name: str) -> str:
     return name.partition("ImageProcessor")[0].removesuffix("FeatureExtractor")
 
 
-def _channels(value: float | list[float]) -> tuple[float, ...]:
-    return (float(value),) * 3 if isinstance(value, int | float) else tuple(map(float, value))
+def _crop(size: Any) -> tuple[int, int] | None:
+    match {"height": size, "width": size} if isinstance(size, int) else size:
+        case None:
+            return None
+        case {"height": height, "width": width}:
+            return _whole("crop_size", height), _whole("crop_size", width)
+    raise _wrong("crop_size", "height and width", size)
+
+
+def _whole(name: str, value: Any, most: int = MOST_SIDE, least: int = 1) -> int:
+    """A whole number that a model may want, before anything of its size is made."""
+    if type(value) is not int or not least <= value <= most:
+        raise _wrong(name, f"{least} to {most}", value)
+    return value
+
+
+def _scale(value: Any) -> float:
+    return _channels("rescale_factor", value)[0]
+
+
+def _channels(name: str, value: Any) -> tuple[float, ...]:
+    """A number for each channel, of one for all or of a list."""
+    found = value if isinstance(value, list | tuple) else [value] * 3
+    if len(found) != 3 or not all(isinstance(x, int | float) and abs(x) < 1e9 for x in found):
+        raise _wrong(name, "a number or one for each of three channels", value)
+    return tuple(map(float, found))
+
+
+def _wrong(name: str, wanted: str, found: Any) -> CheckpointError:
+    return CheckpointError(
+        f"preprocessor_config.json: {name} must be {wanted}, found {str(found)[:100]}"
+    )

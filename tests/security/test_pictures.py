@@ -1,0 +1,61 @@
+"""Processors of pictures with sizes that no picture has: refused, or a picture within bounds."""
+
+import resource
+from contextlib import contextmanager
+
+import pytest
+from images.photos import photo
+from security import tiny
+from security.jail import MEMORY
+
+from converters.images import KINDS, read_processor
+from converters.report import CheckpointError
+from jaxpool.errors import RequestError
+
+VALUES = (10**9, 10**30, 30_000, -1, 0, 1.5, float("nan"), float("inf"), "many", [], {}, True)
+FACTS = ("size", "crop_size", "patch_size", "max_num_patches", "resample", "rescale_factor")
+FACTS += ("image_mean", "image_std", "image_processor_type")
+PATCH = 14
+
+
+@contextmanager
+def little_memory():
+    """As the jail has it."""
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    with open("/proc/self/statm") as file:
+        used = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
+
+
+@pytest.mark.parametrize("value", VALUES, ids=repr)
+@pytest.mark.parametrize("name", FACTS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_size_of_a_processor_takes_no_memory(tmp_path, kind, name, value):
+    forms = [value]
+    if name in ("size", "crop_size"):
+        forms += [{"height": value, "width": 8}, {"height": value, "width": value}]
+        forms += [{"shortest_edge": value}]
+    for form in forms:
+        tiny.write_json(tmp_path / "preprocessor_config.json", {name: form})
+        with little_memory():
+            try:
+                made = read_processor(tmp_path, kind, PATCH)
+                read = made(photo(61, 47))
+            except (CheckpointError, RequestError) as refused:
+                assert len(str(refused).splitlines()) == 1
+            else:
+                assert 0 <= len(read.patches) <= 2**20 and made.most <= 2**20
+
+
+@pytest.mark.parametrize("content", [[], 3, "x", None, {"image_processor": []}], ids=repr)
+def test_a_file_of_another_shape_is_refused_or_is_no_file(tmp_path, content):
+    for name in ("preprocessor_config.json", "processor_config.json"):
+        tiny.write_json(tmp_path / name, content)
+    try:
+        read_processor(tmp_path, "CLIP", PATCH)
+    except CheckpointError as refused:
+        assert len(str(refused).splitlines()) == 1
