@@ -85,20 +85,21 @@ class Delta(NamedTuple):
 class Merged:
     """The tensors of a base with those of an adapter folder added; reads like `files.Tensors`.
 
-    rename: as the base's; prefix: what the base's names may have more, or less, than the
+    deltas: updates by the base's name of a tensor; whole: the adapter's name of each tensor that it
+    replaces. rename: as the base's; prefix: what the base's names may have more, or less, than the
     adapter's. Raises `CheckpointError` for other adapters than LoRA, and for one of another base.
     """
 
     def __init__(self, base: Tensors, folder: Path, rename: Callable[[str], str], prefix: str):
         self._base, self._prefix = base, prefix
         self._config = _read_config(folder)
-        self._adapter = Tensors(weight_files(folder, WEIGHTS), _module_name)
-        self._deltas: dict[str, Delta] = {}
-        self._whole: dict[str, str] = {}  # biases and modules_to_save: our name -> the adapter's
+        self._adapter = Tensors(weight_files(folder, WEIGHTS), module_name)
+        self.deltas: dict[str, Delta] = {}
+        self.whole: dict[str, str] = {}  # biases and modules_to_save: our name -> the adapter's
         # Whole tensors first: an update may be of one (PEFT saves embeddings that it adapts).
         for name in sorted(self._adapter.keys(), key=lambda name: ".lora_" in name):
             self._add(name, rename)
-        used = {delta.magnitude for delta in self._deltas.values()}
+        used = {delta.magnitude for delta in self.deltas.values()}
         if lone := {n for n in self._adapter.keys() if n.endswith(MAGNITUDE)} - used:
             raise CheckpointError(
                 f"adapter tensors {sorted(lone)}: wanted use_dora, lora_A and lora_B with them"
@@ -110,7 +111,7 @@ class Merged:
             return
         if ".lora_" not in name:
             ours = rename(re.sub(r"\.modules_to_save(\.default)?\.", ".", name))
-            self._whole[self._find(ours) or ours] = name
+            self.whole[self._find(ours) or ours] = name
             return
         found = re.fullmatch(r"(.*)\.lora_(embedding_)?([AB])(\.weight)?", name)
         if not found:
@@ -124,7 +125,7 @@ class Merged:
         transposed = bool(embedding) or bool(self._config.get("fan_in_fan_out"))
         scale = self._scale(module, self._adapter.shape(a)[0])
         delta = Delta(a, b, magnitude, scale, transposed)
-        self._deltas[self._target(rename(f"{module}.weight"), module, delta)] = delta
+        self.deltas[self._target(rename(f"{module}.weight"), module, delta)] = delta
 
     def _find(self, name: str) -> str | None:
         """The base's spelling of a name: as it is, with the prefix, or without."""
@@ -157,28 +158,28 @@ class Merged:
 
     def brings(self, name: str) -> bool:
         """Whether the adapter has a whole tensor in place of the base's, of any size."""
-        return name in self._whole
+        return name in self.whole
 
     def keys(self):
         """The names of the base, and of the modules only the adapter has (a trained head)."""
-        return self._base.keys() | self._whole.keys()
+        return self._base.keys() | self.whole.keys()
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of a tensor."""
-        whole = self._whole.get(name)
+        whole = self.whole.get(name)
         return self._adapter.shape(whole) if whole else self._base.shape(name)
 
     def dtype(self, name: str) -> str:
         """The dtype of a tensor as safetensors spells it: the base's where it has the tensor."""
         has = name in self._base.keys()
-        return self._base.dtype(name) if has else self._adapter.dtype(self._whole[name])
+        return self._base.dtype(name) if has else self._adapter.dtype(self.whole[name])
 
     def describe(self) -> dict[str, dict]:
         """The shape, dtype and samples of every tensor, those of its update among them."""
         own, base = self._adapter.describe(), self._base.describe()
         facts = {n: {"shape": list(self.shape(n)), "dtype": self.dtype(n)} for n in self.keys()}
         for name, fact in facts.items():
-            delta, whole = self._deltas.get(name), self._whole.get(name)
+            delta, whole = self.deltas.get(name), self.whole.get(name)
             parts = [own[whole]] if whole else [base[name]]
             parts += [own[part] for part in (delta.a, delta.b)] if delta else []
             scale = [str(delta.scale)] if delta else []
@@ -187,7 +188,7 @@ class Merged:
 
     def __getitem__(self, name: str) -> np.ndarray:
         """A tensor; sums are made in float32 and have the dtype of the base."""
-        whole, delta = self._whole.get(name), self._deltas.get(name)
+        whole, delta = self.whole.get(name), self.deltas.get(name)
         base = self._adapter[whole] if whole else self._base[name]
         return base if delta is None else delta.merge(base, self._adapter).astype(base.dtype)
 
@@ -203,6 +204,6 @@ def _read_config(folder: Path) -> dict:
     return config
 
 
-def _module_name(name: str) -> str:
+def module_name(name: str) -> str:
     """The name in the base model of what PEFT wraps."""
     return name.removeprefix("base_model.model.").replace(".base_layer.", ".")

@@ -3,6 +3,7 @@ from .heads.similarity import maxsim, maxsim_pairwise
 from .jobs.embedder import Embedder
 from .llm import LLM
 from .loading import load
+from .loras import LoRARequest
 from .model import Model
 from .nn.arch import Arch
 from .nn.transformer import forward
@@ -30,6 +31,7 @@ __all__ = [
     "EmbeddingOutput",
     "EmbeddingRequestOutput",
     "LateChunkingParams",
+    "LoRARequest",
     "Model",
     "PoolerConfig",
     "PoolingOutput",

@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxpool import offline
 from jaxpool.loading import load
+from jaxpool.loras import LoRARequest, Loras
 from jaxpool.offline import collect
 from jaxpool.scoring.pairs import Scoring, prepare_hybrid, prepare_scores
 from jaxpool.tasks import outputs
@@ -20,7 +21,7 @@ from jaxpool.tasks.outputs import (
     ScoringOutput,
     ScoringRequestOutput,
 )
-from jaxpool.tasks.pooling_params import PoolerConfig, PoolingParams, with_task
+from jaxpool.tasks.pooling_params import PoolerConfig, PoolingParams, with_adapter, with_task
 from jaxpool.tasks.task import REQUIRED, Task, several
 from jaxpool.text.prepared import Prepared
 from jaxpool.vllm_options import engine_options
@@ -77,6 +78,7 @@ class LLM:
             served_model_name=served_model_name,
             **engine_options(engine),
         )
+        self.loras = Loras(self.model.executor, self.model.checkpoint, self.model.options)
 
     @property
     def model_config(self) -> ModelConfig:
@@ -162,6 +164,7 @@ class LLM:
         pooling_params: PoolingParams | None = None,
         tokenization_kwargs: Mapping[str, Any] | None = None,
         chat_template: str | None = None,
+        lora_request: LoRARequest | None = None,
     ) -> list[ScoringRequestOutput]:
         """Scores of text pairs: one query with one or several documents, or N with N.
 
@@ -171,8 +174,9 @@ class LLM:
         `pooling_params.extra_kwargs` may have max_tokens_per_query, max_tokens_per_doc,
         instruction and chat_template_kwargs.
         """
+        params = self._adapted(pooling_params, lora_request)
         scoring = prepare_scores(
-            self.model, data_1, data_2, pooling_params, tokenization_kwargs, chat_template
+            self.model, data_1, data_2, params, tokenization_kwargs, chat_template
         )
         scores = self._score(scoring, use_tqdm)
         return [
@@ -258,9 +262,8 @@ class LLM:
     ) -> list:
         precision = options.pop("precision", "float32")
         task = self.model.select(name, options.get("input_type"), precision)
-        if options.pop("lora_request", None) is not None:
-            raise ValueError("lora_request: adapters are merged at load, by `lora_path`")
         params = with_task(params, options.pop("task", None))
+        params = self._adapted(params, options.pop("lora_request", None))
         requests, results = offline.run(self.model, task, prompts, params, use_tqdm, **options)
         if isinstance(task, tuple):
             names = several(name)
@@ -271,6 +274,15 @@ class LLM:
             )
             for i, (result, request) in enumerate(zip(results, requests, strict=True))
         ]
+
+    def _adapted(self, params, asked: LoRARequest | Sequence[LoRARequest | None] | None):
+        """A call's parameters with the adapter of all prompts, or that of each."""
+        if asked is None:
+            return params
+        if isinstance(asked, LoRARequest):
+            return with_adapter(params, self.loras.slot(asked))
+        numbers = [0 if one is None else self.loras.slot(one) for one in asked]
+        return with_adapter(params, numbers)
 
     def _score(self, scoring: Scoring, use_tqdm) -> Any:
         results: list = []

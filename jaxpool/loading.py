@@ -15,6 +15,7 @@ from jaxpool.engine.folders import cache_folder, enable_cache
 from jaxpool.engine.sharding import make_mesh, put, tree_shardings
 from jaxpool.heads.steps import Pool
 from jaxpool.images.media import MediaOptions
+from jaxpool.loras import with_slots
 from jaxpool.model import Model
 from jaxpool.nn import quantization
 from jaxpool.nn.arch import Arch
@@ -119,6 +120,8 @@ def _model(
     arch = _on_device(checkpoint.arch, kind, mesh.devices.flat[0].platform)
     params = _read(checkpoint, kind, tree_shardings(checkpoint.leaves, mesh))
     params = quantization.quantize(params, options.quantization)
+    if options.enable_lora:
+        arch, params = with_slots(arch, params, mesh, options)
     text = (tokenizer, limit)
     return Model(name, arch, params, resolution, *text, mesh, checkpoint, template, options)
 

@@ -52,7 +52,9 @@ class EngineOptions:
     its batch, at the price of padding; compiled: a folder of `jaxpool compile`;
     quantization: a key of `jaxpool.nn.quantization.KINDS`; tensor_parallel_size,
     data_parallel_size: the mesh (by default one device of one process, all of several);
-    distributed: this process is one of several (see `jaxpool.engine.distributed`).
+    distributed: this process is one of several (see `jaxpool.engine.distributed`);
+    enable_lora: requests may choose adapters (see `jaxpool.loras`), of which max_loras are loaded
+    at a time, of ranks up to max_lora_rank.
     """
 
     max_num_batched_tokens: int | None = None
@@ -64,6 +66,9 @@ class EngineOptions:
     tensor_parallel_size: int = 1
     data_parallel_size: int | None = None
     distributed: bool | Mapping[str, Any] = False
+    enable_lora: bool = False
+    max_loras: int = 1
+    max_lora_rank: int = 16
 
     def __post_init__(self):
         quantization.check(self.quantization)

@@ -1,7 +1,7 @@
 """What a caller may set: `PoolingParams` a request, `PoolerConfig` a model."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import InitVar, dataclass, field, fields, replace
+from dataclasses import InitVar, dataclass, fields, replace
 from typing import Any
 
 SEQUENCE_POOLINGS = {
@@ -70,7 +70,7 @@ class PoolingParams:
     late_interaction_params: Any = None
     extra_kwargs: dict[str, Any] | None = None
     output_kind: str = "FINAL_ONLY"
-    adapter: int = field(default=0, init=False)  # of the adapter `task` named; 0 is none
+    adapter: int = 0  # the number of the adapter that `task` or a `lora_request` named; 0 is none
     normalize: InitVar[bool | None] = None
     softmax: InitVar[bool | None] = None
 
@@ -166,6 +166,19 @@ def with_task(
     if params is None or isinstance(params, PoolingParams):
         return replace(params or PoolingParams(), task=task)
     return [replace(one, task=task) for one in params]
+
+
+def with_adapter(
+    params: PoolingParams | Sequence[PoolingParams] | None, numbers: int | Sequence[int]
+) -> PoolingParams | Sequence[PoolingParams]:
+    """A call's parameters with the number of an adapter for all prompts, or of one for each."""
+    if params is None or isinstance(params, PoolingParams):
+        one = params or PoolingParams()
+        if isinstance(numbers, int):
+            return replace(one, adapter=numbers)
+        return [replace(one, adapter=number) for number in numbers]
+    each = [numbers] * len(params) if isinstance(numbers, int) else numbers
+    return [replace(one, adapter=n) for one, n in zip(params, each, strict=True)]
 
 
 def sequence_pooling(name: str) -> tuple[str, ...]:

@@ -100,7 +100,7 @@ def _prefixes(model, task: Task, settings: Sequence[PoolingParams], *asked) -> l
     """The instruction before each text: what is `asked`, or that of the adapter its task names."""
     found = {}
     for number in {one.adapter for one in settings}:
-        if number and asked == (None, None, None):
+        if model.adapters and number and asked == (None, None, None):
             name = find(model.adapters[number - 1], model.prompts)
             found[number] = model.prompts[name] if name else ""
         else:

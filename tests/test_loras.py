@@ -1,0 +1,109 @@
+"""Adapters that requests choose: peft's numbers, one program for all, and what is refused."""
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModel, BertForSequenceClassification, Qwen3Config, Qwen3Model
+
+import jaxpool
+from converters.report import CheckpointError
+from jaxpool import LoRARequest
+from tests.parity import save_random
+from tests.small import add_tokenizer, save
+
+TEXTS = ["a cat sat on the mat", "the house is big and red", "trees", "what is a hash table?"]
+MODULES = {
+    "bert": ["query", "intermediate.dense", "output.dense"],
+    "qwen": ["q_proj", "o_proj", "down_proj"],
+}
+QWEN = Qwen3Config(
+    vocab_size=30522,
+    hidden_size=32,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    head_dim=8,
+    intermediate_size=48,
+)
+
+
+def adapter(base, folder, modules, rank: int, seed: int, **more):
+    """A random adapter of a checkpoint, written by peft."""
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(seed)
+    model = AutoModel.from_pretrained(base)
+    wrapped = get_peft_model(model, LoraConfig(r=rank, target_modules=modules, **more))
+    with torch.no_grad():
+        for name, parameter in wrapped.named_parameters():
+            if "lora_" in name:
+                parameter.copy_(0.2 * torch.randn_like(parameter))
+    wrapped.save_pretrained(folder)
+    return LoRARequest(folder.name, 1, str(folder))
+
+
+@pytest.fixture(scope="module")
+def qwen(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("qwen")
+    return add_tokenizer(save_random(Qwen3Model, QWEN, folder))
+
+
+# peft warns about a method of transformers that it reads.
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")
+@pytest.mark.parametrize("kind", ["bert", pytest.param("qwen", marks=pytest.mark.slow)])
+def test_mixed_batch_gives_the_vectors_of_merged_models(kind, request, tmp_path):
+    """Each text of a batch has its own adapter, of two ranks, or none; nothing more compiles."""
+    base = request.getfixturevalue(kind)
+    first = adapter(base, tmp_path / "first", MODULES[kind], 4, 0, lora_alpha=8)
+    second = adapter(base, tmp_path / "second", MODULES[kind][:1], 2, 1, use_rslora=True)
+    llm = jaxpool.LLM(str(base), enable_lora=True, max_loras=2, max_lora_rank=4)
+    plain = llm.embed(TEXTS, use_tqdm=False)
+    compiled = llm.model.executor.compilations
+    chosen = [first, second, None, first]
+    mixed = llm.embed(TEXTS, lora_request=chosen, use_tqdm=False)
+    assert llm.model.executor.compilations == compiled
+    for i, asked in enumerate(chosen):
+        path = asked and asked.lora_path
+        wanted = jaxpool.load(str(base), lora_path=path).encode(TEXTS[i])
+        np.testing.assert_allclose(mixed[i].outputs.embedding, wanted, atol=2e-5)
+        moved = np.abs(np.subtract(mixed[i].outputs.embedding, plain[i].outputs.embedding)).max()
+        assert moved > 1e-2 if asked else moved < 1e-6
+    third = adapter(base, tmp_path / "third", MODULES[kind], 4, 2)
+    with pytest.raises(ValueError, match="no room for the adapter 'third': max_loras=2"):
+        llm.embed(TEXTS, lora_request=third, use_tqdm=False)
+    llm.loras.remove("second")
+    swapped = llm.embed(TEXTS[0], lora_request=third, use_tqdm=False)[0].outputs.embedding
+    wanted = jaxpool.load(str(base), lora_path=third.lora_path).encode(TEXTS[0])
+    np.testing.assert_allclose(swapped, wanted, atol=2e-5)
+    assert llm.loras.names == ("first", "third")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")
+def test_scores_of_a_classifier(tmp_path):
+    base = save(tmp_path / "base", BertForSequenceClassification, num_labels=1)
+    asked = adapter(base, tmp_path / "adapter", MODULES["bert"], 4, 0)
+    llm = jaxpool.LLM(str(base), enable_lora=True)
+    got = llm.score(TEXTS[0], TEXTS[1:], lora_request=asked, use_tqdm=False)
+    merged = jaxpool.LLM(str(base), lora_path=asked.lora_path)
+    wanted = merged.score(TEXTS[0], TEXTS[1:], use_tqdm=False)
+    for one, other in zip(got, wanted, strict=True):
+        np.testing.assert_allclose(one.outputs.score, other.outputs.score, atol=2e-5)
+    plain = llm.score(TEXTS[0], TEXTS[1:], use_tqdm=False)
+    assert abs(plain[0].outputs.score - got[0].outputs.score) > 1e-3
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")
+def test_what_is_refused(bert, bert_llm, tmp_path):
+    asked = adapter(bert, tmp_path / "wide", ["query"], 8, 0)
+    with pytest.raises(ValueError, match="lora_request needs enable_lora=True"):
+        bert_llm.embed(TEXTS, lora_request=asked, use_tqdm=False)
+    llm = jaxpool.LLM(str(bert), enable_lora=True, max_lora_rank=4)
+    with pytest.raises(CheckpointError, match="has rank 8, above max_lora_rank=4"):
+        llm.embed(TEXTS, lora_request=asked, use_tqdm=False)
+    embeddings = adapter(bert, tmp_path / "words", ["word_embeddings"], 2, 0)
+    with pytest.raises(CheckpointError, match="is no plain kernel of a layer"):
+        llm.embed(TEXTS, lora_request=embeddings, use_tqdm=False)
+    with pytest.raises(FileNotFoundError, match="no LoRA adapter"):
+        llm.embed(TEXTS, lora_request=LoRARequest("none", 1, str(bert)), use_tqdm=False)
+    assert llm.loras.names == ()
