@@ -3,14 +3,17 @@
 import itertools
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from tokenizers import Tokenizer as FastTokenizer
 
 from converters.files.locate import resolve
+from jaxpool.errors import RequestError
+from jaxpool.text import prepare
 from jaxpool.text.options import Tokenization
-from jaxpool.text.tokenizer import Tokenizer
+from jaxpool.text.tokenizer import FEW, Tokenizer
 from tests.conftest import MINILM
 
 LIMIT = 32
@@ -44,6 +47,21 @@ def test_truncation_is_that_of_the_library(tokenizer, fast, side, pairs):
             types = [0] * len(tokens.ids) if tokens.types is None else tokens.types.tolist()
             assert types == encoding.type_ids
             assert tokens.offsets.tolist() == [list(pair) for pair in encoding.offsets]
+
+
+def test_many_texts_at_once_give_what_each_gives_alone(tokenizer):
+    many = [*TEXTS, *map("".join, itertools.product(TEXTS, TEXTS))] * 4
+    assert len(many) > FEW
+    for together, text in zip(tokenizer(many), many, strict=True):
+        (alone,) = tokenizer([text])
+        assert together.ids.tolist() == alone.ids.tolist()
+
+
+def test_a_token_of_a_text_that_the_model_does_not_have_is_refused(tokenizer):
+    small = SimpleNamespace(vocab=1000, layers=1)
+    model = SimpleNamespace(tokenizer=tokenizer, padded=None, arch=small)
+    with pytest.raises(RequestError, match="out of vocabulary"):
+        prepare.encode(model, ["hi"], Tokenization.of(None, 64))
 
 
 def test_threads_share_a_tokenizer(tokenizer):
