@@ -107,6 +107,18 @@ def test_weights_that_are_not_finite_give_no_vectors(case, name, value):
     assert outcome.refused or value == 3e38
 
 
+@pytest.mark.parametrize("form", ["jsonl", "npy", "parquet"])
+def test_weights_that_are_not_finite_give_no_files(case, form):
+    file = case.model / "model.safetensors"
+    tensors = load_file(file)
+    save_file({name: np.full_like(x, np.nan) for name, x in tensors.items()}, file)
+    (case.room / "in.jsonl").write_text('{"text": "hello"}\n' * 3)
+    options = ("--input", case.room / "in.jsonl", "--output", case.out, "--format", form)
+    outcome = case.run("embed", case.model, *options)
+    assert outcome.refused and "not finite" in outcome.err, outcome
+    assert not [part for part in case.out.rglob(f"*.{form}") if part.stat().st_size]
+
+
 def header(entries: dict, data: bytes = b"") -> bytes:
     """A safetensors file of a header."""
     text = json.dumps(entries).encode()

@@ -1,5 +1,6 @@
 """Processors of pictures with sizes that no picture has: refused, or a picture within bounds."""
 
+import io
 import resource
 from contextlib import contextmanager
 
@@ -7,6 +8,7 @@ import pytest
 from images.photos import photo
 from security import tiny
 from security.jail import MEMORY
+from security.test_code import MAPS
 
 from converters.images import KINDS, read_processor
 from converters.report import CheckpointError
@@ -59,3 +61,14 @@ def test_a_file_of_another_shape_is_refused_or_is_no_file(tmp_path, content):
         read_processor(tmp_path, "CLIP", PATCH)
     except CheckpointError as refused:
         assert len(str(refused).splitlines()) == 1
+
+
+@pytest.mark.parametrize("file", ["preprocessor_config.json", "processor_config.json"])
+@pytest.mark.parametrize("kind", MAPS)
+def test_a_processor_brings_no_code(tmp_path, kind, file, monkeypatch):
+    canary = tmp_path / "canary"
+    (tmp_path / "evil.py").write_text(tiny.evil_module(canary))
+    tiny.write_json(tmp_path / file, {"auto_map": MAPS[kind], "trust_remote_code": True})
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n" * 100))
+    assert read_processor(tmp_path, "CLIP", PATCH).most
+    assert not canary.exists()
