@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,8 @@ from jaxpool.engine import serialized
 from jaxpool.engine.batch import Request
 from jaxpool.engine.engine import Engine, EngineOptions
 from jaxpool.engine.executor import Executor
+from jaxpool.engine.pictures import run_distinct
 from jaxpool.engine.programs import Programs
-from jaxpool.errors import RequestError
 from jaxpool.fingerprint import fingerprint
 from jaxpool.heads.steps import Pool
 from jaxpool.images.media import MediaOptions
@@ -96,19 +96,6 @@ class Model:
     def processor(self) -> Processor | None:
         """What makes patches of a picture; None without a vision tower."""
         return self.checkpoint.processor_for(self.media.mm_processor_kwargs or {})
-
-    def processor_for(self, asked: Mapping[str, Any] | None) -> Any:
-        """The processor for a prompt's `mm_processor_kwargs`; RequestError for longer pictures."""
-        own: Any = self.processor
-        if not asked:
-            return own
-        found = self.checkpoint.processor_for({**(self.media.mm_processor_kwargs or {}), **asked})
-        if found.most > own.most:
-            raise RequestError(
-                f"mm_processor_kwargs: pictures of {found.most} patches, but the model was loaded "
-                f"for {own.most}: give them at load"
-            )
-        return found
 
     @property
     def padded(self) -> int | None:
@@ -264,11 +251,11 @@ class Model:
         """
         read = [i for i, request in enumerate(requests) if request.picture is None]
         seen = [i for i, request in enumerate(requests) if request.picture is not None]
-        parts = [(self.engine, task, read)] if read else []
+        parts = [(partial(self.engine.run, task), read)] if read else []
         if seen and self.picture_engine:
-            parts.append((self.picture_engine, of_pictures(task), seen))
-        for engine, own, indices in parts:
-            for i, result in engine.run(own, [requests[i] for i in indices]):
+            parts.append((partial(run_distinct, self.picture_engine, of_pictures(task)), seen))
+        for run, indices in parts:
+            for i, result in run([requests[i] for i in indices]):
                 yield indices[i], result
 
     def prepare(self, compiled: serialized.Compiled | None = None) -> None:

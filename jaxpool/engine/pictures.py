@@ -1,7 +1,10 @@
 """Batches of pictures for a vision tower: one picture a row, and where each patch lies in it."""
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import Any
 
+import jax
 import numpy as np
 
 from jaxpool.engine.batch import Batch, Controls, Plan, Request, controls
@@ -27,3 +30,23 @@ def fill(
     segments = (places < sizes).astype(np.int32)
     batch = Batch(None, segments, places * segments, pixels=pixels, grid=grid)
     return batch, controls(p, mine, 1)
+
+
+def run_distinct(engine, task, requests: Sequence[Request]) -> Iterator[tuple[int, Any]]:
+    """`engine.run` of requests of pictures, of which equal ones are computed once."""
+    groups: dict[tuple, list[int]] = {}
+    for i, request in enumerate(requests):
+        groups.setdefault(_content(request), []).append(i)
+    alike = list(groups.values())
+    for i, result in engine.run(task, [requests[group[0]] for group in alike]):
+        first, *others = alike[i]
+        yield first, result
+        for other in others:  # a caller may write into what it gets
+            yield other, jax.tree.map(np.copy, result)
+
+
+def _content(request: Request) -> tuple:
+    """What the result of a picture depends on, its patches by their hash."""
+    picture = request.picture
+    hashed = hashlib.blake2b(picture.patches.tobytes(), digest_size=16).digest()
+    return hashed, picture.rows, picture.cols, request.dimensions, request.activate

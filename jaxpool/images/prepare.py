@@ -1,7 +1,7 @@
 """From prompts of pictures to what the engine computes on: each becomes patches."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxpool.errors import RequestError
 from jaxpool.images.patches import Picture
+from jaxpool.images.processor import Processor
 from jaxpool.tasks.validate import resolve_params
 from jaxpool.text.prepared import Prepared
 from jaxpool.text.prompts import Pictures
@@ -47,7 +48,21 @@ def _only(model, prompt: Pictures) -> Any:
 
 def _patches(model, prompt: Pictures, source: Any) -> Picture:
     """The patches of a prompt's picture."""
-    return model.processor_for(prompt.processing)(model.media.opened(source))
+    return _processor(model, prompt.processing)(model.media.opened(source))
+
+
+def _processor(model, asked: Mapping[str, Any] | None) -> Processor:
+    """The processor for a prompt's `mm_processor_kwargs`; RequestError for longer pictures."""
+    if not asked:
+        return model.processor
+    known = model.media.mm_processor_kwargs or {}
+    found = model.checkpoint.processor_for({**known, **asked})
+    if found.most > model.processor.most:
+        raise RequestError(
+            f"mm_processor_kwargs: pictures of {found.most} patches, but the model was loaded for "
+            f"{model.processor.most}: give them at load"
+        )
+    return found
 
 
 def _each(reads: Sequence[Callable[[], Picture]]) -> list[Picture]:

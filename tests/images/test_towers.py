@@ -216,3 +216,29 @@ def test_batches_hold_one_picture_a_row(loaded):
             count = len(requests[request].picture.patches)
             assert batch.segments[row].sum() == count
             np.testing.assert_array_equal(batch.grid[row, :count], requests[request].picture.grid)
+
+
+def test_equal_pictures_are_computed_once(loaded):
+    """By their content, in any form; a call that asks for something else of one is computed."""
+    model = loaded("clip").model
+    image, other = photos()[:2]
+    wanted = model.encode([image, other])
+    before = model.picture_engine.real_tokens
+    found = model.encode([image, other, image.copy(), np.asarray(image)])
+    assert model.picture_engine.real_tokens - before == 2 * model.processor.most
+    np.testing.assert_allclose(found, wanted[[0, 1, 0, 0]], atol=1e-6)
+    raw = PoolingParams(use_activation=False)
+    params = [PoolingParams(), raw]
+    prompts = [{"image": image}] * 2
+    outputs = loaded("clip").embed(prompts, pooling_params=params, use_tqdm=False)
+    one, two = (output.outputs.embedding for output in outputs)
+    assert abs(np.linalg.norm(one) - 1) < 1e-5 < abs(np.linalg.norm(two) - 1)
+
+
+def test_little_padding_on_a_mix_of_photo_sizes(loaded):
+    """Sides between 30 and 1,000 pixels: SigLIP2 scales each to its budget of patches."""
+    engine = loaded("siglip2").model.picture_engine
+    sides = np.exp(np.random.default_rng(0).uniform(np.log(30), np.log(1000), (48, 2)))
+    real, computed = engine.real_tokens, engine.computed_tokens
+    loaded("siglip2").model.encode([photo(int(w), int(h), 7) for w, h in sides])
+    assert (engine.real_tokens - real) / (engine.computed_tokens - computed) >= 0.85
