@@ -1,14 +1,20 @@
 """Decoders of 2025 and 2026, and models that attend both ways under names of their own."""
 
+import json
+
 import numpy as np
 import pytest
 import transformers as hf
 from parity import check, check_packed, reference, save_random, texts
+from published import publish
 from test_decoders import COMMON
 from test_remote_decoders import relative, remodel
 
 from converters.checkpoint import open_checkpoint
+from jaxpool import LLM
 from jaxpool.heads.precision import Squash
+from tests.small import TEXTS, add_tokenizer
+from tests.tasks.test_reward import SIZES as SMALL
 
 GROWING = dict(
     rope_type="yarn",
@@ -77,3 +83,25 @@ def test_squashed_vectors_are_those_of_pplx():
     x = np.linspace(-4, 4, 999).astype(np.float32)
     wanted = np.clip(np.round(np.tanh(x) * 127), -128, 127)
     np.testing.assert_allclose(Squash()({}, x, None) * 127, wanted, atol=1e-5)
+
+
+def test_pplx_embeds_squashed_means(tmp_path):
+    """The folder as published: a module of its own code comes last, and nothing normalizes."""
+    folder = tmp_path / "model"
+    config = hf.Qwen3Config(**SMALL, is_causal=False)
+    save_random(hf.Qwen3Model, config, folder)
+    model = hf.Qwen3Model.from_pretrained(folder).eval()
+    publish(folder, ["is_causal"], model_type="bidirectional_pplx_qwen3")
+    types = ("sentence_transformers.models.Transformer", "sentence_transformers.models.Pooling")
+    types += ("st_quantize.FlexibleQuantizer",)
+    paths = ("", "1_Pooling", "")
+    modules = [dict(idx=i, name=str(i), path=paths[i], type=x) for i, x in enumerate(types)]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode_mean_tokens": true}')
+    publish(folder, architectures=["PPLXQwen3Model"])
+    output = LLM(str(add_tokenizer(folder))).embed(TEXTS[:1], use_tqdm=False)[0]
+    (hidden,) = reference(model, [np.array(output.prompt_token_ids)], False, "last_hidden_state")
+    wanted = np.round(127 * np.tanh(hidden.mean(0))) / 127
+    np.testing.assert_allclose(np.array(output.outputs.embedding), wanted, atol=1.01 / 127)
+    assert np.mean(np.abs(output.outputs.embedding - wanted) < 1e-6) > 0.9
