@@ -15,7 +15,7 @@ from converters.checkpoint import open_checkpoint
 from tests.differential.references import attempt, difference, hidden_states
 from tests.parity import SIZES, save_random, texts
 
-FAST, MANY = 6, 500
+FAST, MANY = 4, 500
 EVEN = SIZES | dict(hidden_size=40)
 CONFIGS = {
     "Bert": hf.BertConfig(**SIZES),
