@@ -40,6 +40,9 @@ BEYOND = {
 }
 # The first error vLLM lists is about a branch of its union that the client did not mean.
 CLEARER = {("ce", "score_ids"): "body.text_1", ("auth", "chat_bad_message"): "body.messages.0.role"}
+# Answered alike, of other numbers: the content of a conversation is cut, where vLLM cuts what comes
+# last, the end of the template (see tests/serving/test_chat.py).
+OTHERS = {("auth", "chat_truncate")}
 CASES = [
     (name, exchange)
     for name, exchanges in RECORDED.items()
@@ -147,7 +150,11 @@ def test_answers_like_vllm(servers, name, exchange):
     assert response.status_code == exchange["status"], response.text
     wanted = exchange["response"]
     body = exchange.get("body") or {}
-    real = name in REAL and (body.get("embed_dtype", "float32") if "input" in body else "float32")
+    real = (
+        name in REAL
+        and (name, exchange["name"]) not in OTHERS
+        and (body.get("embed_dtype", "float32") if "input" in body else "float32")
+    )
     if exchange["kind"] == "empty":
         assert response.content == b""
     elif exchange["kind"] == "base64":
