@@ -207,7 +207,7 @@ def open_checkpoint(
         files = files._replace(source=source)
     head, uses_head, table, steps = head_of(family, config, arch, chosen, files.source)
     picture_steps = head.pictures(config, arch) if head and steps else ()
-    processor, arch = find_processor(family, files.base, arch)
+    processor, arch = find_processor(family, files.base, arch, name or str(folder))
     beside = Beside({}, {}) if uses_head else read_beside(folder, config, arch)
     leaves, parts = _match(files, arch, table, [steps, picture_steps], beside)
     return Checkpoint(

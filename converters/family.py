@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from jaxpool.images.conversation import Conversation
 from jaxpool.nn.arch import Arch
 
 
@@ -52,6 +53,7 @@ class Family:
     special_tokens: whether the tokenizer adds its own;
     lower_case: whether texts are lower-cased, be it that the tokenizer's files say so or not;
     padded: whether texts are padded to the longest that there is, and padding counts as text;
+    conversation: the words around texts and images, for models that read both at once;
     processor: the kind of image processor (a key of `images.KINDS`) where no file names one;
     examples: published models, for the table of supported architectures.
     """
@@ -72,6 +74,7 @@ class Family:
     special_tokens: bool = True
     lower_case: bool = False
     padded: bool = False
+    conversation: Conversation | None = None
     processor: str = ""
     examples: tuple[str, ...] = ()
 

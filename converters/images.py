@@ -1,15 +1,17 @@
 """preprocessor_config.json and processor_config.json: how pictures become patches."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from converters.files.folder import read_json
+from converters.heads.rerankers import own_name
 from converters.report import CheckpointError
 from jaxpool.errors import RequestError
 from jaxpool.images.processor import Processor
-from jaxpool.images.resize import Exact, PatchBudget, Rule, ShortestEdge
+from jaxpool.images.resize import Exact, PatchBudget, PixelBudget, Rule, ShortestEdge
 from jaxpool.nn.arch import Arch
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -18,6 +20,13 @@ BILINEAR, BICUBIC = 2, 3
 
 MOST_SIDE, MOST_PATCHES = 2**13, 2**16  # of a picture as a model takes it
 
+# By the name of the model: the pixels of an image, by the code on its card.
+PIXELS: dict[str, dict[str, int]] = {
+    "^qwen3-vl-embedding": {"min_pixels": 4 * 32**2, "max_pixels": 1800 * 32**2},
+    "^gme-qwen2-vl": {"min_pixels": 256 * 28**2, "max_pixels": 1280 * 28**2},
+    "^dse-qwen2": {"min_pixels": 28**2, "max_pixels": 2560 * 28**2},
+    "^jina-reranker-m0": {"min_pixels": 4 * 28**2, "max_pixels": 768 * 28**2},
+}
 # By the name of the processor's class: the fields that files may omit, and its rule of the size.
 Kind = tuple[Mapping[str, Any], Callable[[Mapping], Rule]]
 
@@ -33,6 +42,14 @@ def _fixed(facts: Mapping) -> Rule:
     raise CheckpointError(
         f"preprocessor_config.json: size must have height and width, or shortest_edge; found {size}"
     )
+
+
+def _pixels(facts: Mapping) -> Rule:
+    """The rule of `size` where its edges are numbers of pixels, also called by these names."""
+    size = facts["size"]
+    least = facts.get("min_pixels") or size.get("min_pixels") or size["shortest_edge"]
+    most = facts.get("max_pixels") or size.get("max_pixels") or size["longest_edge"]
+    return PixelBudget(facts["patch_size"] * facts["merge_size"], least, most)
 
 
 KINDS: dict[str, Kind] = {
@@ -69,6 +86,17 @@ KINDS: dict[str, Kind] = {
             _whole("max_num_patches", facts["max_num_patches"], MOST_PATCHES),
         ),
     ),
+    "Qwen2VL": (
+        {
+            "patch_size": 14,
+            "merge_size": 2,
+            "size": {"shortest_edge": 56 * 56, "longest_edge": 28 * 28 * 1280},
+            "resample": BICUBIC,
+            "image_mean": CLIP_MEAN,
+            "image_std": CLIP_STD,
+        },
+        _pixels,
+    ),
 }
 
 
@@ -104,6 +132,7 @@ def read_processor(
         resize=rule(facts) if facts.get("do_resize", True) else None,
         crop=_crop(facts.get("crop_size")) if facts.get("do_center_crop") else None,
         resample=_whole("resample", facts["resample"], 5, least=0),
+        merge=_whole("merge_size", facts.get("merge_size", 1), 2**4),
         scale=_scale(facts.get("rescale_factor", 1 / 255))
         if facts.get("do_rescale", True)
         else 1.0,
@@ -112,24 +141,29 @@ def read_processor(
     )
 
 
-def find_processor(family, folder: Path, arch: Arch) -> tuple[Processor | None, Arch]:
+def find_processor(family, folder: Path, arch: Arch, name: str) -> tuple[Processor | None, Arch]:
     """The processor of a model with a vision tower, and its `Arch`, which takes in the scale."""
     tower = arch.vision
     patches = tower.patches if tower else None
     if tower is None or patches is None:
         return None, arch
-    found = processor_of(family, folder, arch)
+    found = processor_of(family, folder, arch, name=name)
     scaled = replace(patches, scale=found.scale, mean=found.mean, std=found.std)
     return found, arch.replace(vision=tower.replace(patches=scaled))
 
 
 def processor_of(
-    family, folder: Path, arch: Arch, asked: Mapping[str, Any] | None = None
+    family, folder: Path, arch: Arch, asked: Mapping[str, Any] | None = None, name: str = ""
 ) -> Processor:
-    """The processor of a model with a vision tower, whose patches have to be the tower's."""
+    """The processor of a model with a vision tower, whose patches have to be the tower's.
+
+    name: what the model was asked for as; the code of some says other sizes than their files.
+    """
     tower: Any = arch.vision
-    found = read_processor(folder, family.processor, tower.patches.side, asked)
-    if not tower.patches.stretched:
+    sizes = next((x for x, y in PIXELS.items() if re.search(x, own_name(name).lower())), None)
+    given = PIXELS[sizes] | dict(asked or {}) if sizes else asked
+    found = read_processor(folder, family.processor, tower.patches.side, given)
+    if tower.positions and not tower.patches.stretched:
         _check_grid(found, tower.positions - tower.before_patches)
     return found
 

@@ -41,6 +41,7 @@ from converters.families.nomic import NOMIC
 from converters.families.phi3 import PHI3
 from converters.families.pre_norm import ESM, MEGATRON_BERT, ROBERTA_PRE_NORM, XLM_ROBERTA_XL
 from converters.families.qwen import QWEN2, QWEN3, QWEN3_MOE
+from converters.families.qwen3_vl import QWEN3_VL
 from converters.families.rembert import REMBERT
 from converters.families.roberta import CAMEMBERT, DATA2VEC, LUKE, ROBERTA, XLM_ROBERTA
 from converters.families.roformer import ROFORMER
@@ -105,6 +106,7 @@ FAMILIES: dict[str, Family] = {
     "qwen2": QWEN2,
     "qwen3": QWEN3,
     "qwen3_moe": QWEN3_MOE,
+    "qwen3_vl": QWEN3_VL,
     "rembert": REMBERT,
     "roberta": ROBERTA,
     "roberta-prelayernorm": ROBERTA_PRE_NORM,

@@ -32,7 +32,6 @@ from jaxpool.tasks.resolve import Resolution
 from jaxpool.tasks.task import Task, choose, of_pictures, several, taking_pictures
 from jaxpool.text.instructions import named
 from jaxpool.text.late_interaction import SIDES, LateInteraction
-from jaxpool.text.prepared import Prepared
 from jaxpool.text.prompts import is_picture
 from jaxpool.text.tokenizer import Tokenizer
 
@@ -72,19 +71,21 @@ class Model:
         """The compiled programs of this model."""
         expands = self.late_interaction is not None and self.late_interaction.unseen
         own = {name: part for name, part in self.params.items() if name != "vision"}
-        arch = self.arch.replace(vision=None)
-        return Executor(own, arch, self.mesh, self.shares_prefixes or expands)
+        context = self.shares_prefixes or expands
+        return Executor(own, self.arch.replace(vision=None), self.mesh, context)
 
     @cached_property
     def picture_engine(self) -> Engine | None:
-        """What runs the vision tower, for pictures by themselves; None without one."""
-        tower, processor = self.arch.vision, self.processor
-        if tower is None or processor is None:
+        """What runs the vision tower, by itself or before the texts around it; None without one."""
+        if not ((tower := self.arch.vision) and (processor := self.processor)):
             return None
-        own = {"heads": self.params.get("heads", {})} | self.params["vision"]
-        length = processor.most + tower.before_patches
+        own, arch, length = self.params, self.arch, self.max_length
+        if not arch.joins:
+            own = {"heads": self.params.get("heads", {})} | self.params["vision"]
+            arch, length = tower, processor.most + tower.before_patches
         tasks = [task.of_pictures for task in self.tasks.values() if task.pictures]
-        return Engine(Executor(own, tower, self.mesh), length, self.options, Programs(tasks))
+        programs = Programs(tasks, pairs.comparing(self, tasks))
+        return Engine(Executor(own, arch, self.mesh), length, self.options, programs)
 
     @property
     def engines(self) -> dict[str, Engine]:
@@ -96,6 +97,11 @@ class Model:
     def processor(self) -> Processor | None:
         """What makes patches of a picture; None without a vision tower."""
         return self.checkpoint.processor_for(self.media.mm_processor_kwargs or {})
+
+    @property
+    def conversation(self) -> Any:
+        """The words around texts and images, in a model that reads both at once; else None."""
+        return self.checkpoint.family.conversation
 
     @property
     def padded(self) -> int | None:
@@ -147,9 +153,8 @@ class Model:
     @property
     def default_prompt(self) -> str | None:
         """The name of the prompt that `encode` applies unasked, as sentence-transformers does."""
-        if self.default_prompt_name:
-            return self.default_prompt_name
-        return self.checkpoint.pipeline.default_prompt if self.checkpoint.pipeline else None
+        pipeline = self.checkpoint.pipeline
+        return self.default_prompt_name or (pipeline.default_prompt if pipeline else None)
 
     @property
     def include_prompt(self) -> bool:
@@ -212,7 +217,6 @@ class Model:
         """Vectors `[texts, F]`, or `[F]` of a single text; what is too long is cut.
 
         Pictures may stand among the texts, or take their place (see `jaxpool.images.decode`).
-
         sentence-transformers' call, with its defaults, where `LLM.embed` keeps vLLM's: the
         checkpoint's default prompt is applied unless `prompt` or `prompt_name` says otherwise.
         input_type "query" or "document" chooses the prompt of that name and the path of a Router,
@@ -238,9 +242,7 @@ class Model:
         )
         return vectors[0] if single else np.stack(vectors)
 
-    def requests(self, task, prompts: Any, *params: Any, **options: Any) -> list[Prepared]:
-        """One request a prompt, ready to `run` (see `jaxpool.offline.prepare`)."""
-        return offline.prepare(self, task, prompts, *params, **options)
+    requests = offline.prepare  # `requests(task, prompts, ...)`: one a prompt, ready to `run`
 
     def run(
         self, task: Task | tuple[Task, ...], requests: Sequence[Request]
@@ -249,11 +251,13 @@ class Model:
 
         Requests may share rows and batches; their results do not depend on it.
         """
-        read = [i for i, request in enumerate(requests) if request.picture is None]
-        seen = [i for i, request in enumerate(requests) if request.picture is not None]
+        read = [i for i, request in enumerate(requests) if not request.sees]
+        seen = [i for i, request in enumerate(requests) if request.sees]
         parts = [(partial(self.engine.run, task), read)] if read else []
         if seen and self.picture_engine:
-            parts.append((partial(run_distinct, self.picture_engine, of_pictures(task)), seen))
+            way = partial(run_distinct, self.picture_engine)
+            way = self.picture_engine.run if self.arch.joins else way
+            parts.append((partial(way, of_pictures(task)), seen))
         for run, indices in parts:
             for i, result in run([requests[i] for i in indices]):
                 yield indices[i], result

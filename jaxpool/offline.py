@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from jaxpool.heads.precision import pack
-from jaxpool.images.prepare import pictures
+from jaxpool.images.prepare import joined, joins, pictures
 from jaxpool.tasks.pooling_params import PoolingParams
 from jaxpool.tasks.task import Task
 from jaxpool.tasks.validate import check_count
@@ -38,14 +38,19 @@ def prepare(
 ) -> list[Prepared]:
     """One request a prompt, in order: `jaxpool.text.prepare.prepare` makes those of texts.
 
-    Instructions are for texts alone. RequestError where the model takes no pictures, or not these.
+    Where pictures are read by themselves, instructions are for texts alone. RequestError where the
+    model takes no pictures, or not these.
     """
     prompts = as_prompts(prompts)
-    seen = [i for i, prompt in enumerate(prompts) if isinstance(prompt, Pictures)]
+    seen = [i for i, prompt in enumerate(prompts) if joins(model, task, prompt)]
     if not seen:
         return texts(model, task, prompts, params, tokenization_kwargs, **options)
-    read = [i for i, prompt in enumerate(prompts) if not isinstance(prompt, Pictures)]
-    found = pictures(model, task, [prompts[i] for i in seen], _of(params, seen))
+    read = sorted(set(range(len(prompts))) - set(seen))
+    given, settings = [prompts[i] for i in seen], _of(params, seen)
+    if model.conversation is None:
+        found = pictures(model, task, given, settings)
+    else:
+        found = joined(model, task, given, settings, tokenization_kwargs, **options)
     if read:
         given, settings = [prompts[i] for i in read], _of(params, read)
         found += texts(model, task, given, settings, tokenization_kwargs, **options)

@@ -57,7 +57,7 @@ class ModelEngine:
     def _waits(self, task: Any, requests: Sequence) -> list[Future]:
         """What has to be compiled before some requests are computed."""
         read, seen = _kinds(requests)
-        pictures = self.pictures.waits(task) if seen and self.pictures else []
+        pictures = self.pictures.waits(task, seen) if seen and self.pictures else []
         return pictures + (self._waits_of_texts(task, read) if read else [])
 
     def _waits_of_texts(self, task: Any, requests: Sequence) -> list[Future]:
@@ -85,7 +85,7 @@ class ModelEngine:
             return list(texts)
         self.computed += _computed(pictures)
         found = iter(self.pictures.engine.finish(pictures)) if self.pictures else iter(())
-        return [r.finish(next(found)) if r.picture is not None else next(texts) for r in requests]
+        return [r.finish(next(found)) if r.sees else next(texts) for r in requests]
 
     def _texts(self, task: Any, requests: Sequence, in_flight: InFlight | None) -> list:
         """The results of texts, in their order."""
@@ -135,8 +135,8 @@ class ModelEngine:
 
 def _kinds(requests: Sequence) -> tuple[Sequence, Sequence]:
     """The requests of texts, and those of pictures."""
-    seen = [request for request in requests if request.picture is not None]
-    return ([r for r in requests if r.picture is None] if seen else requests), seen
+    seen = [request for request in requests if request.sees]
+    return ([r for r in requests if not r.sees] if seen else requests), seen
 
 
 def _computed(in_flight: InFlight) -> int:

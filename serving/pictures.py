@@ -25,17 +25,21 @@ class Pictures:
         for chains in [] if wanted == [] else self.engine.programs.serving(wanted):
             self._warmup.want(chains)
 
-    def waits(self, task: Any) -> list[Future]:
+    def waits(self, task: Any, requests: Sequence) -> list[Future]:
         """What has to be compiled before pictures are computed."""
         if not self._warmup:
             return []
         program = self.engine.programs.of(of_pictures(task))
-        return self._warmup.demand([program], self.engine.buckets[-1])
+        longest = max(len(request.ids) for request in requests)
+        return self._warmup.demand([program], longest)
 
     def start(self, task: Any, requests: Sequence) -> InFlight:
         """Dispatch their batches."""
-        for made in self.waits(task):
+        for made in self.waits(task, requests):
             made.result()
+        if self._warmup:
+            program = self.engine.programs.of(of_pictures(task))
+            self.engine.buckets = self._warmup.lengths([program])
         return self.engine.start(of_pictures(task), requests)
 
     def stop(self) -> None:

@@ -17,6 +17,7 @@ from jaxpool.heads.steps import Dense, Margin, Pool
 
 METHODS = TWO, ONE = "from_2_way_softmax", "no_post_processing"
 NAME = "answers.weight"
+GENERATING = ("ForCausalLM", "ForConditionalGeneration")  # what architectures' names end in
 OUTPUTS = ("lm_head.weight", "output.weight")
 
 
@@ -59,7 +60,7 @@ def choose(config, folder: Path, pipeline, reranker, convert: str, returned) -> 
     the LogitScore module of sentence-transformers, a published reranker (see `rerankers`). Sets
     `config.num_labels`.
     """
-    generates = (config.architectures or [""])[0].endswith("ForCausalLM")
+    generates = (config.architectures or [""])[0].endswith(GENERATING)
     if returned and generates:
         ids = list(returned)
         return Choice(_head("token_classify", ids), ids, _listed(ids), "PoolerConfig")

@@ -36,6 +36,7 @@ class Reranker(NamedTuple):
 # From the code on their model cards.
 PUBLISHED = (
     Reranker("qwen3_reranker", "qwen3", r"^qwen3-reranker", ("no", "yes"), TWO),
+    Reranker("qwen3_vl_reranker", "qwen3_vl", r"^qwen3-vl-reranker", ("no", "yes"), TWO),
     Reranker("zerank2", "qwen3", r"^zerank-2", ("Yes",), ONE, {"logit_sigma": 5.0}),
     Reranker("mxbai_rerank_v2", "qwen2", r"^mxbai-rerank-\w+-v2", ("0", "1"), TWO),
     Reranker("bge-reranker-v2-gemma", "gemma", r"^bge-reranker-v2-gemma", ("Yes",), ONE),

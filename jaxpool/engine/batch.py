@@ -34,6 +34,12 @@ class Batch(NamedTuple):
     In a batch of pictures there are no tokens, and segments count pictures: `pixels` has their
     patches, uint8 `[rows, length, values]`, `grid` the row, column, and number of rows and columns
     of each, int32 `[rows, length, 4]`, for towers that want them.
+
+    Where pictures stand among the tokens of texts, each row has patches of its own, `[rows,
+    patches, ...]`, and `images` numbers the pictures of a row from 1, 0 is none; `soft`, int32
+    `[rows, length]`, says which of the vectors that the patches become a token has in place of its
+    embedding, -1 for none; `coordinates`, int32 `[rows, length, 3]`, are time, row and column of
+    each token, for models that turn features by them.
     """
 
     tokens: Any
@@ -44,6 +50,9 @@ class Batch(NamedTuple):
     context: Any = None
     pixels: Any = None
     grid: Any = None
+    images: Any = None
+    soft: Any = None
+    coordinates: Any = None
 
 
 class Chunks(NamedTuple):
@@ -85,7 +94,9 @@ class Request:
     for the same should share one array; counted: the tokens whose vectors are, all if None;
     spans: tokens `[chunks, 2]` from the first of each chunk up to that after its last, for
     requests whose results are the vectors of chunks; picture: its patches
-    (`images.patches.Picture`), for a vision tower, which reads no ids.
+    (`images.patches.Picture`), for a vision tower, which reads no ids; pictures: those that stand
+    among its tokens, soft and coordinates (see `Batch`): of its own tokens, counted from its first
+    picture.
     """
 
     ids: np.ndarray
@@ -101,11 +112,21 @@ class Request:
     counted: np.ndarray | None = None
     spans: np.ndarray | None = None
     picture: Any = None
+    pictures: tuple = ()
+    soft: np.ndarray | None = None
+    coordinates: np.ndarray | None = None
+
+    @property
+    def sees(self) -> bool:
+        """Whether it has pictures, by themselves or among its tokens."""
+        return self.picture is not None or bool(self.pictures)
 
     @property
     def size(self) -> int:
-        """What the device computes on for it: tokens, or patches."""
-        return len(self.ids) if self.picture is None else len(self.picture.patches)
+        """What the device computes on for it: tokens and patches."""
+        if self.picture is not None:
+            return len(self.picture.patches)
+        return len(self.ids) + sum(len(picture.patches) for picture in self.pictures)
 
 
 # The dtype and default of each control.

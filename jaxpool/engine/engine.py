@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from jaxpool.engine import batch as batching
-from jaxpool.engine import distributed, pictures, planner
+from jaxpool.engine import distributed, joined, pictures, planner
 from jaxpool.engine.batch import Plan, Request
 from jaxpool.engine.executor import Executor, Key
 from jaxpool.engine.programs import Programs, chains_of
@@ -93,8 +93,8 @@ class Engine:
 
     Every method that takes a task also takes a tuple of tasks: each request then has a tuple of
     results, all from one forward. `real_tokens` and `computed_tokens` (with padding) count the
-    tokens that were dispatched. The engine of a vision tower takes requests of pictures, in rows
-    of `max_length` patches.
+    tokens and patches that were dispatched. The engine of a vision tower takes requests of
+    pictures, in rows of `max_length` patches; where pictures stand among texts, rows have both.
     """
 
     def __init__(
@@ -106,7 +106,8 @@ class Engine:
         tower = executor.arch.patches is not None
         self.buckets = (max_length,) if tower else planner.bucket_lengths(max_length, steps)
         self.multiple = executor.mesh.shape["data"]
-        self.budget = _budget(options.max_num_batched_tokens, max_length, tower)
+        self.weight = joined.weight(executor.arch)
+        self.budget = _budget(options.max_num_batched_tokens, max_length, tower) // self.weight
         self.programs = programs
         self.real_tokens = self.computed_tokens = 0
         self._lock = threading.Lock()
@@ -149,7 +150,7 @@ class Engine:
             raise
         with self._lock:
             self.real_tokens += sum(requests[i].size for i in plan.request)
-            self.computed_tokens += plan.rows * plan.length
+            self.computed_tokens += plan.rows * plan.length * self.weight
         return tuple(outputs[program.index(steps)] for steps in chains)
 
     def fill(self, program: Chains, plan: Plan, requests: Sequence[Request]) -> tuple:
@@ -158,6 +159,8 @@ class Engine:
         if arch.patches:
             return pictures.fill(plan, requests, arch.patches, arch.before_patches)
         reads = self.executor.arguments((program, plan.rows, plan.length))
+        if arch.joins:
+            return joined.fill(plan, requests, arch, *reads)
         return batching.fill(plan, requests, *reads)
 
     def start(self, task, requests: Sequence[Request]) -> InFlight:

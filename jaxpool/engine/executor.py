@@ -9,6 +9,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from jaxpool.engine import joined
 from jaxpool.engine.batch import CONTROLS, Batch, Chunks, Controls, chunks_of, segments_of, slots_of
 from jaxpool.engine.sharding import output_sharding, put, replicated, rows_sharding
 from jaxpool.heads import queries
@@ -50,7 +51,7 @@ class Executor:
 
     def __init__(self, params: dict, arch: Arch, mesh: jax.sharding.Mesh, context: bool = False):
         if mesh.devices.flat[0].platform == "cpu" and arch.layers:
-            params = params | {"layers": as_bits(params["layers"])}
+            params = _as_bits(params)
         self.params, self.arch, self.mesh, self.context = params, arch, mesh, context
         self.compilations, self.frozen = 0, False
         self.stored: dict[Key, Callable[[], jax.stages.Compiled]] = {}
@@ -133,7 +134,20 @@ class Executor:
             return Batch(None, tokens, tokens, pixels=pixels, grid=grid)
         types = tokens if arch.token_types else None
         adapters = tokens if arch.adapters else None
-        return Batch(tokens, tokens, tokens, types, adapters, tokens if self.context else None)
+        text = Batch(tokens, tokens, tokens, types, adapters, tokens if self.context else None)
+        return self._with_patches(text, make) if arch.joins else text
+
+    def _with_patches(self, text: Batch, make) -> Batch:
+        """The abstract batch of texts with pictures among their tokens."""
+        rows, length = text.tokens.shape
+        slots = (rows, length * (joined.weight(self.arch) - 1))
+        return text._replace(
+            pixels=make((*slots, self.arch.vision.patches.values), jnp.uint8),
+            grid=make((*slots, 4), jnp.int32),
+            images=make(slots, jnp.int32),
+            soft=text.tokens,
+            coordinates=make((rows, length, 3), jnp.int32) if self.arch.axes > 1 else None,
+        )
 
     def _queries(self, chains: Chains, rows: int, segments: int, length: int):
         """The abstract queries of chains that compare with some."""
@@ -162,6 +176,12 @@ class Executor:
                 self.arguments(key),
             )
         return self.compiled(key)(self.params, batch, controls)
+
+
+def _as_bits(params: dict) -> dict:
+    """Parameters with the layers of a text model, and of the tower beside it, as bits."""
+    tower = {"vision": _as_bits(params["vision"])} if "vision" in params else {}
+    return params | {"layers": as_bits(params["layers"])} | tower
 
 
 def memory(compiled: jax.stages.Compiled) -> Mapping[str, int]:

@@ -7,7 +7,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxpool.engine.devices import devices as all_devices
 from jaxpool.nn.params import Leaf, is_leaf
 
-MODEL_AXES = ("N", "K", "F")  # split over "model"; everything else is replicated
+MODEL_AXES = ("N", "K", "F", "u")  # split over "model"; everything else is replicated
 
 
 def make_mesh(model: int = 1, data: int | None = None, devices=None) -> Mesh:

@@ -23,6 +23,8 @@ LEAST = 8  # a shorter prefix is not worth sharing
 
 def common(texts: Sequence[np.ndarray]) -> int:
     """How many leading tokens all texts share, one short of the shortest; 0 if not worth it."""
+    if not texts:
+        return 0
     first, length = texts[0], min(map(len, texts)) - 1
     for ids in texts[1:]:
         differ = np.flatnonzero(ids[:length] != first[:length])

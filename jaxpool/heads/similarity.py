@@ -14,8 +14,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpool.nn.segments import members
-
 EMPTY = -1e9  # the score of a document without tokens: below every real one, and still a number
 AT_ONCE = 1 << 24  # similarities (query tokens x document tokens) held at once
 
@@ -81,9 +79,9 @@ class MaxSim:
 
     def __call__(self, params, x, context):
         """`[B, T, F] -> [B, R, 1]`; a segment of which no token counts has `EMPTY`."""
-        queries, segments = context.controls.queries, context.batch.segments
+        queries = context.controls.queries
         rows, count = queries.asked.shape[:2]
-        counted = members(segments, count) & queries.counted[:, None, :]
+        counted = context.members(count) & queries.counted[:, None, :]
 
         def add(slot, scores):
             similar = jnp.einsum(

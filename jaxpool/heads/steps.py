@@ -36,6 +36,10 @@ class Context(NamedTuple):
         index = jnp.maximum(self.segments - 1, 0)
         return jnp.take_along_axis(control, index, axis=1)[..., None]
 
+    def members(self, count: int) -> jax.Array:
+        """Which tokens belong to each of `count` segments: bool `[B, R, T]`."""
+        return members(self.batch.segments, count)
+
     def in_slots(self) -> "Context":
         """What the texts in the slots of a batch ask, where there is a vector of each of them."""
         slots, controls = self.controls.slots, self.controls

@@ -17,6 +17,10 @@ class Picture(NamedTuple):
     cols: int
     merge: int = 1
 
+    def tokens(self, token: int) -> np.ndarray:
+        """The ids of its place in a text: `token` for each block of `merge` x `merge` patches."""
+        return np.full(self.rows * self.cols // self.merge**2, token, np.int32)
+
     @property
     def grid(self) -> np.ndarray:
         """Row, column, and number of rows and columns for each patch, int32 `[rows * cols, 4]`."""

@@ -1,4 +1,4 @@
-"""From prompts of pictures to what the engine computes on: each becomes patches."""
+"""From prompts with pictures to what the engine computes on: pictures become patches."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -11,14 +11,90 @@ import numpy as np
 
 from jaxpool.errors import RequestError
 from jaxpool.images.patches import Picture
+from jaxpool.images.places import Place, coordinates
 from jaxpool.images.processor import Processor
+from jaxpool.images.words import Words, encode, fitted, in_words
+from jaxpool.tasks.task import VECTORS, Task
 from jaxpool.tasks.validate import resolve_params
+from jaxpool.text.instructions import instruction
+from jaxpool.text.late_interaction import SIDES
+from jaxpool.text.limits import check_tokens, limit_of
+from jaxpool.text.options import Tokenization
 from jaxpool.text.prepared import Prepared
-from jaxpool.text.prompts import Pictures
+from jaxpool.text.prompts import Pictures, Prompt
 from jaxpool.text.request import requests
 from jaxpool.text.tokenizer import Tokens
 
+MOST = 999  # images of a prompt, unless a limit is given
 PLACE = 0  # the one token that a picture counts as, in a model that reads it by itself
+
+
+def joins(model, task: Task | tuple[Task, ...], prompt: Prompt) -> bool:
+    """Whether a prompt has images, or is a text that belongs into a model's words."""
+    if model.conversation is None or isinstance(prompt, Pictures):
+        return isinstance(prompt, Pictures)
+    if isinstance(prompt, list):
+        return model.tokenizer.id(model.conversation.placeholder) in prompt
+    if model.conversation.placeholder in prompt:
+        return True
+    return _asks(task) and not model.conversation.is_written(prompt)
+
+
+def _asks(task: Task | tuple[Task, ...]) -> bool:
+    """Whether prompts are put into words: those of vectors are, answers have words of their own."""
+    return all(one.name in VECTORS for one in (task if isinstance(task, tuple) else (task,)))
+
+
+def joined(
+    model,
+    task: Task | tuple[Task, ...],
+    prompts: Sequence[Prompt],
+    params: Any = None,
+    tokenization_kwargs: Mapping[str, Any] | None = None,
+    *,
+    prompt: str | None = None,
+    prompt_name: str | None = None,
+    input_type: str | None = None,
+    offsets: bool = False,
+) -> list[Prepared]:
+    """One request a prompt; an instruction stands where the model's conversation has it."""
+    tasks = task if isinstance(task, tuple) else (task,)
+    settings = [resolve_params(model, one, params, len(prompts)) for one in tasks]
+    if offsets or any(one.late_chunking_params is not None for one in settings[0]):
+        raise RequestError("late chunking and characters of tokens are for plain texts alone")
+    options = Tokenization.of(tokenization_kwargs, limit_of(model, tasks), model.max_length)
+    asked = None if input_type in SIDES and input_type not in model.prompts else input_type
+    told = instruction(model, tasks[0], prompt, prompt_name, asked)
+    for one in prompts:
+        if isinstance(one, Pictures):
+            model.media.check_count(len(one.images), MOST)
+    words = [in_words(model.conversation, one, told, _asks(task)) for one in prompts]
+    return requests_of(model, words, options, tasks, list(zip(*settings, strict=True)))
+
+
+def requests_of(
+    model, words: Sequence[Words], options: Tokenization, tasks: Sequence[Task], settings: list
+) -> list[Prepared]:
+    """The requests of prompts in words, with their images; texts are cut where that is asked."""
+    reads = [partial(_patches, model, one, image) for one in words for image in one.images]
+    pictures = iter(_each(reads) if reads else ())
+    encoded = encode(model, [one.text for one in words], options)
+    seen = [[next(pictures) for _ in one.images] for one in words]
+    places = []
+    for one, ids, own in zip(words, encoded, seen, strict=True):
+        places.append(fitted(model, one, ids, own, options))
+        check_tokens(model, places[-1][0].ids, options.limit, exact=True)
+    tokens = [Tokens(place.ids, cut=cut) for place, cut in places]
+    made = requests(model, tasks, tokens, settings)
+    each = zip(made, places, seen, strict=True)
+    return [_seeing(one, model.arch.axes > 1, place, own) for one, (place, _), own in each]
+
+
+def _seeing(prepared: Prepared, turned: bool, place: Place, pictures: list) -> Prepared:
+    if not pictures:
+        return prepared
+    where = coordinates(place, pictures) if turned else None
+    return replace(prepared, pictures=tuple(pictures), soft=place.soft, coordinates=where)
 
 
 def pictures(model, task, prompts: list[Pictures], params) -> list[Prepared]:
@@ -46,7 +122,7 @@ def _only(model, prompt: Pictures) -> Any:
     return prompt.images[0]
 
 
-def _patches(model, prompt: Pictures, source: Any) -> Picture:
+def _patches(model, prompt: Pictures | Words, source: Any) -> Picture:
     """The patches of a prompt's picture."""
     return _processor(model, prompt.processing)(model.media.opened(source))
 

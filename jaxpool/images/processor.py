@@ -1,5 +1,8 @@
 """`Processor`: from a picture as it comes to the patches that one model was trained on."""
 
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,7 +10,7 @@ import numpy as np
 
 from jaxpool.errors import RequestError
 from jaxpool.images.patches import Picture, cut
-from jaxpool.images.resize import LIMIT, Exact, PatchBudget, Rule
+from jaxpool.images.resize import LIMIT, Exact, PatchBudget, PixelBudget, Rule
 
 BICUBIC = 3  # Pillow's number
 
@@ -41,6 +44,8 @@ class Processor:
         """The most patches of a picture."""
         if isinstance(self.resize, PatchBudget):
             return self.resize.most
+        if isinstance(self.resize, PixelBudget):
+            return self.resize.most // self.patch**2
         height, width = self.one_size or (0, 0)
         return (height // self.patch) * (width // self.patch)
 
@@ -51,6 +56,11 @@ class Processor:
         except ImportError as error:
             raise ImportError("images need Pillow: pip install 'jaxpool[images]'") from error
         return cut(self.pixels(decode(source)), self.patch, self.merge)
+
+    def all(self, sources: Sequence) -> list[Picture]:
+        """The patches of pictures, several at a time: Pillow works outside Python's lock."""
+        with ThreadPoolExecutor(min(len(sources), os.cpu_count() or 1)) as pool:
+            return list(pool.map(self, sources))
 
     def pixels(self, image) -> np.ndarray:
         """An RGB `PIL.Image` resized and cropped, uint8 `[height, width, 3]`."""

@@ -17,6 +17,8 @@ class Rotary:
     use them. `interleaved` pairs neighbouring features instead of halves. `dim` 0: no rotation;
     otherwise the tables of one architecture agree on it. `growth`: queries that turn as a whole
     grow with the logarithm of how often their position holds `original_length` (Llama 4's card).
+    axes: which coordinate of a token each pair of features turns by, where tokens have several
+    (rows and columns of an image); repeats: frequencies are those of `dim / repeats` features.
     """
 
     theta: float
@@ -34,6 +36,8 @@ class Rotary:
     truncate: bool = True
     short: tuple[float, ...] = ()
     long: tuple[float, ...] = ()
+    axes: tuple[int, ...] = ()
+    repeats: int = 1
 
 
 @dataclass(frozen=True)
@@ -64,14 +68,17 @@ class Patches:
 
     side: pixels of a square's side; class_token: a learned vector comes before the patches of each
     picture; stretched: the table of positions is a square that is stretched over each picture's
-    grid, otherwise its rows are counted; scale, mean, std: a value x of a channel is read as
-    (x * scale - mean) / std.
+    grid, its corners onto those of the grid where `corners`; otherwise its rows are counted;
+    frames: kernels for so many frames of a video, of which a picture fills all; scale, mean, std: a
+    value x of a channel is read as (x * scale - mean) / std.
     """
 
     side: int
     bias: bool = True
     class_token: bool = False
     stretched: bool = False
+    corners: bool = False
+    frames: int = 1
     scale: float = 1 / 255
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
@@ -80,6 +87,30 @@ class Patches:
     def values(self) -> int:
         """Numbers of one square."""
         return 3 * self.side**2
+
+
+@dataclass(frozen=True)
+class Merger:
+    """How a tower's patches become vectors that stand among those of a text's tokens.
+
+    width: features of a text's tokens; side: side x side neighbouring patches become one vector;
+    hidden: features between two linear layers, 0 for one layer alone; norm: of each patch, of
+    those joined, or none; deep: layers of the tower whose outputs are merged as well, and added to
+    the vectors of the text after its first layers, one each (arXiv 2406.04334).
+    """
+
+    width: int
+    side: int = 1
+    hidden: int = 0
+    norm: Literal["none", "patch", "joined"] = "none"
+    activation: str = "gelu"
+    bias: bool = True
+    deep: tuple[int, ...] = ()
+
+    @property
+    def patches(self) -> int:
+        """The patches that become one vector."""
+        return self.side**2
 
 
 @dataclass(frozen=True)
@@ -156,6 +187,7 @@ class Arch:
     adapter_scale: float = 1.0
 
     patches: Patches | None = None  # what a vision tower reads; it has no vocabulary
+    merger: Merger | None = None  # what makes a tower's patches tokens of a text
     vision: "Arch | None" = None  # the tower beside a text model
 
     shared_layers: bool = False  # one set of weights runs `layers` times
@@ -188,6 +220,16 @@ class Arch:
     def scale(self) -> float:
         """The factor on attention scores."""
         return self.attention_scale or self.head_dim**-0.5
+
+    @property
+    def joins(self) -> bool:
+        """Whether images stand among the tokens of a text, rather than by themselves."""
+        return self.vision is not None and self.vision.merger is not None
+
+    @property
+    def axes(self) -> int:
+        """The coordinates of a token that its features turn by."""
+        return max((axis + 1 for table in self.rotary for axis in table.axes), default=1)
 
     @property
     def before_patches(self) -> int:
@@ -238,6 +280,11 @@ class Arch:
             "h": self.patches.side if self.patches else 0,
             "w": self.patches.side if self.patches else 0,
             "c": 3,
+            "v": self.patches.frames if self.patches else 0,
+            "m": self.merger.patches * self.dim if self.merger else 0,
+            "u": self.merger.hidden if self.merger else 0,
+            "t": self.merger.width if self.merger else 0,
+            "j": len(self.merger.deep) if self.merger else 0,
             "W": self.expert_dim or self.mlp_dim,
         } | {letter: len(layers) for letter, layers in self.numbers().items()}
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jaxpool.nn.arch import Arch
 from jaxpool.nn.quantization import product
-from jaxpool.nn.segments import segment_sums
+from jaxpool.nn.segments import segment_sums, take
 
 ACTIVATIONS = {
     # As torch writes it; jax.nn.gelu goes through erfc, which costs twice as much.
@@ -108,8 +108,11 @@ def mlp(params: dict, x: jax.Array, arch: Arch, chosen=None) -> jax.Array:
     return dense(params["down"], hidden, "btf,fd->btd", chosen)
 
 
-def embed(params: dict, batch, arch: Arch) -> jax.Array:
-    """Token, type and learned position embeddings of a batch, normalized and projected as asked."""
+def embed(params: dict, batch, arch: Arch, images: jax.Array | None = None) -> jax.Array:
+    """Token, type and learned position embeddings of a batch, normalized and projected as asked.
+
+    images: vectors `[B, S, E]` that some tokens have in place of their embeddings (`batch.soft`).
+    """
     chosen = chosen_adapters(batch, arch)
     x = _lookup(params["token"], batch.tokens, arch, chosen)
     if arch.embed_scale != 1.0:
@@ -117,6 +120,8 @@ def embed(params: dict, batch, arch: Arch) -> jax.Array:
         x = x * jnp.asarray(arch.embed_scale, x.dtype)
     if arch.dropped >= 0:
         x = _without(x, batch, arch)
+    if images is not None:
+        x = jnp.where(batch.soft[..., None] < 0, x, take(images, batch.soft).astype(x.dtype))
     if arch.token_types:
         types = jnp.zeros_like(batch.tokens) if batch.types is None else batch.types
         x = x + _lookup(params["type"], types, arch, chosen)

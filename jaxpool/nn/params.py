@@ -11,7 +11,8 @@ Dimension letters, the same in axis strings, einsums and comments everywhere:
     f features of a bottleneck
     A taps, Q input features of a group of a convolution
     X experts            W expert features   M layers with experts, J layers with a dense MLP
-    h height, w width, c channels of a patch of pixels
+    h height, w width, c channels of a patch of pixels, v frames
+    m features of joined patches, u of a merger's hidden layer, t of a text; j deep mergers
 """
 
 import math
@@ -23,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import keystr, tree_flatten_with_path, tree_map, tree_unflatten
 
-from jaxpool.nn.arch import Arch, Disentangled
+from jaxpool.nn.arch import Arch, Disentangled, Merger
 
 
 class Leaf(NamedTuple):
@@ -48,9 +49,24 @@ def axes(arch: Arch) -> dict:
         tree = _adapted(tree)
     if arch.final_norm:
         tree["norm"] = norm
+    if arch.merger:
+        tree["merger"] = _merger_axes(arch.merger, arch.merger.norm, norm)
+        if arch.merger.deep:
+            deep = _merger_axes(arch.merger, "joined", norm)
+            tree["deep"] = tree_map(lambda axes: f"j {axes}", deep)
     if arch.relative_buckets and not arch.relative_layers:
         tree["relative"] = {"embedding": "U N"}
     return tree | (_disentangled_axes(arch.disentangled, norm) if arch.disentangled else {})
+
+
+def _merger_axes(facts: Merger, place: str, norm: dict) -> dict:
+    kernels = {"up": "m u", "down": "u t"} if facts.hidden else {"out": "m t"}
+    tree = {
+        name: {"kernel": axes} | ({"bias": axes[-1]} if facts.bias else {})
+        for name, axes in kernels.items()
+    }
+    letter = {"patch": "D", "joined": "m"}.get(place)
+    return tree | ({"norm": dict.fromkeys(norm, letter)} if letter else {})
 
 
 def _disentangled_axes(facts: Disentangled, norm: dict) -> dict:
@@ -89,7 +105,8 @@ def _embed_axes(arch: Arch, norm: dict) -> dict:
     embed: dict = {"token": {"embedding": "V E"}}
     if arch.patches:
         bias = {"bias": "E"} if arch.patches.bias else {}
-        embed = {"patch": {"kernel": "h w c E"} | bias}
+        frames = "v " if arch.patches.frames > 1 else ""
+        embed = {"patch": {"kernel": f"{frames}h w c E"} | bias}
         embed |= {"class": {"embedding": "E"}} if arch.patches.class_token else {}
     if arch.positions:
         embed["position"] = {"embedding": "P E"}

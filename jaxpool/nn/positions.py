@@ -1,6 +1,7 @@
 """What attention knows of positions: rotary tables, ALiBi slopes, relative-position buckets."""
 
 import math
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,9 @@ def frequencies(table: Rotary) -> np.ndarray:
     Computed in float32 as torch does: what models were trained with. Sources: linear (kaiokendev),
     fixed NTK (kexue.fm/archives/9706, equation 6), YaRN (arXiv 2309.00071), Llama 3.1's card.
     """
+    if table.repeats > 1:
+        once = replace(table, dim=table.dim // table.repeats, repeats=1)
+        return np.tile(frequencies(once), table.repeats)
     return FIXED[table.scaling](table, _periods(table))
 
 
@@ -104,24 +108,32 @@ def _growth(table: Rotary, positions: jax.Array) -> jax.Array:
 def rotary_tables(arch: Arch, batch) -> jax.Array | None:
     """Cosines and sines `[tables, 2, B, T, dim / 2]` in float32; None without rotary positions.
 
-    A law that depends on the length of the text sees each segment's own.
+    A law that depends on the length of the text sees each segment's own. Where features turn by
+    several coordinates, a batch without them has the same position in each.
     """
     if not arch.rotary:
         return None
     laws = [table.scaling in BY_LENGTH for table in arch.rotary]
     lengths = segment_lengths(batch) if any(laws) else None
     width = max(table.dim for table in arch.rotary) // 2
-    return jnp.stack([_table(table, batch.positions, lengths, width) for table in arch.rotary])
+    spread = batch.grid if arch.patches else batch.coordinates
+    tables = []
+    for table in arch.rotary:
+        places = batch.positions[..., None]
+        if table.axes and spread is not None:
+            places = jnp.take(spread, jnp.asarray(table.axes), axis=-1)
+        tables.append(_table(table, places, lengths, width))
+    return jnp.stack(tables)
 
 
-def _table(table: Rotary, positions: jax.Array, lengths, width: int) -> jax.Array:
+def _table(table: Rotary, places: jax.Array, lengths, width: int) -> jax.Array:
     if not table.dim:
         rates = jnp.zeros(width, jnp.float32)
     elif table.scaling in BY_LENGTH:
         rates = BY_LENGTH[table.scaling](table, lengths)
     else:
         rates = jnp.asarray(frequencies(table), jnp.float32)
-    angles = positions[..., None].astype(jnp.float32) * rates
+    angles = places.astype(jnp.float32) * rates
     return jnp.stack([jnp.cos(angles), jnp.sin(angles)]) * table.attention_factor
 
 

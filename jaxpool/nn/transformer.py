@@ -5,7 +5,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from jaxpool.nn import disentangled, layers, positions, vision
+from jaxpool.nn import disentangled, layers, merger, positions, vision
 from jaxpool.nn.arch import Arch
 from jaxpool.nn.attention import attention
 from jaxpool.nn.dropout import OFF, Dropout, drop, dropped, split
@@ -32,35 +32,57 @@ def forward(
     to compile, easier to look into. Positions of segment 0 (padding) hold arbitrary finite values.
     kept: the tokens of each row that are wanted, int32 `[B, R]`; the result is then `[B, R, D]`,
     and the last layer computes what they take and no more. A batch of pictures goes through the
-    vision tower beside a text model, and gives the hidden states of patches.
+    vision tower beside a text model, and gives the hidden states of patches; where pictures stand
+    among the tokens of texts, tower and text are one computation.
 
     In training: dropout at the rates `dropout`, drawn from `key` (none without one); remat:
     what the backward pass keeps of each layer, "none", "products" or "inputs" (`nn.remat`).
     """
+    seen = None
     if arch.vision and batch.pixels is not None:
-        params, arch = params["vision"], arch.vision
+        if not arch.joins:
+            params, arch = params["vision"], arch.vision
+        else:
+            beside, key = split(key, 2)
+            seen = _see(params["vision"], batch, arch.vision, unroll, dropout, beside, remat)
+    return _run(params, batch, arch, unroll, kept, dropout, key, remat, seen)[0]
+
+
+def _see(params: dict, batch, tower: Arch, unroll: bool, dropout, key, remat) -> merger.Seen:
+    """What the tokens of images take from the patches beside the texts of a batch."""
+    row, col, _, cols = jnp.moveaxis(batch.grid, -1, 0)
+    patches = type(batch)(
+        None, batch.images, row * cols + col, pixels=batch.pixels, grid=batch.grid
+    )
+    hidden, states = _run(params, patches, tower, unroll, None, dropout, key, remat)
+    return merger.see(params, hidden, states, tower)
+
+
+def _run(
+    params: dict, batch, arch: Arch, unroll, kept, dropout, key, remat, seen=None
+) -> tuple[jax.Array, jax.Array | None]:
+    """Hidden states, and those of the layers that a tower gives beside them."""
     if arch.disentangled:
         hidden = disentangled.forward(
             params, batch, arch, unroll, dropout=dropout, key=key, remat=remat
         )
-        return take(hidden, kept)
+        return take(hidden, kept), None
     first, key = split(key, 2)
-    x = drop(_embed(params["embed"], batch, arch), dropout.hidden, first)
+    x = drop(_embed(params["embed"], batch, arch, seen), dropout.hidden, first)
     if not arch.layers:  # a table of vectors alone
-        return take(x, kept)
-    block = _block(params, batch, arch, dropout)
-    block = checkpointed(block, remat, unroll)
-    x = _layers(params, x, arch, unroll, kept, block, key)
-    return layers.arch_norm(params["norm"], x, arch) if arch.final_norm else x
+        return take(x, kept), None
+    block = checkpointed(_block(params, batch, arch, dropout, seen), remat, unroll)
+    x, states = _layers(params, x, arch, unroll, kept, block, key, seen)
+    return layers.arch_norm(params["norm"], x, arch) if arch.final_norm else x, states
 
 
-def _embed(params: dict, batch, arch: Arch) -> jax.Array:
+def _embed(params: dict, batch, arch: Arch, seen: merger.Seen | None) -> jax.Array:
     if arch.patches:
         return vision.embed(params, batch, arch, arch.patches)
-    return layers.embed(params, batch, arch)
+    return layers.embed(params, batch, arch, seen and seen.vectors)
 
 
-def _layers(params: dict, x, arch: Arch, unroll: bool, kept, block, key) -> jax.Array:
+def _layers(params: dict, x, arch: Arch, unroll: bool, kept, block, key, seen) -> tuple:
     """All layers, one period at a time; the last one on its own where only some tokens are kept.
 
     There the loop indexes the stacked weights, as `scan` does. A slice of the stack without its
@@ -68,24 +90,27 @@ def _layers(params: dict, x, arch: Arch, unroll: bool, kept, block, key) -> jax.
     copy the whole stack into another layout, so the index is hidden from it.
     """
     keys = None if key is None else jax.random.split(key, arch.layers)
-    xs = (None if arch.shared_layers else params["layers"], *_layer_data(arch), keys)
+    slots = merger.slots(arch, seen and seen.deep)
+    xs = (None if arch.shared_layers else params["layers"], *_layer_data(arch), slots, keys)
+    deep = arch.merger.deep if arch.merger else ()
+    carry = (x, jnp.zeros((len(deep), *x.shape), x.dtype) if deep else None)
     steps = arch.layers // arch.period
     if steps < arch.layers:  # a second axis of one makes XLA on CPU copy all weights at every call
         xs = jax.tree.map(lambda leaf: leaf.reshape(steps, -1, *leaf.shape[1:]), xs)
     if unroll:
         *groups, end = unstack(xs, steps)
         for group in groups:
-            x, _ = block(x, group)
-        x, _ = block(x, end, kept)
+            carry, _ = block(carry, group)
+        carry, _ = block(carry, end, kept)
     elif kept is None:
-        x, _ = jax.lax.scan(block, x, xs, length=steps)
+        carry, _ = jax.lax.scan(block, carry, xs, length=steps)
     else:
         at = partial(jax.lax.dynamic_index_in_dim, keepdims=False)
         group = lambda i: jax.tree.map(lambda leaf: at(leaf, i), xs)  # noqa: E731
-        x = jax.lax.fori_loop(0, steps - 1, lambda i, x: block(x, group(i))[0], x)
+        carry = jax.lax.fori_loop(0, steps - 1, lambda i, x: block(x, group(i))[0], carry)
         end = jax.lax.optimization_barrier(jnp.int32(steps - 1))
-        x, _ = block(x, group(end), kept)
-    return x
+        carry, _ = block(carry, group(end), kept)
+    return carry
 
 
 def _layer_data(arch: Arch) -> tuple:
@@ -96,10 +121,10 @@ def _layer_data(arch: Arch) -> tuple:
     return windows, tables, first
 
 
-def _block(params: dict, batch, arch: Arch, dropout: Dropout):
+def _block(params: dict, batch, arch: Arch, dropout: Dropout, seen: merger.Seen | None):
     """The body of the scan: one period of layers (often one), closed over what all layers share.
 
-    Given tokens `kept`, its last layer computes those alone.
+    Given tokens `kept`, its last layer computes those alone. It carries what a tower gives, too.
     """
     tables = positions.rotary_tables(arch, batch)
     queries = positions.query_tables(tables, arch, batch)
@@ -122,16 +147,18 @@ def _block(params: dict, batch, arch: Arch, dropout: Dropout):
         x = _residual(p, "attention", x, mix, arch, first, kept)
         return _narrow(p, _residual(p, "mlp", x, think, arch), arch)
 
-    def block(x, group, kept=None):
+    def block(carry, group, kept=None):
+        x, states = carry
         if arch.period == 1:
             group = jax.tree.map(lambda leaf: leaf[None], group)
         p, *data = group
         for i, facts in enumerate(unstack(data, arch.period)):
             wanted = kept if i == arch.period - 1 else None
             mine = from_bits(shared or _member(p, i, arch))
-            window, index, first, key = facts
+            window, index, first, slot, key = facts
             x = layer(x, mine, window, index, first, key, wanted)
-        return x, None
+            x, states = merger.between(x, states, seen, take(batch.soft, wanted), slot)
+        return (x, states), None
 
     return block
 

@@ -23,7 +23,7 @@ def embed(params: dict, batch, arch: Arch, facts: Patches) -> jax.Array:
     if arch.positions:
         table = params["position"]["embedding"].astype(jnp.float32)
         if facts.stretched:
-            places = _stretched(table, batch.grid)
+            places = (_cornered if facts.corners else _stretched)(table, batch.grid)
         else:
             places = jnp.take(table, batch.positions, axis=0, mode="clip")
         x = x + places.astype(x.dtype)
@@ -36,6 +36,8 @@ def _patches(params: dict, pixels: jax.Array, facts: Patches) -> jax.Array:
     Pixels stay what they are: the kernel and the bias take in their scale, mean and deviation.
     """
     kernel = params["kernel"].astype(jnp.float32)
+    if facts.frames > 1:  # a picture is the same in every frame
+        kernel = jnp.sum(kernel, axis=0)
     mean, std = (jnp.asarray(x, jnp.float32)[:, None] for x in (facts.mean, facts.std))
     level = jnp.sum(kernel * ((MIDDLE * facts.scale - mean) / std), axis=(0, 1, 2))
     folded = (kernel * (facts.scale / std)).reshape(facts.values, -1)
@@ -53,6 +55,30 @@ def _stretched(table: jax.Array, grid: jax.Array) -> jax.Array:
     table = table.reshape(side, side, -1)
     exact = jax.lax.Precision.HIGHEST
     return jnp.einsum("bta,btc,acd->btd", down, along, table, precision=exact)
+
+
+def _cornered(table: jax.Array, grid: jax.Array) -> jax.Array:
+    """The vectors of a square table `[n n, D]` whose corners are those of each picture's grid.
+
+    Bilinear: four entries each, gathered.
+    """
+    side = math.isqrt(table.shape[0])
+    row, col, rows, cols = jnp.moveaxis(grid, -1, 0)
+    total = jnp.zeros((), table.dtype)
+    for y, down in _ends(row, rows, side):
+        for x, along in _ends(col, cols, side):
+            entry = jnp.take(table, y * side + x, axis=0, mode="clip")
+            total = total + (down * along)[..., None] * entry
+    return total
+
+
+def _ends(place: jax.Array, size: jax.Array, side: int) -> list[tuple[jax.Array, jax.Array]]:
+    """The two entries of `side` between which a place among `size` lies, and the weight of each."""
+    step = (side - 1) / jnp.maximum(size - 1, 1).astype(jnp.float32)
+    at = place.astype(jnp.float32) * step
+    first = jnp.minimum(at.astype(jnp.int32), side - 1)
+    part = at - first.astype(jnp.float32)
+    return [(first, 1.0 - part), (jnp.minimum(first + 1, side - 1), part)]
 
 
 def _taps(place: jax.Array, size: jax.Array, side: int) -> jax.Array:

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 from jaxpool.errors import RequestError
 from jaxpool.scoring.template import ScoreTemplate, load_template
 from jaxpool.tasks.pooling_params import PoolingParams
-from jaxpool.text.prompts import Pictures, Shortened, of_parts
+from jaxpool.text.prompts import Pictures, of_parts
+from jaxpool.text.shorten import shorten
 
 
 @dataclass(frozen=True)
@@ -109,15 +110,3 @@ def _check_counts(queries: int, documents: int) -> None:
         raise ValueError("At least one text element must be given")
     if not documents:
         raise ValueError("At least one text_pair element must be given")
-
-
-def shorten(tokenizer, text: str, limit: int) -> str:
-    """`text` up to the end of its token number `limit`; all of it where `limit` is 0."""
-    whole = text
-    while limit and text:
-        offsets = tokenizer([text], special_tokens=False, offsets=True)[0].offsets
-        if len(offsets) <= limit:
-            break
-        end = min(offsets[limit - 1][1], offsets[limit][0])
-        text = text[: min(int(end), len(text) - 1)]
-    return text if text is whole else Shortened(text)

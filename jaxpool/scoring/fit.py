@@ -6,8 +6,8 @@ A reranker made of a language model is read at its last token, which belongs to 
 from collections.abc import Callable, Sequence
 
 from jaxpool.errors import RequestError
-from jaxpool.scoring.call import shorten
 from jaxpool.text.options import Tokenization
+from jaxpool.text.shorten import shorten
 
 BYTES = 4  # of a character in UTF-8 at most; no token has less than one
 

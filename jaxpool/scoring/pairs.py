@@ -17,8 +17,10 @@ import numpy as np
 from jaxpool.engine.shared_prefix import common
 from jaxpool.errors import RequestError
 from jaxpool.heads import queries
+from jaxpool.images.prepare import requests_of
 from jaxpool.scoring import compare, listwise
-from jaxpool.scoring.call import Call, checked, shorten
+from jaxpool.scoring.call import Call, checked
+from jaxpool.scoring.contents import in_template
 from jaxpool.scoring.fit import fit
 from jaxpool.tasks.pooling_params import PoolingParams
 from jaxpool.tasks.task import Task
@@ -28,6 +30,7 @@ from jaxpool.text.prepare import encode
 from jaxpool.text.prepared import Prepared
 from jaxpool.text.prompts import Shortened
 from jaxpool.text.request import requests
+from jaxpool.text.shorten import shorten
 
 
 @dataclass(frozen=True)
@@ -125,8 +128,8 @@ def _cross_encoder(model, task: Task, call: Call) -> Scoring:
     pairs = list(zip(compare.repeated(queries, documents), documents, strict=True))
     requests = templated(model, task, pairs, call, call.params)
     if len(queries) == 1 and model.executor.context:
-        prefix = common([r.ids for r in requests])
-        requests = [replace(r, shared=prefix) for r in requests]
+        prefix = common([r.ids for r in requests if not r.sees])
+        requests = [r if r.sees else replace(r, shared=prefix) for r in requests]
     names = [Pair(str(i), r.ids.tolist()) for i, r in enumerate(requests)]
     return Scoring((Part(task, requests),), names, lambda results: np.concatenate(results))
 
@@ -160,8 +163,12 @@ def templated(model, task: Task, asked: list, call: Call, params) -> list[Prepar
         chat = model.tokenizer.transformers
         render = partial(call.template.render, chat, options=call.options.variables)
         options = replace(options, special_tokens=call.template.special_tokens)
-        asked, cut = fit(model.tokenizer, render, asked, options)
     settings = [(one,) for one in resolve_params(model, task, params, len(asked))]
+    if model.conversation and call.template is not None:
+        words = [in_template(model.conversation, sides, render) for sides in asked]
+        return requests_of(model, words, options, (task,), settings)
+    if call.template is not None:
+        asked, cut = fit(model.tokenizer, render, asked, options)
     made = requests(model, (task,), encode(model, asked, options), settings)
     each = zip(made, before, cut, strict=True)
     return [replace(r, cut=r.cut or early or late) for r, early, late in each]

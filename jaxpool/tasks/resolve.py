@@ -47,6 +47,8 @@ def resolve(checkpoint, user: PoolerConfig) -> Resolution:
                 break
     config = PoolerConfig(**settings)
     tasks = TASKS["token_embed" if checkpoint.late_interaction else kind](checkpoint, config)
+    if checkpoint.arch.joins:
+        tasks = {name: replace(task, pictures=task.steps) for name, task in tasks.items()}
     _check_used(checkpoint, tasks)
     active = default(tasks, checkpoint.architecture, config.task)
     if config.tok_pooling_type == "STEP":

@@ -28,8 +28,8 @@ class Task:
     routes: the steps of each `input_type` of a sentence-transformers Router, where there is one;
     `steps` is then its default route, empty if it has none; rows: which token rows count, all if
     None; precision: what the vectors are quantized to (see `jaxpool.heads.precision`); pictures:
-    the steps after the vision tower, where the task takes pictures by themselves; unread: the token
-    that does not count at the end of a text, where the last one is read.
+    the steps for pictures, after the vision tower or after the texts around them, where the task
+    takes some; unread: the token that does not count at the end of a text, where the last is read.
     """
 
     name: str
@@ -88,7 +88,9 @@ class Task:
     @property
     def compared(self) -> "Task":
         """The task whose token vectors are compared, by MaxSim, with the query of each request."""
-        return Task(f"{self.name}_maxsim", (*self.steps, MaxSim()), self.activate)
+        pictures = (*self.pictures, MaxSim()) if self.pictures else ()
+        name, steps = f"{self.name}_maxsim", (*self.steps, MaxSim())
+        return Task(name, steps, self.activate, pictures=pictures)
 
     @property
     def chunked(self) -> "Task":

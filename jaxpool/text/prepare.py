@@ -9,8 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from jaxpool.errors import RequestError
 from jaxpool.tasks.input_types import find, meaning
 from jaxpool.tasks.pooling_params import PoolingParams, with_task
@@ -18,11 +16,12 @@ from jaxpool.tasks.task import Task
 from jaxpool.tasks.validate import resolve_params
 from jaxpool.text.instructions import instruction, unsupported
 from jaxpool.text.late_interaction import SIDES, LateInteraction
+from jaxpool.text.limits import check_tokens, limit_of
 from jaxpool.text.options import Tokenization
 from jaxpool.text.prepared import Prepared
 from jaxpool.text.prompts import Shortened, as_prompts
 from jaxpool.text.request import requests
-from jaxpool.text.tokenizer import NO_LIMIT, Tokens
+from jaxpool.text.tokenizer import Tokens
 
 
 def prepare(
@@ -47,7 +46,7 @@ def prepare(
     tasks = task if isinstance(task, tuple) else (task,)
     params = _adapted(model, params, input_type)
     settings = [resolve_params(model, one, params, len(prompts)) for one in tasks]
-    options = Tokenization.of(tokenization_kwargs, _limit(model, tasks), model.max_length)
+    options = Tokenization.of(tokenization_kwargs, limit_of(model, tasks), model.max_length)
     trained = _trained(model, tasks[0], input_type)
     side = meaning(input_type or "")
     if trained is not None:
@@ -64,18 +63,6 @@ def prepare(
     if trained is not None:
         return [trained.apply(one, side, model.tokenizer) for one in made]
     return made
-
-
-def _limit(model, tasks: Sequence[Task]) -> int:
-    """Tokens a request may have: the model's, or max_embed_len where embeddings say so."""
-    config, limits = model.pooler_config, set()
-    for task in tasks:
-        embeds = task.name == "embed"
-        pieces = embeds and config.enable_chunked_processing
-        limits.add(NO_LIMIT if pieces else model.max_length)
-        if embeds and config.max_embed_len:
-            limits.add(config.max_embed_len)
-    return min(limits)
 
 
 def _trained(model, task: Task, input_type: str | None) -> LateInteraction | None:
@@ -163,7 +150,7 @@ def encode(model, prompts: Sequence, options: Tokenization, offsets: bool = Fals
     # A tokenizer gives no id beyond its vocabulary, which is most often that of the model.
     if given or not all(sizes) or max(sizes) > options.limit or not _known(model):
         for prompt, tokens in zip(prompts, found, strict=True):
-            _check_tokens(model, tokens.ids, options.limit, exact=isinstance(prompt, list))
+            check_tokens(model, tokens.ids, options.limit, exact=isinstance(prompt, list))
     for place, prompt in enumerate(prompts):
         if isinstance(prompt, Shortened):
             found[place] = found[place]._replace(cut=True)
@@ -172,25 +159,3 @@ def encode(model, prompts: Sequence, options: Tokenization, offsets: bool = Fals
 
 def _known(model) -> bool:
     return model.tokenizer.largest_id < model.arch.vocab
-
-
-def _check_tokens(model, ids: np.ndarray, limit: int, exact: bool) -> None:
-    """Refuse empty, too long and out-of-vocabulary requests; `exact` if the length is no guess."""
-    count = len(ids) if exact else min(len(ids), limit + 1)
-    if not count:
-        if model.arch.layers == 0:
-            return  # the mean of no rows of a table is zero
-        raise RequestError("The decoder prompt cannot be empty")
-    if count > limit:
-        least = "at least " if count == limit + 1 else ""
-        raise RequestError(
-            f"This model's maximum context length is {limit} tokens. However, your prompt "
-            f"contains {least}{count} input tokens, which exceeds this limit even without any "
-            "output tokens. Please reduce the length of the input prompt.",
-            "input_tokens",
-            count,
-        )
-    vocab = model.arch.vocab
-    if ids.min() < 0 or ids.max() >= vocab:
-        bad = int(ids[(ids < 0) | (ids >= vocab)][0])
-        raise RequestError(f"Token id {bad} is out of vocabulary")

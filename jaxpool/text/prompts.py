@@ -48,12 +48,15 @@ class Url(str):
 class Pictures(NamedTuple):
     """A prompt with pictures, and the text or token ids beside them.
 
-    processing: what replaces fields of the checkpoint's preprocessor_config.json.
+    processing: what replaces fields of the checkpoint's preprocessor_config.json; parts: texts and,
+    for each picture, None, in their order, where the text is given without placeholders; `text` is
+    then all of it.
     """
 
     images: tuple
     text: str | list[int] = ""
     processing: Mapping[str, Any] | None = None
+    parts: tuple[str | None, ...] = ()
 
 
 Prompt = str | list[int] | Pictures
@@ -96,7 +99,9 @@ def _as_prompt(prompt: Any) -> Prompt:
 
 def _of_dict(prompt: Mapping) -> Prompt:
     if "image" in prompt:
-        prompt = {"prompt": prompt.get("text", ""), "multi_modal_data": {"image": prompt["image"]}}
+        images, text = _images({"image": prompt["image"]}), prompt.get("text", "")
+        parts = (*(None for _ in images), *([text] if text else []))
+        return Pictures(images, text, prompt.get("mm_processor_kwargs"), parts)
     if images := _images(prompt.get("multi_modal_data") or {}):
         ids = prompt.get("prompt_token_ids")
         text = prompt.get("prompt", "") if ids is None else _as_ids(ids)
@@ -123,7 +128,8 @@ def _images(media: Mapping) -> tuple:
 
 def of_parts(parts: Sequence[Any]) -> str | Pictures:
     """The prompt of content parts, as messages have them: texts joined, pictures beside them."""
-    texts, images = [], []
+    texts: list[str | None] = []
+    images: list = []
     for part in parts:
         match part:
             case str() | {"type": "text", "text": str()}:
@@ -137,7 +143,9 @@ def of_parts(parts: Sequence[Any]) -> str | Pictures:
                     "a content part must be of type text, image_url or image_pil, got "
                     f"{part.get('type') if isinstance(part, Mapping) else type(part).__name__!r}"
                 )
-    return Pictures(tuple(images), "".join(texts)) if images else "".join(texts)
+        texts += [None] * (len(images) - texts.count(None))
+    text = "".join(part for part in texts if part)
+    return Pictures(tuple(images), text, parts=tuple(texts)) if images else text
 
 
 def _as_ids(ids: Any) -> list[int]:

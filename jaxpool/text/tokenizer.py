@@ -198,6 +198,14 @@ class Tokenizer:
         """Whether a text by itself has token types other than zero (XLNet)."""
         return any(self.fast.encode("a").type_ids)
 
+    def spelled(self, token: str) -> np.ndarray:
+        """The ids of a token's name read as plain characters."""
+        from tokenizers import Tokenizer as Fast
+
+        plain = Fast.from_str(self.fast.to_str())
+        plain.encode_special_tokens = True
+        return np.array(plain.encode(token, add_special_tokens=False).ids, np.int32)
+
     def __call__(
         self,
         texts: Sequence[str] | Sequence[tuple[str, str]],

@@ -144,7 +144,7 @@ def _answer(body: CohereEmbedRequest, request: Request, job: Job) -> dict:
 
 def _billed(job: Job) -> dict[str, int]:
     """The tokens of a request: all of them are of images where it has one."""
-    seen = any(request.picture is not None for request in job.requests)
+    seen = any(request.sees for request in job.requests)
     return {"input_tokens": 0 if seen else job.tokens, "image_tokens": job.tokens if seen else 0}
 
 

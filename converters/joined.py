@@ -1,0 +1,50 @@
+"""Models that read images among the tokens of a text: what their families share."""
+
+from converters.families.decoder import attention_names, decoder_names, mlp_names
+from converters.family import activation
+from jaxpool.nn.arch import Arch, Merger, Patches, Rotary
+
+
+def under(theirs: str, table: str, ours: str = "") -> str:
+    """A table whose names on disk, and perhaps ours, lie under others."""
+    lines = (line.split(maxsplit=2) for line in table.splitlines() if line.strip())
+    return "".join(f"{ours}{path} {theirs}{name} {axes}\n" for path, name, axes in lines)
+
+
+def llama_names(theirs: str, embedding: str = "embed_tokens") -> str:
+    """The table of a text model like Llama under a name on disk."""
+    attention = attention_names("layers.{L}.self_attn")
+    return under(theirs, decoder_names(attention, mlp_names("layers.{L}.mlp"), embedding=embedding))
+
+
+def interleaved(sections: list[int], pairs: int) -> tuple[int, ...]:
+    """The axis of each pair of features where time, row and column take turns (Qwen3-VL)."""
+    return tuple(i % 3 if i < 3 * sections[i % 3] else 0 for i in range(pairs))
+
+
+def blocks(sections: list[int]) -> tuple[int, ...]:
+    """The axis of each pair of features where time, row and column have one block each."""
+    return tuple(axis for axis, count in enumerate(sections) for _ in range(count))
+
+
+def qwen_tower(vision, patches: Patches, merger: Merger, **switches) -> Arch:
+    """The vision tower of the Qwen-VL family: rows turn half of the features, columns the rest."""
+    heads, features = vision.num_heads, vision.hidden_size // vision.num_heads
+    theta = (getattr(vision, "rope_parameters", None) or {}).get("rope_theta", 10000.0)
+    quarter = features // 4
+    axes = (0,) * quarter + (1,) * quarter
+    facts = dict(
+        vocab=0,
+        layers=vision.depth,
+        dim=vision.hidden_size,
+        heads=heads,
+        kv_heads=heads,
+        head_dim=features,
+        placement="pre",
+        norm_eps=1e-6,
+        activation=activation(vision.hidden_act),
+        rotary=(Rotary(theta, features, axes=axes, repeats=2),),
+        patches=patches,
+        merger=merger,
+    )
+    return Arch(**(facts | switches))

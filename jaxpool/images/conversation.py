@@ -1,0 +1,71 @@
+"""`Conversation`: how a model that joins texts and images was asked when it was trained."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+UNUSED = range(0xFDD0, 0xFDF0)  # code points that Unicode keeps for a program's own use
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """The words around texts and images.
+
+    placeholder: the token at whose place an image stands; image: what stands for an image in a
+    prompt, the placeholder in it; seen, read: the prompt of what has an image, and of a text alone,
+    with {content} and {instruction}; instruction, caption: those of a caller who gives none (the
+    caption is for images without text); special_tokens: whether the tokenizer adds its own; first:
+    images come before a text that has no placeholder.
+    """
+
+    placeholder: str
+    image: str
+    seen: str = "{content}"
+    read: str = "{content}"
+    instruction: str = ""
+    caption: str = ""
+    special_tokens: bool = True
+    first: bool = False
+
+    def is_written(self, prompt: str, images: bool = False) -> bool:
+        """Whether a prompt begins as those do that are in these words already."""
+        start = (self.seen if images else self.read).partition("{")[0]
+        return prompt.startswith(start or (self.image if images else ""))
+
+    def put(self, content: str, instruction: str, images: bool) -> str:
+        """Contents in the words around them."""
+        words = self.seen if images else self.read
+        before, _, after = words.replace(
+            "{instruction}", instruction or self.instruction
+        ).partition("{content}")
+        return before + content + after
+
+    def write(self, parts: Sequence[str | None], instruction: str = "") -> str:
+        """The prompt of some parts, texts and images (None)."""
+        content = "".join(self.image if part is None else part for part in parts)
+        caption = "" if any(parts) else self.caption
+        return self.put(content + caption, instruction, None in parts)
+
+
+@dataclass(frozen=True)
+class Literal:
+    """A code point in place of a placeholder that a text spells out, so that it stays text."""
+
+    placeholder: str
+    sign: str
+
+    @classmethod
+    def of(cls, placeholder: str, texts: Sequence[str]) -> "Literal":
+        """One that no text has."""
+        free = (chr(point) for point in UNUSED if not any(chr(point) in text for text in texts))
+        return cls(placeholder, next(free))
+
+    def hide(self, text: str) -> str:
+        """A text with the sign in place of placeholders."""
+        return text.replace(self.placeholder, self.sign)
+
+    def show(self, prompt: str) -> tuple[str, list[bool]]:
+        """A prompt as it is to be read, and which of its placeholders are images."""
+        found = re.findall(f"{self.sign}|{re.escape(self.placeholder)}", prompt)
+        images = [one == self.placeholder for one in found]
+        return prompt.replace(self.sign, self.placeholder), images

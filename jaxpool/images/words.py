@@ -1,0 +1,131 @@
+"""Prompts with images in words, and their tokens.
+
+In order: the words around texts and images (`conversation`), with a placeholder for each image;
+tokens; then each placeholder becomes as many tokens as its image has vectors.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxpool.errors import RequestError
+from jaxpool.images.conversation import Conversation, Literal
+from jaxpool.images.places import Place, spread
+from jaxpool.text.options import Tokenization
+from jaxpool.text.prompts import Pictures, Prompt, Shortened
+from jaxpool.text.shorten import shorten
+
+
+class Words(NamedTuple):
+    """A prompt in words, or ids, and its images.
+
+    places: which of its placeholders are images; write: makes the words of parts, texts and images
+    (None), where there are some; processing: as in `Pictures`.
+    """
+
+    text: str | list[int]
+    places: list[bool] | None = None
+    images: tuple = ()
+    parts: tuple[str | None, ...] = ()
+    processing: Mapping | None = None
+    write: Callable[[tuple], tuple[str, list[bool]]] | None = None
+
+
+def in_words(conversation: Conversation, prompt: Prompt, told: str, whole: bool) -> Words:
+    """A prompt in the words of a conversation, unless it is in these already.
+
+    told: the instruction; whole: with the words around its content.
+    """
+    if not whole:
+        conversation = replace(conversation, seen="{content}", read="{content}", caption="")
+    parts = _parts(conversation, prompt)
+    if not isinstance(prompt, Pictures) and not parts:
+        return Words(prompt)
+    if isinstance(prompt, Pictures) and not parts:
+        text = prompt.text
+        if isinstance(text, str) and not conversation.is_written(text, images=True):
+            text = conversation.put(text, told, images=True)
+        return Words(text, None, prompt.images, (), prompt.processing)
+    write = written(conversation.placeholder, lambda parts: conversation.write(parts, told))
+    images, own = (), None
+    if isinstance(prompt, Pictures):
+        images, own = prompt.images, prompt.processing
+    return Words(*write(parts), images, parts, own, write)
+
+
+def _parts(conversation: Conversation, prompt: Prompt) -> tuple[str | None, ...]:
+    """The parts of a prompt; none where its caller has put placeholders into the text."""
+    if isinstance(prompt, str):
+        plain = conversation.read == "{content}" or not conversation.is_written(prompt)
+        return (prompt,) if plain else ()
+    if not isinstance(prompt, Pictures):
+        return ()
+    if prompt.parts or isinstance(prompt.text, list):
+        return prompt.parts
+    if not prompt.text or (conversation.first and conversation.placeholder not in prompt.text):
+        return (*(None for _ in prompt.images), *([prompt.text] if prompt.text else []))
+    return ()
+
+
+def written(placeholder: str, write: Callable[[tuple], str]) -> Callable:
+    """Like `write`, which makes a prompt of parts, but a placeholder within a text stays text.
+
+    Returns the prompt, and which of the placeholders in it are images.
+    """
+
+    def wrote(parts: tuple) -> tuple[str, list[bool]]:
+        literal = Literal.of(placeholder, [part for part in parts if part])
+        return literal.show(write(tuple(part and literal.hide(part) for part in parts)))
+
+    return wrote
+
+
+def encode(model, texts: Sequence, options: Tokenization) -> list[np.ndarray]:
+    """The ids of texts, not cut; ids given by the caller pass."""
+    read = [text for text in texts if isinstance(text, str)]
+    special = options.special_tokens and model.conversation.special_tokens
+    if options.truncate is None:
+        found = replace(options, special_tokens=special).encode(model.tokenizer, read)
+    else:
+        found = model.tokenizer(read, special_tokens=special)
+    encoded = iter(found)
+    return [
+        next(encoded).ids if isinstance(text, str) else np.array(text, np.int32) for text in texts
+    ]
+
+
+def fitted(model, words: Words, ids: np.ndarray, pictures, options) -> tuple[Place, bool]:
+    """The tokens of a prompt with its images; its last text is cut where they would be too many."""
+    place = _placed(model, words, ids, pictures)
+    cut = any(isinstance(part, Shortened) for part in words.parts)
+    while options.truncate is not None and (over := len(place.ids) - options.truncate) > 0:
+        last = max((i for i, part in enumerate(words.parts) if part), default=None)
+        if last is None or words.write is None:
+            break
+        text = words.parts[last] or ""
+        count = len(model.tokenizer([text], special_tokens=False)[0].ids)
+        text = shorten(model.tokenizer, text, count - over) if count > over else ""
+        parts = (*words.parts[:last], text, *words.parts[last + 1 :])
+        prompt, places = words.write(parts)
+        words, cut = words._replace(text=prompt, places=places, parts=parts), True
+        (ids,) = encode(model, [prompt], options)
+        place = _placed(model, words, ids, pictures)
+    return place, cut
+
+
+def _placed(model, words: Words, ids: np.ndarray, pictures: list) -> Place:
+    name = model.conversation.placeholder
+    token = model.tokenizer.id(name)
+    found = int(np.count_nonzero(ids == token))
+    places = [True] * found if words.places is None else words.places
+    wanted = sum(places)
+    if found != len(places) or wanted != len(pictures):
+        more = "more" if wanted > len(pictures) else "fewer"
+        raise RequestError(
+            f"Found {more} {name!r} placeholders in input prompt than actual multimodal data "
+            f"items: {wanted} for {len(pictures)} image(s)"
+        )
+    literal = model.tokenizer.spelled(name) if found > wanted else np.zeros(0, np.int32)
+    return spread(ids, token, places, pictures, literal)
