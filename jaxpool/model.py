@@ -255,7 +255,7 @@ class Model:
         seen = [i for i, request in enumerate(requests) if request.sees]
         parts = [(partial(self.engine.run, task), read)] if read else []
         if seen and self.picture_engine:
-            way = partial(run_distinct, self.picture_engine)
+            way: Any = partial(run_distinct, self.picture_engine)
             way = self.picture_engine.run if self.arch.joins else way
             parts.append((partial(way, of_pictures(task)), seen))
         for run, indices in parts:

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -139,10 +140,11 @@ class Executor:
 
     def _with_patches(self, text: Batch, make) -> Batch:
         """The abstract batch of texts with pictures among their tokens."""
+        vision: Any = self.arch.vision
         rows, length = text.tokens.shape
         slots = (rows, length * (joined.weight(self.arch) - 1))
         return text._replace(
-            pixels=make((*slots, self.arch.vision.patches.values), jnp.uint8),
+            pixels=make((*slots, vision.patches.values), jnp.uint8),
             grid=make((*slots, 4), jnp.int32),
             images=make(slots, jnp.int32),
             soft=text.tokens,

@@ -25,7 +25,7 @@ Chains = tuple[tuple, ...]  # the steps of each task that one program serves
 class Context(NamedTuple):
     """What a step may look at beside its input."""
 
-    batch: object
+    batch: Any
     controls: Any
     segments: jax.Array | None  # of each input vector; None where vectors are those of segments
 

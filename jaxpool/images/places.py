@@ -27,7 +27,7 @@ def spread(
     last, left = 0, iter(pictures)
     for at, image in zip(np.flatnonzero(ids == token), images, strict=True):
         pieces += [ids[last:at], next(left).tokens(token) if image else literal]
-        last = at + 1
+        last = at + 1  # type: ignore[assignment]
     whole = np.concatenate([*pieces, ids[last:]]).astype(np.int32)
     seen = whole == token
     return Place(whole, np.where(seen, np.cumsum(seen) - 1, -1).astype(np.int32))
@@ -44,7 +44,7 @@ def coordinates(place: Place, pictures: Sequence[Picture]) -> np.ndarray:
     at = position = seen = 0
     for picture in pictures:
         rows, cols = picture.rows // picture.merge, picture.cols // picture.merge
-        first = starts[seen]
+        first = int(starts[seen])
         found[at:first] = np.arange(position, position + first - at)[:, None]
         position += first - at
         grid = np.stack([np.zeros((rows, cols), np.int32), *np.indices((rows, cols), np.int32)], -1)

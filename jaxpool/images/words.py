@@ -52,7 +52,8 @@ def in_words(conversation: Conversation, prompt: Prompt, told: str, whole: bool)
     images, own = (), None
     if isinstance(prompt, Pictures):
         images, own = prompt.images, prompt.processing
-    return Words(*write(parts), images, parts, own, write)
+    prompt_text, places = write(parts)
+    return Words(prompt_text, places, images, parts, own, write)
 
 
 def _parts(conversation: Conversation, prompt: Prompt) -> tuple[str | None, ...]:

@@ -48,7 +48,7 @@ def forward(
     return _run(params, batch, arch, unroll, kept, dropout, key, remat, seen)[0]
 
 
-def _see(params: dict, batch, tower: Arch, unroll: bool, dropout, key, remat) -> merger.Seen:
+def _see(params: dict, batch, tower, unroll: bool, dropout, key, remat) -> merger.Seen:
     """What the tokens of images take from the patches beside the texts of a batch."""
     row, col, _, cols = jnp.moveaxis(batch.grid, -1, 0)
     patches = type(batch)(

@@ -24,4 +24,5 @@ def in_template(conversation, sides: Sequence[Pictures | str], render: Callable)
     wrote = written(conversation.placeholder, write)
     images = [image for side in sides if isinstance(side, Pictures) for image in side.images]
     parts = tuple(part for own in of_sides for part in own)
-    return Words(*wrote(parts), tuple(images), parts, None, wrote)
+    text, places = wrote(parts)
+    return Words(text, places, tuple(images), parts, None, wrote)
