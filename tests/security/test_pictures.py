@@ -1,10 +1,13 @@
 """Processors of pictures with sizes that no picture has: refused, or a picture within bounds."""
 
 import io
+import json
 import resource
+import shutil
 from contextlib import contextmanager
 
 import pytest
+from images import models
 from images.photos import photo
 from security import tiny
 from security.jail import MEMORY
@@ -13,11 +16,14 @@ from security.test_code import MAPS
 from converters.images import KINDS, read_processor
 from converters.report import CheckpointError
 from jaxpool.errors import RequestError
+from jaxpool.loading import load
 
 VALUES = (10**9, 10**30, 30_000, -1, 0, 1.5, float("nan"), float("inf"), "many", [], {}, True)
 FACTS = ("size", "crop_size", "patch_size", "max_num_patches", "resample", "rescale_factor")
 FACTS += ("image_mean", "image_std", "image_processor_type")
 PATCH = 14
+TOWER = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+TOWER += ("image_size", "patch_size", "num_channels")
 
 
 @contextmanager
@@ -72,3 +78,26 @@ def test_a_processor_brings_no_code(tmp_path, kind, file, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO("y\n" * 100))
     assert read_processor(tmp_path, "CLIP", PATCH).most
     assert not canary.exists()
+
+
+@pytest.fixture(scope="module")
+def towers(tmp_path_factory):
+    """A CLIP that works."""
+    return models.save(tmp_path_factory.mktemp("towers") / "clip", "clip")
+
+
+@pytest.mark.parametrize("value", VALUES, ids=repr)
+@pytest.mark.parametrize("name", TOWER)
+def test_a_size_of_a_tower_takes_no_memory(towers, tmp_path, name, value):
+    config = json.loads((towers / "config.json").read_text())
+    config["vision_config"][name] = value
+    for file in towers.iterdir():
+        shutil.copy(file, tmp_path)
+    tiny.write_json(tmp_path / "config.json", config)
+    with little_memory():
+        try:
+            made = load(str(tmp_path), dtype="float32")
+        except (CheckpointError, ValueError) as refused:
+            assert len(str(refused).splitlines()) == 1, refused
+        else:
+            assert made.arch.vision.layers == 2  # a field that these weights do without
