@@ -177,8 +177,10 @@ class Observe:
         path = path_of(scope)
         if path in UNCOUNTED:
             return
-        # Unknown paths share one label, or a scanner could grow the metrics without end.
-        handler = path if "endpoint" in scope else "none"
+        # Unknown paths share one label, and the names in a path theirs, or a scanner could grow the
+        # metrics without end.
+        route = scope.get("route")
+        handler = route.path if route else path if "endpoint" in scope else "none"
         method = scope["method"] if scope["method"] in METHODS else "other"
         self.service.metrics.requests(handler, method, f"{status // 100}xx").inc()
         self.service.metrics.latency(handler, method).observe(seconds)

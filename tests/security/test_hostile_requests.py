@@ -1,10 +1,15 @@
 """Requests that ask for more than there is."""
 
+import asyncio
+import json
+
 import pytest
 
 from jaxpool import LLM
 from jaxpool.errors import RequestError
+from serving.app import create_app
 from serving.config import Options
+from serving.lines import call
 from serving.middleware import METHODS, Observe
 from serving.service import Service
 
@@ -43,3 +48,21 @@ def test_a_method_that_http_does_not_have_makes_no_label(good, method):
     observe._record({"path": f"/{method}", "method": method}, 405, 0.1)
     labels = 'handler="none",method="other",status="4xx"'
     assert labels in service.metrics.text().decode() and method not in METHODS
+
+
+@pytest.mark.parametrize(
+    "path", ["/wp-login.php", "/v1/embeddings/../x", "/" + "y" * 3000, "/page/z"]
+)
+@pytest.mark.parametrize("model", ["no such model", "m" * 5000, 'a",b="c'])
+def test_an_unknown_route_or_model_makes_no_label(good, path, model):
+    service = Service(Options(models=[str(good)], served_model_name=["tiny"]))
+    app = create_app(service.options, service)
+    for url in (path, "/v1/embeddings", "/pooling", "/rerank"):
+        body = json.dumps({"model": model, "input": "a", "query": "a", "documents": ["b"]})
+        status, _ = asyncio.run(call(app, "POST", url, body.encode(), "id"))
+        assert 400 <= status < 600
+    text = service.metrics.text().decode()
+    assert path not in text and model not in text
+    assert (
+        ('handler="none"' in text) == (path != "/page/z") == ('handler="/page/{name}"' not in text)
+    )
