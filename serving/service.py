@@ -21,6 +21,7 @@ from serving.queue import Queue
 
 INLINE = 4096  # characters that are tokenized at once, without a thread in between
 TOKENIZERS = 2
+PATIENCE = 30  # seconds a request may be tokenized
 LOADERS = 8  # requests whose pictures are fetched and decoded
 DEPTH = 2  # batches on the device: one is answered while the other computes, on CPU side by side
 
@@ -35,7 +36,7 @@ class Service:
         self.metrics = Metrics(lambda: self.models.served)
         self.active = 0
         self.batches: Batches | None = None
-        self.threads = ThreadPoolExecutor(TOKENIZERS, thread_name_prefix="tokenize")
+        self.threads = tokenizing_threads()
         self.templates = ThreadPoolExecutor(TOKENIZERS, thread_name_prefix="template")
         self.loaders = ThreadPoolExecutor(LOADERS, thread_name_prefix="load")
 
@@ -85,14 +86,31 @@ class Service:
             raise
         begun = time.perf_counter()
         with refusing():
-            if size <= INLINE and not loads:
+            if size <= INLINE and not loads and not served.model.tokenizer.patterned:
                 result = function()
+            elif loads:
+                result = await asyncio.get_running_loop().run_in_executor(self.loaders, function)
             else:
-                threads = self.loaders if loads else self.threads
-                result = await asyncio.get_running_loop().run_in_executor(threads, function)
+                result = await self._aside(function)
         seconds = time.perf_counter() - begun
         self.metrics.tokenizing(served.name).observe(seconds)
         return result
+
+    async def _aside(self, function: Callable[[], Any]) -> Any:
+        """Call a function that tokenizes in a thread.
+
+        A pattern of a tokenizer may take as long as it likes: after `PATIENCE` seconds its thread
+        is left to itself, and texts that come later have new ones.
+        """
+        threads = self.threads
+        try:
+            async with asyncio.timeout(PATIENCE):
+                return await asyncio.get_running_loop().run_in_executor(threads, function)
+        except TimeoutError:
+            if threads is self.threads:
+                self.threads = tokenizing_threads()
+                threads.shutdown(wait=False)
+            raise APIError(503, f"The texts were not tokenized within {PATIENCE} s") from None
 
     async def render(self, served: Served, template: str, conversations: list, options: dict):
         """The prompts of conversations; a template that takes its time keeps no text waiting."""
@@ -133,6 +151,11 @@ class Service:
     def _batch(self, queue, parts: list, seconds: float) -> None:
         served = next(served for served in self.models.served if served.queue is queue)
         self.metrics.batch(served.name, parts, queue.engine.computed)
+
+
+def tokenizing_threads() -> ThreadPoolExecutor:
+    """Threads for texts that the event loop does not tokenize by itself."""
+    return ThreadPoolExecutor(TOKENIZERS, thread_name_prefix="tokenize")
 
 
 async def _computed(queue: Queue, task: Any, requests: list, *how: Any) -> Job:

@@ -91,6 +91,12 @@ class Tokenizer:
             rest = [] if self.fast.normalizer is None else [self.fast.normalizer]
             self.fast.normalizer = normalizers.Sequence([normalizers.Lowercase(), *rest])
 
+    @cached_property
+    def patterned(self) -> bool:
+        """Whether texts meet regular expressions of the checkpoint, which may take long."""
+        parts = [self.fast.normalizer, self.fast.pre_tokenizer]
+        return any(b'"Regex"' in part.__getstate__() for part in parts if part is not None)
+
     def end_texts(self) -> None:
         """Put the end-of-text token behind each text, where it is not yet."""
         token = self.facts.names.get("eos_token")

@@ -1,7 +1,9 @@
 """Bodies of strangers: a server of its own answers each in time, and /health within a second."""
 
+import asyncio
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -12,7 +14,13 @@ from pathlib import Path
 import httpx
 import pytest
 from security import test_templates as templates
+from security import tiny
 from security.jail import MEMORY, SECONDS, environment
+
+from serving import service
+from serving.app import create_app
+from serving.config import Options
+from serving.lines import call
 
 HEALTH = 1.0  # seconds
 MIB, DEEP = 1 << 20, 10**5
@@ -193,6 +201,35 @@ def test_health_answers_within_a_second_under_attack(server):
         assert server.post("/v1/embeddings", asked).status_code == 200
         time.sleep(0.05)
     assert len(waits) > 5 and max(waits) < HEALTH, sorted(waits)[-3:]
+
+
+def test_patterns_leave_the_event_loop(good, tmp_path, monkeypatch):
+    """Each word costs the pattern long: /health answers, and the text is given up."""
+    shutil.copytree(good, tmp_path / "model")
+    pattern = {"type": "Split", "pattern": {"Regex": "(a|aa)+$|b"}, "behavior": "Isolated"}
+    rule = pattern | {"invert": False}
+    tiny.edit_json(tmp_path / "model" / "tokenizer.json", pre_tokenizer=rule)
+    monkeypatch.setattr(service, "PATIENCE", 0.3)
+    options = Options(models=[str(tmp_path / "model")], warmup="none")
+    made = service.Service(options)
+    app, costly = create_app(options, made), ("a" * 28 + "b ") * 5
+
+    async def attack():
+        made.start()
+        while made.models.state == "starting":
+            await asyncio.sleep(0.05)
+        body = json.dumps({"input": costly}).encode()
+        asked = asyncio.create_task(call(app, "POST", "/v1/embeddings", body, "id"))
+        began = time.monotonic()
+        await asyncio.sleep(0.1)
+        assert (await call(app, "GET", "/health", b"", "id"))[0] == 200
+        assert time.monotonic() - began < HEALTH
+        assert (await asked)[0] == 503
+        fine = await call(app, "POST", "/v1/embeddings", b'{"input": "hello"}', "id")
+        await made.stop()
+        return fine[0]
+
+    assert asyncio.run(attack()) == 200
 
 
 def test_a_client_that_sends_nonsense_is_answered(server):
