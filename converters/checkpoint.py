@@ -52,7 +52,8 @@ class Checkpoint:
     files of their own; base: the folder of config.json and the transformer's weights, another one
     for a folder of an adapter alone; reranker: the published one that this is; choice: the tokens
     that its classifier is made of; store: a folder that keeps what transformers says of the files;
-    picture_steps: what follows the vision tower; processor: how its pictures become patches.
+    picture_steps: what follows the vision tower; processor: how its pictures become patches; name:
+    what the model was asked for as.
     """
 
     folder: Path
@@ -72,6 +73,7 @@ class Checkpoint:
     store: Path | None = None
     picture_steps: tuple = ()
     processor: Processor | None = None
+    name: str = ""
 
     @property
     def pool(self) -> str:
@@ -117,8 +119,9 @@ class Checkpoint:
 
     def processor_for(self, asked: Mapping[str, Any]) -> Processor | None:
         """The processor with some of its fields changed (see `converters.images.CHANGEABLE`)."""
-        own = self.processor
-        return processor_of(self.family, self.base, self.arch, asked) if own and asked else own
+        if not (self.processor and asked):
+            return self.processor
+        return processor_of(self.family, self.base, self.arch, asked, self.name)
 
     def read(self, dtype, put: Callable[[str, np.ndarray], object]) -> dict:
         """The parameter tree; `put(path, array)` places each leaf as soon as it is read.
@@ -198,7 +201,8 @@ def open_checkpoint(
     arch = family.arch(config)
     check_options(runner, convert, architecture(config), bool(pipeline and pipeline.pools))
     chosen = choose_head(family, config, convert, bool(pipeline and any(pipeline.chains)))
-    reranker = find_published(name or str(folder), config)
+    name = name or str(folder)
+    reranker = find_published(name, config)
     choice = answers.choose(config, files.base, pipeline, reranker, convert, returned)
     if choice:
         chosen = (choice.head, True)
@@ -207,12 +211,12 @@ def open_checkpoint(
         files = files._replace(source=source)
     head, uses_head, table, steps = head_of(family, config, arch, chosen, files.source)
     picture_steps = head.pictures(config, arch) if head and steps else ()
-    processor, arch = find_processor(family, files.base, arch, name or str(folder))
+    processor, arch = find_processor(family, files.base, arch, name)
     beside = Beside({}, {}) if uses_head else read_beside(folder, config, arch)
     leaves, parts = _match(files, arch, table, [steps, picture_steps], beside)
     return Checkpoint(
         *(folder, files.base, config, family, arch, head, uses_head, steps, pipeline),
-        *(beside.tasks, leaves, parts, reranker, choice, store, picture_steps, processor),
+        *(beside.tasks, leaves, parts, reranker, choice, store, picture_steps, processor, name),
     )
 
 

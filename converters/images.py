@@ -27,6 +27,7 @@ PIXELS: dict[str, dict[str, int]] = {
     "^dse-qwen2": {"min_pixels": 28**2, "max_pixels": 2560 * 28**2},
     "^jina-reranker-m0": {"min_pixels": 4 * 28**2, "max_pixels": 768 * 28**2},
 }
+NO_LIMITS: dict[str, Any] = {"min_pixels": None, "max_pixels": None}
 # By the name of the processor's class: the fields that files may omit, and its rule of the size.
 Kind = tuple[Mapping[str, Any], Callable[[Mapping], Rule]]
 
@@ -160,12 +161,17 @@ def processor_of(
     name: what the model was asked for as; the code of some says other sizes than their files.
     """
     tower: Any = arch.vision
-    sizes = next((x for x, y in PIXELS.items() if re.search(x, own_name(name).lower())), None)
-    given = PIXELS[sizes] | dict(asked or {}) if sizes else asked
-    found = read_processor(folder, family.processor, tower.patches.side, given)
+    asked = dict(asked or {})
+    given = NO_LIMITS if "size" in asked else _limits(name)  # a size that is asked for says both
+    found = read_processor(folder, family.processor, tower.patches.side, {**given, **asked})
     if tower.positions and not tower.patches.stretched:
         _check_grid(found, tower.positions - tower.before_patches)
     return found
+
+
+def _limits(name: str) -> Mapping[str, int]:
+    own = own_name(name).lower()
+    return next((limits for like, limits in PIXELS.items() if re.search(like, own)), {})
 
 
 def _check_grid(found: Processor, patches: int) -> None:

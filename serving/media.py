@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from serving.contents import Message
 from serving.errors import APIError
 from serving.models import Served
 
@@ -11,21 +12,55 @@ IMAGES = ("image_url", "input_image")
 
 
 def prompt(
-    parts: Iterable[str | dict], served: Served, processing: Mapping[str, Any] | None = None
+    parts: Iterable[str | dict],
+    served: Served,
+    processing: Mapping[str, Any] | None = None,
+    instruction: str = "",
 ) -> Any:
-    """The prompt of content parts: their text, or the pictures and the text beside them."""
+    """The prompt of content parts: their text, or the pictures and the text beside them.
+
+    instruction: what a model that joins them is told of this prompt.
+    """
     from jaxpool.text.prompts import Pictures
 
-    texts: list[str] = []
+    order: list[str | None] = []
     images: list[str] = []
     for part in parts:
-        text = _text(part)
-        if text is None and isinstance(part, dict):
+        order.append(_text(part))
+        if order[-1] is None and isinstance(part, dict):
             images.append(_image(part, served))
-        else:
-            texts.append(text or "")
-    text = "\n".join(texts)
-    return Pictures(tuple(images), text, processing) if images else text
+    between = "\n" if served.model.conversation is None else ""
+    text = between.join(part for part in order if part is not None)
+    if not images and not instruction:
+        return text
+    return Pictures(tuple(images), text, processing, tuple(order), instruction)
+
+
+def conversation(
+    messages: Sequence[Message], served: Served, processing: Mapping[str, Any] | None = None
+) -> Any:
+    """The prompt of a conversation, whose words around it are the model's own.
+
+    Where the model joins texts and pictures, a system message is its instruction, and a user's
+    message follows; an assistant's may follow that, if it says nothing.
+    """
+    if served.model.conversation is None:
+        return prompt([part for one in messages for part in one.parts], served, processing)
+    said = list(messages)
+    head = said.pop(0).parts if said and said[0].role == "system" else []
+    if said and said[-1].role == "assistant" and not any(map(_text, said[-1].parts)):
+        said.pop()
+    if [one.role for one in said] != ["user"]:
+        raise APIError(
+            400,
+            f"{served.name} reads one message of a user, perhaps after one of the system; found "
+            f"messages of {[one.role for one in messages]}",
+            "messages",
+        )
+    told = [_text(part) for part in head]
+    if None in told:
+        raise APIError(400, "a system message must be of text", "messages")
+    return prompt(said[0].parts, served, processing, "".join(part or "" for part in told))
 
 
 def pictures(
@@ -44,8 +79,12 @@ def seen(prompts: Any) -> bool:
 def _text(part: str | dict) -> str | None:
     if isinstance(part, str):
         return part
-    kind = part.get("type", "text")
-    return part.get("text", "") if kind in TEXTS and "image_url" not in part else None
+    if part.get("type", "text") not in TEXTS or "image_url" in part:
+        return None
+    text = part.get("text", "")
+    if not isinstance(text, str):
+        raise APIError(400, "the text of a content part must be a string", "text")
+    return text
 
 
 def _image(part: dict, served: Served) -> str:

@@ -195,7 +195,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, list):
         return [plain(one) for one in value]
     if isinstance(value, dict) and isinstance(value.get("image"), str):
-        return {"content": MediaInput(image=value["image"]).parts}
+        return {"content": MediaInput(image=value["image"], text=value.get("text")).parts}
     return value["text"] if isinstance(value, dict) and "text" in value else value
 
 

@@ -65,9 +65,6 @@ def joined(
     options = Tokenization.of(tokenization_kwargs, limit_of(model, tasks), model.max_length)
     asked = None if input_type in SIDES and input_type not in model.prompts else input_type
     told = instruction(model, tasks[0], prompt, prompt_name, asked)
-    for one in prompts:
-        if isinstance(one, Pictures):
-            model.media.check_count(len(one.images), MOST)
     words = [in_words(model.conversation, one, told, _asks(task)) for one in prompts]
     return requests_of(model, words, options, tasks, list(zip(*settings, strict=True)))
 
@@ -76,6 +73,8 @@ def requests_of(
     model, words: Sequence[Words], options: Tokenization, tasks: Sequence[Task], settings: list
 ) -> list[Prepared]:
     """The requests of prompts in words, with their images; texts are cut where that is asked."""
+    for one in words:
+        model.media.check_count(len(one.images), MOST)
     reads = [partial(_patches, model, one, image) for one in words for image in one.images]
     pictures = iter(_each(reads) if reads else ())
     encoded = encode(model, [one.text for one in words], options)

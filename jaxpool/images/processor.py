@@ -1,8 +1,5 @@
 """`Processor`: from a picture as it comes to the patches that one model was trained on."""
 
-import os
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,11 +53,6 @@ class Processor:
         except ImportError as error:
             raise ImportError("images need Pillow: pip install 'jaxpool[images]'") from error
         return cut(self.pixels(decode(source)), self.patch, self.merge)
-
-    def all(self, sources: Sequence) -> list[Picture]:
-        """The patches of pictures, several at a time: Pillow works outside Python's lock."""
-        with ThreadPoolExecutor(min(len(sources), os.cpu_count() or 1)) as pool:
-            return list(pool.map(self, sources))
 
     def pixels(self, image) -> np.ndarray:
         """An RGB `PIL.Image` resized and cropped, uint8 `[height, width, 3]`."""

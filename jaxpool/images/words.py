@@ -43,6 +43,8 @@ def in_words(conversation: Conversation, prompt: Prompt, told: str, whole: bool)
     parts = _parts(conversation, prompt)
     if not isinstance(prompt, Pictures) and not parts:
         return Words(prompt)
+    if isinstance(prompt, Pictures):
+        told = prompt.instruction or told
     if isinstance(prompt, Pictures) and not parts:
         text = prompt.text
         if isinstance(text, str) and not conversation.is_written(text, images=True):

@@ -22,7 +22,9 @@ def in_template(conversation, sides: Sequence[Pictures | str], render: Callable)
         return render([tuple(texts)])[0]
 
     wrote = written(conversation.placeholder, write)
-    images = [image for side in sides if isinstance(side, Pictures) for image in side.images]
+    seen = [side for side in sides if isinstance(side, Pictures)]
+    images = tuple(image for side in seen for image in side.images)
+    processing = next((side.processing for side in seen), None)  # a call has one for both sides
     parts = tuple(part for own in of_sides for part in own)
     text, places = wrote(parts)
-    return Words(text, places, tuple(images), parts, None, wrote)
+    return Words(text, places, images, parts, processing, wrote)

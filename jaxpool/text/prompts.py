@@ -50,13 +50,14 @@ class Pictures(NamedTuple):
 
     processing: what replaces fields of the checkpoint's preprocessor_config.json; parts: texts and,
     for each picture, None, in their order, where the text is given without placeholders; `text` is
-    then all of it.
+    then all of it; instruction: of this prompt, in place of the call's.
     """
 
     images: tuple
     text: str | list[int] = ""
     processing: Mapping[str, Any] | None = None
     parts: tuple[str | None, ...] = ()
+    instruction: str = ""
 
 
 Prompt = str | list[int] | Pictures

@@ -28,8 +28,10 @@ async def embed(body: CohereEmbedRequest, request: Request) -> Response:
     shared = service(request)
     served = shared.models.find(body.model, _able)
     prompts = await _prompts(body, served, shared)
-    apart = served.model.processor is not None  # reads texts and pictures by themselves
-    options = _truncation(body) | {"add_special_tokens": apart or not body.inputs}
+    sees = served.model.processor is not None  # no chat template writes its inputs
+    options = _truncation(body) | {"add_special_tokens": sees or not body.inputs}
+    # The instruction of a conversation is its first message, or has a place in the model's words.
+    prompt = "" if body.inputs and not served.model.conversation else None
 
     def prepare():
         from jaxpool.offline import prepare
@@ -43,7 +45,7 @@ async def embed(body: CohereEmbedRequest, request: Request) -> Response:
             prompts,
             params,
             options,
-            prompt="" if body.inputs else None,  # that of a conversation is its first message
+            prompt=prompt,
             input_type=body.input_type,
         )
         return task, made

@@ -79,9 +79,11 @@ async def prompts_of(body: Prompts, served: Served, shared: Service) -> tuple[An
         return media.pictures(_urls(given), served, processing), special
     if messages is None:
         return given, special
-    if served.model.processor:  # reads texts and pictures by themselves: no template
-        parts = [[part for message in one for part in message.parts] for one in messages]
-        return [media.prompt(one, served, processing) for one in parts], special
+    if served.model.processor:  # has its own words around texts and pictures, or none
+        if served.model.conversation and body.chat_template is not None:
+            message = f"chat_template: {served.name} has its own words around texts and pictures"
+            raise APIError(400, message, "chat_template")
+        return [media.conversation(one, served, processing) for one in messages], special
     template = chat.choose(body, served, shared.options.trust_request_chat_template)
     added = {"add_special_tokens": bool(body.add_special_tokens)}
     cut = tokenization(body) | added

@@ -7,11 +7,12 @@ import pytest
 from transformers import Qwen3VLModel
 
 import jaxpool
+from converters.checkpoint import open_checkpoint
 from jaxpool.engine.joined import pad
 from jaxpool.errors import RequestError
 from jaxpool.nn.transformer import forward
 from tests.images import joined_models as models
-from tests.images.photos import photo
+from tests.images.photos import encoded, photo
 from tests.images.test_towers import near, vectors
 from tests.parity import BF16_COSINE, cosine
 
@@ -129,6 +130,47 @@ def test_what_does_not_fit(llm, prompt, message):
         requests(llm, prompt)
 
 
+def test_where_images_may_come_from(llm, qwen3_vl, tmp_path):
+    """Texts beside a URL change nothing about where it may lead."""
+    for link, message in (
+        ("https://example.com/a.png", "one of the allowed domains"),
+        ("file:///etc/passwd", "Cannot load local files without"),
+        ("data:text/plain;base64,aGVsbG8=", "wanted an image"),
+    ):
+        part = {"type": "image_url", "image_url": {"url": link}}
+        for ask in (
+            lambda: requests(llm, {"text": "abc", "image": link}),  # noqa: B023
+            lambda: llm.score("abc", {"content": [part]}, use_tqdm=False),  # noqa: B023
+        ):
+            with pytest.raises(RequestError, match=message):
+                ask()
+    (tmp_path / "a.png").write_bytes(encoded(IMAGES[1], "PNG"))
+    options = {"allowed_local_media_path": str(tmp_path), "limit_mm_per_prompt": {"image": 1}}
+    able = jaxpool.load(str(qwen3_vl), data_parallel_size=1, **options)
+    link = (tmp_path / "a.png").as_uri()
+    (found,) = able.requests(able.task("embed"), {"text": "abc", "image": link})
+    (wanted,) = requests(llm, {"text": "abc", "image": IMAGES[1]})
+    np.testing.assert_array_equal(found.pictures[0].patches, wanted.pictures[0].patches)
+    with pytest.raises(RequestError, match=r"At most 1 image\(s\)"):
+        able.requests(able.task("embed"), {"image": IMAGES[:2]})
+
+
+def test_pixels_of_a_card(qwen3_vl, tmp_path):
+    """What the code on a card says of sizes holds, unless a caller says it."""
+    folder = tmp_path / "Qwen3-VL-Embedding-2B"
+    folder.symlink_to(qwen3_vl)
+    checkpoint = open_checkpoint(folder)
+    own = checkpoint.processor_for({})
+    least, most = 4 * 32**2, 1800 * 32**2
+    assert (own.resize.least, own.resize.most) == (least, most)
+    asked = {"resample": 2, "max_pixels": 32**2 * 9}
+    found = checkpoint.processor_for(asked)
+    assert (found.resample, found.resize.least, found.resize.most) == (2, least, 32**2 * 9)
+    size = {"shortest_edge": 64**2, "longest_edge": 96**2}
+    found = checkpoint.processor_for({"size": size})
+    assert (found.resize.least, found.resize.most) == (64**2, 96**2)
+
+
 def test_images_are_never_cut(llm):
     """What is cut is the text within the words around it; an image too long is refused."""
     prompt = {"text": "abcd " * 40, "image": IMAGES[0]}
@@ -142,6 +184,7 @@ def test_images_are_never_cut(llm):
         short.requests(short.task("embed"), {"image": IMAGES[0]})
 
 
+@pytest.mark.slow
 def test_one_batch_is_one_program(llm, reference):
     """Rows of texts and images together; unrolled the same; a gradient reaches every kernel."""
     model, asked = llm.model, requests(llm, PROMPTS)
@@ -183,6 +226,7 @@ def test_token_vectors_of_images(llm, reference):
         near(output.outputs.data, hidden / np.linalg.norm(hidden, axis=-1, keepdims=True))
 
 
+@pytest.mark.slow
 def test_nothing_is_compiled_after_warm_up(qwen3_vl):
     """Random mixes of texts and images run through the programs there are."""
     quick = jaxpool.LLM(
