@@ -131,3 +131,19 @@ def test_exactly_one_input(server, body):
     response = server.post("/v2/embed", body)
     assert response.status_code == 400
     assert "Exactly one of texts, images, or inputs" in response.json()["error"]["message"]
+
+
+def test_what_is_cut_of_a_conversation_is_content(start, folders, tmp_path):
+    """The template stays, and its end does where a request cuts what comes first."""
+    file = tmp_path / "chat.jinja"
+    file.write_text("cat {% for m in messages %}{{ m.content }}{% endfor %} dog")
+    server = start([folders("mat")], chat_template=str(file))
+    inputs = [{"content": [{"type": "text", "text": "hello " * 50 + "world"}]}]
+    kept = {"END": "cat hello hello hello dog", "START": "hello hello hello world dog"}
+    for side, text in kept.items():
+        body = {"inputs": inputs, "max_tokens": 5, "truncate": side}
+        response = server.post("/v2/embed", body)
+        assert response.headers["x-truncated"] == "1" and response.headers["x-tokens"] == "5"
+        found = response.json()["embeddings"]["float"]
+        wanted = vectors(server, text, add_special_tokens=False)
+        np.testing.assert_allclose(found, wanted, atol=1e-6)

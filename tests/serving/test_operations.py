@@ -2,9 +2,11 @@
 
 import json
 import logging
+import re
 import signal
 import threading
 import time
+from pathlib import Path
 
 import httpx
 import pytest
@@ -14,6 +16,7 @@ from serving.config import Options
 from serving.server import configure_logs
 
 TEXT = "The capital of France is Paris."
+VECTORS = Path(__file__).parents[2] / "docs" / "vectors.md"
 
 
 def test_listens_at_once_and_says_that_it_starts(servers_process):
@@ -111,6 +114,14 @@ def test_utility_routes(servers, minilm):
     assert (
         "access-control-allow-origin" not in client.get("/health", headers={"Origin": "x"}).headers
     )
+
+
+def test_the_documented_place_of_the_fingerprint(servers, minilm):
+    (path, field), *_ = re.findall(
+        r'^curl -s localhost:8000(/v1/models) +# "(\w+)" of each card', VECTORS.read_text(), re.M
+    )
+    (card,) = servers("minilm").client.get(path).json()["data"]
+    assert card[field] == minilm.model.fingerprint
 
 
 def test_tokens(servers, minilm):

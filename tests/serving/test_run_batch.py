@@ -1,10 +1,12 @@
 """`run-batch`: the answers and errors of the server, in the order of the file."""
 
 import json
+from codecs import BOM_UTF8
 
 import pytest
 
 from serving.batch import run_file
+from serving.lines import fault_of
 
 REQUESTS = [
     ("/v1/embeddings", {"model": "m", "input": ["a cat", "dogs bark"]}),
@@ -78,3 +80,9 @@ def test_bad_lines_have_their_own_errors(folders, tmp_path):
     wanted = ["not a JSON object", "not a JSON object", "no body", "body is no dict", "of bytes"]
     for message, part in zip(messages, wanted, strict=True):
         assert part in message
+
+
+def test_a_byte_order_mark_is_no_error():
+    """Editors of Windows put one before the first line; joined files have some further on."""
+    request = {"custom_id": "x", "method": "POST", "url": "/score", "body": {}}
+    assert fault_of(BOM_UTF8 + json.dumps(request).encode()) == (request, None)

@@ -9,6 +9,7 @@ from tokenizers import Tokenizer as FastTokenizer
 from tokenizers import models, normalizers, pre_tokenizers, processors
 
 from converters.report import CheckpointError
+from converters.tokenizer import bare_tokenizer
 from jaxpool.text.tokenizer import Tokenizer
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -119,4 +120,15 @@ def test_code_of_the_checkpoint_is_not_run(tmp_path, caplog):
 def test_files_that_cannot_be_read_are_named(tmp_path):
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(CheckpointError, match=f"the tokenizer of {tmp_path} cannot be read"):
+        Tokenizer(tmp_path)
+
+
+def test_a_byte_order_mark(tmp_path):
+    """transformers refuses it; the file alone, as of a static model, is read without it."""
+    file = save(tmp_path) / "tokenizer.json"
+    wanted, _ = bare_tokenizer(tmp_path)
+    file.write_text(file.read_text("utf-8"), "utf-8-sig")
+    found, _ = bare_tokenizer(tmp_path)
+    assert found.to_str() == wanted.to_str()
+    with pytest.raises(CheckpointError, match=f"{tmp_path} cannot be read: .* UTF-8 BOM"):
         Tokenizer(tmp_path)
