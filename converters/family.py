@@ -53,7 +53,8 @@ class Family:
     special_tokens: whether the tokenizer adds its own;
     lower_case: whether texts are lower-cased, be it that the tokenizer's files say so or not;
     padded: whether texts are padded to the longest that there is, and padding counts as text;
-    conversation: the words around texts and images, for models that read both at once;
+    conversation: the words around texts and images, for models that read both at once, or a
+    function of a model's name that gives them;
     processor: the kind of image processor (a key of `images.KINDS`) where no file names one;
     examples: published models, for the table of supported architectures.
     """
@@ -74,7 +75,7 @@ class Family:
     special_tokens: bool = True
     lower_case: bool = False
     padded: bool = False
-    conversation: Conversation | None = None
+    conversation: Conversation | Callable[[str], Conversation] | None = None
     processor: str = ""
     examples: tuple[str, ...] = ()
 

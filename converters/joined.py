@@ -27,16 +27,16 @@ def blocks(sections: list[int]) -> tuple[int, ...]:
     return tuple(axis for axis, count in enumerate(sections) for _ in range(count))
 
 
-def qwen_tower(vision, patches: Patches, merger: Merger, **switches) -> Arch:
+def qwen_tower(vision, dim: int, patches: Patches, merger: Merger, **switches) -> Arch:
     """The vision tower of the Qwen-VL family: rows turn half of the features, columns the rest."""
-    heads, features = vision.num_heads, vision.hidden_size // vision.num_heads
+    heads, features = vision.num_heads, dim // vision.num_heads
     theta = (getattr(vision, "rope_parameters", None) or {}).get("rope_theta", 10000.0)
     quarter = features // 4
     axes = (0,) * quarter + (1,) * quarter
     facts = dict(
         vocab=0,
         layers=vision.depth,
-        dim=vision.hidden_size,
+        dim=dim,
         heads=heads,
         kv_heads=heads,
         head_dim=features,

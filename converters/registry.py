@@ -41,6 +41,7 @@ from converters.families.nomic import NOMIC
 from converters.families.phi3 import PHI3
 from converters.families.pre_norm import ESM, MEGATRON_BERT, ROBERTA_PRE_NORM, XLM_ROBERTA_XL
 from converters.families.qwen import QWEN2, QWEN3, QWEN3_MOE
+from converters.families.qwen2_vl import QWEN2_VL
 from converters.families.qwen3_vl import QWEN3_VL
 from converters.families.rembert import REMBERT
 from converters.families.roberta import CAMEMBERT, DATA2VEC, LUKE, ROBERTA, XLM_ROBERTA
@@ -104,6 +105,7 @@ FAMILIES: dict[str, Family] = {
     "olmo3": OLMO3,
     "phi3": PHI3,
     "qwen2": QWEN2,
+    "qwen2_vl": QWEN2_VL,
     "qwen3": QWEN3,
     "qwen3_moe": QWEN3_MOE,
     "qwen3_vl": QWEN3_VL,

@@ -101,7 +101,8 @@ class Model:
     @property
     def conversation(self) -> Any:
         """The words around texts and images, in a model that reads both at once; else None."""
-        return self.checkpoint.family.conversation
+        found = self.checkpoint.family.conversation
+        return found(self.checkpoint.name) if callable(found) else found
 
     @property
     def padded(self) -> int | None:

@@ -25,6 +25,7 @@ def arch(config) -> Arch:
     merger = Merger(text.hidden_size, side, side**2 * width, norm="patch", deep=deep)
     tower = qwen_tower(
         vision,
+        width,
         patches,
         merger,
         mlp_dim=vision.intermediate_size,

@@ -15,7 +15,8 @@ class Conversation:
     prompt, the placeholder in it; seen, read: the prompt of what has an image, and of a text alone,
     with {content} and {instruction}; instruction, caption: those of a caller who gives none (the
     caption is for images without text); special_tokens: whether the tokenizer adds its own; first:
-    images come before a text that has no placeholder.
+    images come before a text that has no placeholder; counted: the tokens of an image are counted
+    like those of a text, where others have the rows and columns of the image (M-RoPE).
     """
 
     placeholder: str
@@ -26,6 +27,7 @@ class Conversation:
     caption: str = ""
     special_tokens: bool = True
     first: bool = False
+    counted: bool = False
 
     def is_written(self, prompt: str, images: bool = False) -> bool:
         """Whether a prompt begins as those do that are in these words already."""
@@ -33,8 +35,10 @@ class Conversation:
         return prompt.startswith(start or (self.image if images else ""))
 
     def put(self, content: str, instruction: str, images: bool) -> str:
-        """Contents in the words around them."""
+        """Contents in the words around them; an instruction without a place comes before them."""
         words = self.seen if images else self.read
+        if "{instruction}" not in words:
+            content = instruction + content
         before, _, after = words.replace(
             "{instruction}", instruction or self.instruction
         ).partition("{content}")

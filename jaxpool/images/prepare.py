@@ -86,7 +86,8 @@ def requests_of(
     tokens = [Tokens(place.ids, cut=cut) for place, cut in places]
     made = requests(model, tasks, tokens, settings)
     each = zip(made, places, seen, strict=True)
-    return [_seeing(one, model.arch.axes > 1, place, own) for one, (place, _), own in each]
+    turned = model.arch.axes > 1 and not model.conversation.counted
+    return [_seeing(one, turned, place, own) for one, (place, _), own in each]
 
 
 def _seeing(prepared: Prepared, turned: bool, place: Place, pictures: list) -> Prepared:

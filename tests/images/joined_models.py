@@ -86,6 +86,34 @@ def qwen3_vl(folder: Path, **changes) -> Path:
     return folder
 
 
+def qwen2_vl(folder: Path, **changes) -> Path:
+    """Qwen2-VL: the tower has no table of positions, and no layer of it feeds the text."""
+    from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
+
+    vision = dict(
+        depth=2,
+        embed_dim=48,
+        hidden_size=TEXT["hidden_size"],
+        num_heads=2,
+        patch_size=8,
+        spatial_merge_size=2,
+    )
+    rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [1, 2, 1]}
+    text = {name: size for name, size in TEXT.items() if name != "head_dim"}
+    config = Qwen2VLConfig(
+        text_config=text | {"rope_parameters": rope},
+        vision_config=vision,
+        tie_word_embeddings=True,
+        **TOKEN_IDS,
+        **changes,
+    )
+    save_random(Qwen2VLForConditionalGeneration, config, folder)
+    facts = {"min_pixels": 16**2, "max_pixels": 96**2}
+    write_processor(folder, "Qwen2VL", patch_size=8, merge_size=2, **facts)
+    add_tokenizer(folder)
+    return folder
+
+
 class QwenReference:
     """Hidden states of transformers' model, one prompt at a time."""
 
