@@ -32,8 +32,11 @@ def with_slots(
     arch: Arch, params: dict, mesh: jax.sharding.Mesh, options: EngineOptions
 ) -> tuple[Arch, dict]:
     """An architecture and its parameters with empty slots for adapters of the layers' kernels."""
-    if arch.adapters or arch.disentangled or arch.shared_layers or any(arch.sparse):
-        raise ValueError("enable_lora: not for models with experts, shared layers, or own adapters")
+    shared = arch.disentangled or arch.shared_layers
+    if arch.adapters or arch.vision or shared or any(arch.sparse):
+        raise ValueError(
+            "enable_lora: not for models with pictures, experts, shared layers, or own adapters"
+        )
     sizes = {"adapters": options.max_loras, "adapter_rank": options.max_lora_rank}
     arch = arch.replace(**sizes, adapter_scale=1.0)
     empty = {

@@ -17,6 +17,7 @@ from serving.routes import (
     files,
     hub,
     invocations,
+    loras,
     nim,
     ollama,
     page,
@@ -64,10 +65,10 @@ def create_app(options: Options, service: Service | None = None) -> ASGIApp:
     ):
         app.router.routes.extend(module.router.routes)
     app.router.routes.extend(vertex.router().routes)
-    if options.ui:
-        app.router.routes.extend(page.router.routes)
-    if options.batch_folder:
-        app.router.routes.extend(files.router.routes)
+    updating = options.allow_runtime_lora_updating
+    for module, asked in ((page, options.ui), (files, options.batch_folder), (loras, updating)):
+        if asked:
+            app.router.routes.extend(module.router.routes)
     errors.install(app)
     return _wrap(app, options, service)
 
@@ -82,7 +83,8 @@ def _wrap(app: FastAPI, options: Options, service: Service) -> ASGIApp:
     wrapped: ASGIApp = Limits(direct, *limits, {files.UPLOAD: options.max_file_bytes})
     if options.batch_folder:
         store, inner = Store(options.batch_folder), Observe(wrapped, service, options)
-        service.batches = Batches(store, inner, direct.routes.keys() - {files.BATCHES})
+        ours = {files.BATCHES, loras.LOAD, loras.UNLOAD}  # a folder's batches are any server's
+        service.batches = Batches(store, inner, direct.routes.keys() - ours)
     if options.api_key:
         wrapped = Keys(wrapped, options.api_key, page.STATIC if options.ui else ())
     if options.allowed_origins:

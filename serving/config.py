@@ -2,12 +2,13 @@
 
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     CliPositionalArg,
@@ -43,8 +44,32 @@ def _cluster(value: Any) -> Any:
     return value
 
 
+class LoraModule(BaseModel):
+    """A LoRA adapter that requests choose by its name; of the first model if none is named."""
+
+    name: str = Field(min_length=1)
+    path: str = Field(min_length=1)
+    base_model_name: str | None = None
+
+
+def _modules(value: Any) -> Any:
+    """Each as name=path or as vLLM's JSON, with commas between them; or a list of those."""
+    if isinstance(value, str):
+        whole = value.startswith("[")
+        value = json.loads(value) if whole else re.findall(r"\{[^}]*\}|[^,]+", value)
+    return [_module(one) if isinstance(one, str) else one for one in value]
+
+
+def _module(text: str) -> Any:
+    if text.startswith("{"):
+        return json.loads(text)
+    name, _, path = text.partition("=")
+    return {"name": name, "path": path}
+
+
 Cluster = Annotated[Any, NoDecode, BeforeValidator(_cluster)]
 List = Annotated[list[str], NoDecode, BeforeValidator(_list)]
+Modules = Annotated[list[LoraModule], NoDecode, BeforeValidator(_modules)]
 Length = Annotated[int | None, BeforeValidator(_length)]
 
 
@@ -104,6 +129,13 @@ class Options(BaseSettings):
         None, description="put the end-of-text token after each text (by the files if not given)"
     )
     quantization: str | None = Field(None, description="int8, fp8, or either with _weight_only")
+    enable_lora: bool = Field(False, description="let requests choose LoRA adapters as their model")
+    lora_modules: Modules = Field([], description='adapters: name=path, or {"name", "path", ...}')
+    max_loras: int = Field(1, description="most adapters at a time; at least those named", ge=1)
+    max_lora_rank: int = Field(16, description="highest rank of an adapter", ge=1)
+    allow_runtime_lora_updating: bool = Field(
+        False, description="let those with a key load adapters of the server's folders"
+    )
     batch_invariant: bool = Field(False, description="bit-identical results whatever the load")
     tensor_parallel_size: int = Field(1, description="devices that share each layer (-tp)")
     data_parallel_size: int | None = Field(None, description="copies of the model (-dp)")
@@ -144,6 +176,14 @@ class Options(BaseSettings):
         None, description="a folder of `jaxpool compile` (machine code: your own) to start from"
     )
 
+    @model_validator(mode="after")
+    def _check_lora(self):
+        if (self.lora_modules or self.allow_runtime_lora_updating) and not self.enable_lora:
+            raise ValueError("adapters need --enable-lora")
+        if self.allow_runtime_lora_updating and not self.api_key:
+            raise ValueError("--allow-runtime-lora-updating needs an --api-key")
+        return self
+
     @classmethod
     def settings_customise_sources(
         cls, settings_cls, init_settings, env_settings, dotenv_settings, file_secret_settings
@@ -167,7 +207,7 @@ class _File(YamlConfigSettingsSource):
         return values
 
 
-LISTS = {"api_key", "served_model_name", "allowed_media_domains"}
+LISTS = {"api_key", "served_model_name", "lora_modules", "allowed_media_domains"}
 LISTS |= {"allowed_origins", "allowed_methods", "allowed_headers"}
 SHORT = {"-tp": "--tensor-parallel-size", "-dp": "--data-parallel-size"}
 

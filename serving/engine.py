@@ -168,6 +168,9 @@ def load_model(path: str, options: Any, name: str | None = None) -> Any:
         allowed_local_media_path=options.allowed_local_media_path,
         limit_mm_per_prompt=options.limit_mm_per_prompt,
         mm_processor_kwargs=options.mm_processor_kwargs or None,
+        enable_lora=options.enable_lora,
+        max_loras=max(options.max_loras, len(options.lora_modules)),
+        max_lora_rank=options.max_lora_rank,
     )
     if options.warmup != "none":
         model.engine.fit([model.task()])

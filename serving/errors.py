@@ -35,6 +35,8 @@ PATHS = re.compile(r"(?<![\w/:.])(?:/|\.{1,2}/|~/)?(?:[\w.@+-]+/){2,}[\w.@+-]+|(
 class APIError(Exception):
     """An answer other than 200: status, message, and the parameter at fault if one is."""
 
+    kind: str | None = None  # that of the status
+
     def __init__(
         self,
         status: int,
@@ -47,6 +49,17 @@ class APIError(Exception):
         detail = detail or (f" (parameter={param})" if param else "")
         super().__init__(message + detail)
         self.status, self.param, self.retry_after = status, param, retry_after
+
+
+class InvalidUserInput(APIError):
+    """What vLLM's routes of adapters call a wrong request."""
+
+    kind = "InvalidUserInput"
+
+
+def unknown_model(name: str) -> APIError:
+    """The answer to a name that nothing has."""
+    return APIError(404, f"The model `{name}` does not exist.")
 
 
 class NotServed(Exception):
@@ -125,7 +138,7 @@ def respond(error: Exception) -> Response:
     """The answer to an exception of a handler."""
     match error:
         case APIError():
-            response = answer(error.status, str(error), param=error.param)
+            response = answer(error.status, str(error), error.kind, error.param)
             if error.retry_after is not None:
                 response.headers["Retry-After"] = str(error.retry_after)
             return response

@@ -14,6 +14,8 @@ log = logging.getLogger("jaxpool.serving")
 
 def join(options: Options) -> bool:
     """Find the other processes; whether this one is to follow."""
+    if options.enable_lora:
+        raise SystemExit("jaxpool serve: --enable-lora is not for several processes")
     import jax
 
     from jaxpool.engine.distributed import start

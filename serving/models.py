@@ -1,38 +1,57 @@
 """The models of a server: loading, names, and what each can do."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from serving import followers
-from serving.config import Options
+from serving.config import LoraModule, Options
 from serving.device import Owner
-from serving.errors import APIError, NotServed
+from serving.errors import APIError, NotServed, unknown_model
 from serving.memory import keep_out_of_collections
 from serving.queue import Queue
+from serving.slots import Slot
 
 log = logging.getLogger("jaxpool.serving")
 
 
 @dataclass
 class Served:
-    """A loaded model, its queue, and the names clients call it by."""
+    """A loaded model, its queue, and the names clients call it by; or a model with an adapter.
+
+    Both share all but names and path: a batch has requests of either. loras: the adapters of the
+    model; parent: its name, where this has an adapter, which is that of the slot.
+    """
 
     names: Sequence[str]
     path: str
     model: Any
     queue: Queue
+    loras: Any
     chat_template: str | None = None
     created: int = field(default_factory=lambda: int(time.time()))
+    parent: str | None = None
+    slot: Slot = field(default_factory=Slot)
 
     @property
     def name(self) -> str:
         """The name that responses report."""
         return self.names[0]
+
+    @property
+    def label(self) -> str:
+        """The name in metrics: that of the model, since adapters come and go."""
+        return self.parent or self.name
+
+    @property
+    def fingerprint(self) -> str | None:
+        """That of the model; vectors of an adapter are of another space, which has none."""
+        return None if self.parent else self.model.fingerprint
 
     @property
     def templates(self) -> dict[str, str]:
@@ -61,6 +80,22 @@ class Served:
             return self.embedding_task
         return "classify" if self.model.checkpoint.config.num_labels == 1 else None
 
+    def adapted(self, module: LoraModule) -> "Served":
+        """The model with an adapter, which is loaded in the thread that calls."""
+        from jaxpool.loras import LoRARequest
+
+        begun = time.monotonic()
+        number = self.loras.slot(LoRARequest(module.name, 1, module.path))
+        log.info("adapter %r ready after %.1f s", module.name, time.monotonic() - begun)
+        return replace(
+            self,
+            names=[module.name],
+            path=module.path,
+            created=int(time.time()),
+            parent=self.name,
+            slot=Slot(number),
+        )
+
 
 class Registry:
     """All models of a server. Empty, and answering 503, until the first is loaded."""
@@ -68,6 +103,8 @@ class Registry:
     def __init__(self, options: Options, owner: Owner):
         self.options, self.owner = options, owner
         self.served: list[Served] = []
+        self.adapters: dict[str, Served] = {}
+        self.changing = asyncio.Lock()  # held while adapters are loaded or unloaded
         self.error: str | None = None
         self.leader: Any = None  # of the processes of a distributed server
 
@@ -78,20 +115,28 @@ class Registry:
             return "failed"
         return "ready" if len(self.served) == len(self.options.models) else "starting"
 
+    @property
+    def every(self) -> list[Served]:
+        """The models, and after them their adapters."""
+        return [*self.served, *self.adapters.values()]
+
     def load(self) -> None:
         """Load every model, in the order of the command line; runs on the device thread."""
         try:
             if self.options.distributed:
                 self.leader = followers.lead()
-            for path, names in zip(self.options.models, served_names(self.options), strict=True):
-                self._load(path, names)
+            names = served_names(self.options)
+            modules = modules_of(self.options, names)
+            for args in zip(self.options.models, names, modules, strict=True):
+                self._load(*args)
             keep_out_of_collections()
         except Exception as error:
             self.error = f"{type(error).__name__}: {error}"
             log.critical("cannot load the model", exc_info=error)
             raise
 
-    def _load(self, path: str, names: list[str]) -> None:
+    def _load(self, path: str, names: list[str], modules: list[LoraModule]) -> None:
+        from jaxpool.loras import Loras
         from serving.engine import ModelEngine, load_model
 
         begun = time.monotonic()
@@ -102,7 +147,10 @@ class Registry:
         if self.options.warmup != "none":
             engine.warm(model.task(), self.options.warmup == "all")
         queue = self.owner.add(engine, self.options.max_queued_tokens)
-        self.served.append(Served(names, path, model, queue, template(self.options)))
+        loras = Loras(model.executor, model.checkpoint, model.options)
+        served = Served(names, path, model, queue, loras, template(self.options))
+        self.adapters |= {module.name: served.adapted(module) for module in modules}
+        self.served.append(served)
         seconds, space = time.monotonic() - begun, model.fingerprint
         log.info("model %s ready after %.1f s, fingerprint %s", names[0], seconds, space)
 
@@ -113,9 +161,9 @@ class Registry:
         if not name:
             found = next(filter(able, self.served), None)
         else:
-            found = next((served for served in self.served if name in served.names), None)
+            found = next((served for served in self.every if name in served.names), None)
             if found is None:
-                raise APIError(404, f"The model `{name}` does not exist.")
+                raise unknown_model(name)
         if found is None or not able(found):
             raise NotServed
         return found
@@ -136,6 +184,20 @@ def served_names(options: Options) -> list[list[str]]:
     if len(given) != len(models):
         raise ValueError(f"{len(models)} models but {len(given)} names in --served-model-name")
     return [[name] for name in given]
+
+
+def modules_of(options: Options, names: list[list[str]]) -> list[list[LoraModule]]:
+    """The adapters of each model: those that name it, the first also those that name none."""
+    taken = [name for each in names for name in each]
+    for module in options.lora_modules:
+        if module.name in taken:
+            raise ValueError(f"--lora-modules: {module.name!r} is the name of something else")
+        if module.base_model_name not in {None, *(name for each in names for name in each)}:
+            raise ValueError(f"--lora-modules: no model is called {module.base_model_name!r}")
+        taken.append(module.name)
+    bases = [module.base_model_name or names[0][0] for module in options.lora_modules]
+    pairs = list(zip(bases, options.lora_modules, strict=True))
+    return [[module for base, module in pairs if base in each] for each in names]
 
 
 def template(options: Options) -> str | None:

@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -82,7 +82,7 @@ class Service:
         try:
             served.queue.check()  # before the work of tokenizing
         except APIError as error:
-            self._refused(served.name, error)
+            self._refused(served.label, error)
             raise
         begun = time.perf_counter()
         with refusing():
@@ -93,7 +93,7 @@ class Service:
             else:
                 result = await self._aside(function)
         seconds = time.perf_counter() - begun
-        self.metrics.tokenizing(served.name).observe(seconds)
+        self.metrics.tokenizing(served.label).observe(seconds)
         return result
 
     async def _aside(self, function: Callable[[], Any]) -> Any:
@@ -130,16 +130,17 @@ class Service:
         """The finished job of some requests; cancelled if the client disconnects."""
         deadline = deadline_of(request)
         try:
-            job = await while_connected(
-                request, _computed(served.queue, task, requests, priority, deadline)
-            )
+            with served.slot.used(served.name, requests) as own:
+                job = await while_connected(
+                    request, _computed(served.queue, task, own, priority, deadline)
+                )
         except APIError as error:
-            self._refused(served.name, error)
+            self._refused(served.label, error)
             raise
         except (asyncio.CancelledError, Gone):
-            self.metrics.success(served.name, "0", "abort").inc()
+            self.metrics.success(served.label, "0", "abort").inc()
             raise
-        self.metrics.job(served.name, job)
+        self.metrics.job(served.label, job)
         return job
 
     def _refused(self, name: str, error: APIError) -> None:
@@ -158,7 +159,7 @@ def tokenizing_threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(TOKENIZERS, thread_name_prefix="tokenize")
 
 
-async def _computed(queue: Queue, task: Any, requests: list, *how: Any) -> Job:
+async def _computed(queue: Queue, task: Any, requests: Sequence, *how: Any) -> Job:
     try:
         await queue.engine.available(task, requests)
     except Exception as error:

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-import torch
-from transformers import AutoModel, BertForSequenceClassification, Qwen3Config, Qwen3Model
+from transformers import BertForSequenceClassification, Qwen3Config, Qwen3Model
 
 import jaxpool
 from converters.report import CheckpointError
 from jaxpool import LoRARequest
+from tests.adapters import adapter
 from tests.parity import save_random
 from tests.small import add_tokenizer, save
 
@@ -25,21 +25,6 @@ QWEN = Qwen3Config(
     head_dim=8,
     intermediate_size=48,
 )
-
-
-def adapter(base, folder, modules, rank: int, seed: int, **more):
-    """A random adapter of a checkpoint, written by peft."""
-    from peft import LoraConfig, get_peft_model
-
-    torch.manual_seed(seed)
-    model = AutoModel.from_pretrained(base)
-    wrapped = get_peft_model(model, LoraConfig(r=rank, target_modules=modules, **more))
-    with torch.no_grad():
-        for name, parameter in wrapped.named_parameters():
-            if "lora_" in name:
-                parameter.copy_(0.2 * torch.randn_like(parameter))
-    wrapped.save_pretrained(folder)
-    return LoRARequest(folder.name, 1, str(folder))
 
 
 @pytest.fixture(scope="module")

@@ -47,7 +47,7 @@ class EmbeddingsRequest(BaseModel):
 async def _run(body: EmbedRequest, request: Request) -> tuple[Served, Job]:
     registry = service(request).models
     # Ollama's clients add a tag that says which variant they want; here there is one.
-    names = [name for served in registry.served for name in served.names]
+    names = [name for served in registry.every for name in served.names]
     name = body.model if body.model in names else body.model.removesuffix(":latest")
     served = registry.find(name, _able)
     asked = EmbeddingRequest.model_construct(
@@ -87,7 +87,7 @@ async def tags(request: Request) -> Response:
     """The models that are served."""
     registry = service(request).models
     registry.find(None)
-    models = [_card(name, served) for served in registry.served for name in served.names]
+    models = [_card(name, served) for served in registry.every for name in served.names]
     return encoding.json_response({"models": models})
 
 
@@ -103,6 +103,6 @@ def _card(name: str, served: Served) -> dict:
         "model": name,
         "modified_at": datetime.fromtimestamp(served.created, UTC).isoformat(),
         "size": 0,
-        "digest": served.model.fingerprint,
+        "digest": served.fingerprint or "",
         "details": details,
     }

@@ -36,7 +36,7 @@ async def models(request: Request) -> Response:
     """What each model can do, which is what the page has tabs for."""
     registry = service(request).models
     registry.find(None)
-    return json_response([_shown(served) for served in registry.served])
+    return json_response([_shown(served) for served in registry.every])
 
 
 def _shown(served: Served) -> dict:

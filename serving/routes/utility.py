@@ -70,10 +70,10 @@ async def metrics(request: Request) -> Response:
 
 @router.get("/v1/models")
 async def models(request: Request) -> Response:
-    """A card for each served name."""
+    """A card for each served name, and for each adapter."""
     registry = service(request).models
     registry.find(None)
-    cards = [_card(name, served) for served in registry.served for name in served.names]
+    cards = [_card(name, served) for served in registry.every for name in served.names]
     return json_response({"object": "list", "data": cards})
 
 
@@ -85,9 +85,9 @@ def _card(name: str, served: Served) -> dict:
         "created": served.created,
         "owned_by": "vllm",
         "root": served.path,
-        "parent": None,
+        "parent": served.parent,
         "max_model_len": served.model.max_length,
-        "fingerprint": served.model.fingerprint,
+        "fingerprint": served.fingerprint,
         "permission": [permission | PERMISSION],
     }
 
@@ -99,7 +99,7 @@ def _find(name: str | None, request: Request) -> Served:
     except APIError as error:
         if error.status != 404:
             raise
-        aliases = ", ".join(alias for served in registry.served for alias in served.names)
+        aliases = ", ".join(alias for served in registry.every for alias in served.names)
         message = f"The model `{name}` does not exist. Valid aliases: {aliases}."
         raise APIError(404, message, "model") from None
 

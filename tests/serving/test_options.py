@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import trustme
 
-from serving.config import Options, parse
+from serving.config import LoraModule, Options, parse
 
 TEXT = "The capital of France is Paris."
 FLAGS = {
@@ -20,6 +20,9 @@ FLAGS = {
     "served-model-name": ("a", ["a"]),
     "max-model-len": ("1K", 1024),
     "dtype": ("bfloat16", "bfloat16"),
+    "lora-modules": ("a=b", [LoraModule(name="a", path="b")]),
+    "max-loras": ("2", 2),
+    "max-lora-rank": ("8", 8),
     "revision": ("main", "main"),
     "hf-overrides": ('{"a": 1}', {"a": 1}),
     "pooler-config": ('{"task": "embed"}', {"task": "embed"}),
@@ -59,6 +62,8 @@ FLAGS = {
 }
 SWITCHES = (
     "add-eos-token",
+    "enable-lora",
+    "allow-runtime-lora-updating",
     "trust-remote-code",
     "batch-invariant",
     "trust-request-chat-template",
@@ -133,6 +138,12 @@ def test_spellings_of_vllm():
     assert (options.tensor_parallel_size, options.data_parallel_size) == (2, 4)
     assert options.served_model_name == ["x", "y"] and options.api_key == ["k", "l"]
     assert options.pooler_config == {"task": "embed"} and options.max_model_len is None
+    given = '{"name": "c", "path": "d", "base_model_name": "x"}'
+    options = parse(["a", "--enable-lora", "--lora-modules", "a=b=", given, "--max-loras", "2"])
+    assert options.lora_modules == [
+        LoraModule(name="a", path="b="),
+        LoraModule(name="c", path="d", base_model_name="x"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -142,6 +153,9 @@ def test_spellings_of_vllm():
         (["m", "--port", "many"], "port"),
         (["m", "--max-queued-tokens", "0"], "max_queued_tokens"),
         (["m", "--convert", "reward"], "convert"),
+        (["m", "--enable-lora", "--lora-modules", "a"], "path"),
+        (["m", "--lora-modules", "a=b"], "adapters need --enable-lora"),
+        (["m", "--enable-lora", "--allow-runtime-lora-updating"], "needs an --api-key"),
     ],
 )
 def test_bad_options_are_named(arguments, text):
