@@ -98,7 +98,7 @@ class Model:
         """What makes patches of a picture; None without a vision tower."""
         return self.checkpoint.processor_for(self.media.mm_processor_kwargs or {})
 
-    @property
+    @cached_property
     def conversation(self) -> Any:
         """The words around texts and images, in a model that reads both at once; else None."""
         found = self.checkpoint.family.conversation
