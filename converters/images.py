@@ -65,6 +65,26 @@ KINDS: dict[str, Kind] = {
         },
         _fixed,
     ),
+    "Bit": (
+        {
+            "size": {"shortest_edge": 224},
+            "crop_size": {"height": 224, "width": 224},
+            "do_center_crop": True,
+            "resample": BICUBIC,
+            "image_mean": CLIP_MEAN,
+            "image_std": CLIP_STD,
+        },
+        _fixed,
+    ),
+    "ViT": (
+        {
+            "size": {"height": 224, "width": 224},
+            "resample": BILINEAR,
+            "image_mean": HALF,
+            "image_std": HALF,
+        },
+        _fixed,
+    ),
     "Siglip": (
         {
             "size": {"height": 224, "width": 224},
@@ -144,13 +164,14 @@ def read_processor(
 
 def find_processor(family, folder: Path, arch: Arch, name: str) -> tuple[Processor | None, Arch]:
     """The processor of a model with a vision tower, and its `Arch`, which takes in the scale."""
-    tower = arch.vision
+    tower = arch.tower
     patches = tower.patches if tower else None
     if tower is None or patches is None:
         return None, arch
     found = processor_of(family, folder, arch, name=name)
     scaled = replace(patches, scale=found.scale, mean=found.mean, std=found.std)
-    return found, arch.replace(vision=tower.replace(patches=scaled))
+    tower = tower.replace(patches=scaled)
+    return found, tower if arch.patches else arch.replace(vision=tower)
 
 
 def processor_of(
@@ -166,6 +187,8 @@ def processor_of(
     found = read_processor(folder, family.processor, tower.patches.side, {**given, **asked})
     if tower.positions and not tower.patches.stretched:
         _check_grid(found, tower.positions - tower.before_patches)
+    if not found.most:
+        raise CheckpointError("preprocessor_config.json: pictures may be of any size")
     return found
 
 

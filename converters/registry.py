@@ -6,8 +6,9 @@ from converters.families.albert import ALBERT
 from converters.families.bert import BERT, ERNIE
 from converters.families.bidirectional import LLAMA_BIDIRECTIONAL, PPLX, QWEN3_BIDIRECTIONAL, VOYAGE
 from converters.families.big_bird import BIG_BIRD
-from converters.families.clip import CLIP
+from converters.families.clip import CLIP, CLIP_CLASSIFIER
 from converters.families.deberta import DEBERTA, DEBERTA_V2
+from converters.families.dinov2 import DINOV2, DINOV2_WITH_REGISTERS
 from converters.families.distilbert import DISTILBERT
 from converters.families.electra import ELECTRA
 from converters.families.eurobert import EUROBERT
@@ -51,6 +52,7 @@ from converters.families.starcoder2 import STARCODER2
 from converters.families.static import STATIC
 from converters.families.t5 import T5, UMT5
 from converters.families.telechat import TELECHAT2
+from converters.families.vit import SIGLIP_CLASSIFIER, VIT
 from converters.families.xlm import FLAUBERT, XLM
 from converters.families.xmod import XMOD
 from converters.family import Family
@@ -67,6 +69,8 @@ FAMILIES: dict[str, Family] = {
     "data2vec-text": DATA2VEC,
     "deberta": DEBERTA,
     "deberta-v2": DEBERTA_V2,
+    "dinov2": DINOV2,
+    "dinov2_with_registers": DINOV2_WITH_REGISTERS,
     "distilbert": DISTILBERT,
     "electra": ELECTRA,
     "ernie": ERNIE,
@@ -121,6 +125,7 @@ FAMILIES: dict[str, Family] = {
     "t5": T5,
     "telechat": TELECHAT2,
     "umt5": UMT5,
+    "vit": VIT,
     "xlm": XLM,
     "xlm-roberta": XLM_ROBERTA,
     "xlm-roberta-xl": XLM_ROBERTA_XL,
@@ -146,11 +151,13 @@ HEADS: dict[str, str] = {
 }
 # By the architecture's name, where it says more than the model_type.
 ARCHITECTURES: dict[str, Family] = {
+    "CLIPForImageClassification": CLIP_CLASSIFIER,
     "JinaEmbeddingsV5Model": JINA_V5,
     "LlamaBidirectionalForSequenceClassification": LLAMA_BIDIRECTIONAL,
     "LlamaBidirectionalModel": LLAMA_BIDIRECTIONAL,
     "Ministral3BidirectionalModel": MINISTRAL3_BIDIRECTIONAL,
     "Qwen3BidirectionalModel": QWEN3_BIDIRECTIONAL,
+    "SiglipForImageClassification": SIGLIP_CLASSIFIER,
     "VoyageQwen3BidirectionalEmbedModel": VOYAGE,
 }
 

@@ -56,9 +56,10 @@ def _head_table(family: Family, head: Head | None, source: Source, config) -> li
 
 
 def output_of(family: Family, source: Source, config) -> tuple[str, bool]:
-    """The name of the token embedding in this file, and whether the output is tied to it."""
-    rows_of = (row for row in base_table(family, source, config) if EMBEDDING in row.paths)
-    return next(rows_of).name, getattr(config, "tie_word_embeddings", True)
+    """The name of the token embedding in this file ("" in one of pictures alone), and whether the
+    output is tied to it."""
+    names = (row.name for row in base_table(family, source, config) if EMBEDDING in row.paths)
+    return next(names, ""), getattr(config, "tie_word_embeddings", True)
 
 
 def _has(table: list[rows.Row], source: Source) -> bool:

@@ -2,8 +2,10 @@
 
 import math
 
-from converters.family import activation, attention, dense, norm
-from jaxpool.nn.arch import Arch
+from converters.family import Head, activation, attention, dense, norm
+from jaxpool.heads.pools import PoolPatches
+from jaxpool.heads.steps import Dense
+from jaxpool.nn.arch import Arch, Patches
 
 
 def tower(config, vocab: int = 0, **switches) -> Arch:
@@ -25,6 +27,21 @@ def tower(config, vocab: int = 0, **switches) -> Arch:
     )
 
 
+def alone(names: str) -> str:
+    """The lines of a vision tower as those of a model that has no other."""
+    return "".join(f"{line.removeprefix('vision.')}\n" for line in names.splitlines())
+
+
+def image_classifier(*kinds: str) -> Head:
+    """A linear layer on what is pooled of a picture: "mean" of its patches, "cls"."""
+
+    def steps(config, arch: Arch) -> tuple:
+        pool = PoolPatches(kinds, arch.before_patches)
+        return pool, Dense("classifier", pool.width(arch.dim), config.num_labels)
+
+    return Head("classify", steps, dense("heads.classifier", "classifier"))
+
+
 def text_tower(config, **switches) -> Arch:
     """A text tower with learned positions."""
     length = config.max_position_embeddings
@@ -36,6 +53,13 @@ def patches_of(config) -> int:
     size, side = config.image_size, config.patch_size
     sizes = [size, size] if isinstance(size, int) else size
     return math.prod(s // side for s in sizes)
+
+
+def vision_arch(config) -> Arch:
+    """SigLIP's vision tower."""
+    vision = config.vision_config
+    length = patches_of(vision)
+    return tower(vision, patches=Patches(vision.patch_size), positions=length, max_length=length)
 
 
 def layers(ours: str, theirs: str) -> str:

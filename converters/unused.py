@@ -22,8 +22,8 @@ def find_unused(
     that they are not `tied`, the output embedding is one of its own.
     """
     used = {name for layout in layouts for _, name in layout.names()}
-    vocab = source.shape(embedding)[0]
-    by_word = [name for name in used if source.shape(name)[:1] == (vocab,)]
+    vocab = source.shape(embedding)[:1] if embedding else None
+    by_word = [name for name in used if source.shape(name)[:1] == vocab]
     for name in sorted(source.keys() - used):
         tensor = source[name]
         own = name in OUTPUTS and not tied

@@ -128,6 +128,8 @@ def _model(
 
 def open_tokenizer(checkpoint, resolution, add_eos_token: bool | None = None) -> Tokenizer:
     """The tokenizer of a checkpoint, as its tasks need it."""
+    if checkpoint.arch.patches:
+        return Tokenizer.of_nothing(checkpoint.folder)
     bare, lower = not checkpoint.family.special_tokens, checkpoint.lower_case
     tokenizer = Tokenizer(checkpoint.tokenizer_folder, lower, bare, checkpoint.store)
     if checkpoint.late_interaction:

@@ -62,6 +62,8 @@ class Model:
     @cached_property
     def engine(self) -> Engine:
         """What runs this model: its plans, shapes and executables."""
+        if self.arch.patches and self.picture_engine:
+            return self.picture_engine
         tasks = [self.task()] if self.pooler_config.task else list(self.tasks.values())
         programs = Programs(tasks, pairs.comparing(self, tasks))
         return Engine(self.executor, self.max_length, self.options, programs)
@@ -77,21 +79,25 @@ class Model:
     @cached_property
     def picture_engine(self) -> Engine | None:
         """What runs the vision tower, by itself or before the texts around it; None without one."""
-        if not ((tower := self.arch.vision) and (processor := self.processor)):
+        if not ((tower := self.arch.tower) and (processor := self.processor)):
             return None
         own, arch, length = self.params, self.arch, self.max_length
-        if not arch.joins:
+        if arch.patches:
+            length = processor.most + arch.before_patches
+        elif not arch.joins:
             own = {"heads": self.params.get("heads", {})} | self.params["vision"]
             arch, length = tower, processor.most + tower.before_patches
         tasks = [task.of_pictures for task in self.tasks.values() if task.pictures]
         programs = Programs(tasks, pairs.comparing(self, tasks))
-        return Engine(Executor(own, arch, self.mesh), length, self.options, programs)
+        executor = self.executor if arch is self.arch else Executor(own, arch, self.mesh)
+        return Engine(executor, length, self.options, programs)
 
     @property
     def engines(self) -> dict[str, Engine]:
         """The engine of texts, and that of pictures, by the folder of what is compiled for them."""
         pictures = self.picture_engine
-        return {"": self.engine} | ({PICTURES: pictures} if pictures else {})
+        apart = pictures if pictures is not self.engine else None
+        return {"": self.engine} | ({PICTURES: apart} if apart else {})
 
     @cached_property
     def processor(self) -> Processor | None:

@@ -1,19 +1,35 @@
 """CLIP: a causal text tower and a vision tower, each with a projection (arXiv 2103.00020)."""
 
+from dataclasses import replace
+
 from converters.family import Family, Head, norm
-from converters.towers import IGNORED, POSITIONS, TEXT, VISION, patches_of, text_tower, tower
+from converters.towers import (
+    IGNORED,
+    POSITIONS,
+    TEXT,
+    VISION,
+    alone,
+    image_classifier,
+    patches_of,
+    text_tower,
+    tower,
+)
 from jaxpool.heads.pools import PoolUntil
 from jaxpool.heads.steps import Dense, Pool
 from jaxpool.nn.arch import Arch, Patches
 
 
-def arch(config) -> Arch:
-    """Both towers."""
+def vision_arch(config) -> Arch:
+    """The vision tower."""
     vision = config.vision_config
     patches = Patches(vision.patch_size, bias=False, class_token=True)
     length = patches_of(vision) + 1
-    seen = tower(vision, patches=patches, positions=length, max_length=length, embed_norm=True)
-    return text_tower(config.text_config, causal=True, vision=seen)
+    return tower(vision, patches=patches, positions=length, max_length=length, embed_norm=True)
+
+
+def arch(config) -> Arch:
+    """Both towers."""
+    return text_tower(config.text_config, causal=True, vision=vision_arch(config))
 
 
 def text_steps(config, arch: Arch) -> tuple:
@@ -31,9 +47,8 @@ def picture_steps(config, arch: Arch) -> tuple:
     return Pool(("cls",)), project
 
 
-NAMES = (
-    TEXT
-    + VISION
+SEEN = (
+    VISION
     + POSITIONS
     + """
 vision.embed.patch.kernel     vision_model.embeddings.patch_embedding.weight  E c h w
@@ -48,9 +63,18 @@ heads.visual_projection.kernel  visual_projection.weight  O I
 CLIP = Family(
     "CLIP",
     arch,
-    NAMES,
+    TEXT + SEEN,
     heads={"Model": Head("embed", text_steps, PROJECTIONS, pictures=picture_steps)},
     ignored=IGNORED,
     processor="CLIP",
     examples=("openai/clip-vit-base-patch32", "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"),
+)
+# Its classifiers take the mean of the patches before the last norm, which is the class token's.
+CLIP_CLASSIFIER = replace(
+    CLIP,
+    arch=lambda config: vision_arch(config).replace(final_norm=False),
+    names=alone("".join(x for x in SEEN.splitlines(True) if not x.startswith("vision.norm."))),
+    heads={"ImageClassification": image_classifier("mean")},
+    ignored=(*IGNORED, r"post_layernorm\."),
+    examples=(),
 )

@@ -6,7 +6,7 @@ They were trained on lower-cased texts padded to 64 tokens, whose padding is rea
 from dataclasses import replace
 
 from converters.family import Family, Head, activation, dense, norm
-from converters.towers import IGNORED, POSITIONS, TEXT, VISION, patches_of, text_tower, tower
+from converters.towers import IGNORED, POSITIONS, TEXT, VISION, text_tower, tower, vision_arch
 from jaxpool.heads.pools import Probe
 from jaxpool.heads.steps import Dense, Pool
 from jaxpool.nn.arch import Arch, Patches
@@ -14,10 +14,7 @@ from jaxpool.nn.arch import Arch, Patches
 
 def arch(config) -> Arch:
     """Both towers, for pictures of one size."""
-    vision = config.vision_config
-    length = patches_of(vision)
-    seen = tower(vision, patches=Patches(vision.patch_size), positions=length, max_length=length)
-    return text_tower(config.text_config, vision=seen)
+    return text_tower(config.text_config, vision=vision_arch(config))
 
 
 def naflex_arch(config) -> Arch:

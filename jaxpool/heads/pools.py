@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
+from jaxpool.heads.pooling import POOLS
 from jaxpool.heads.steps import Pool
 from jaxpool.nn import layers
 from jaxpool.nn.attention import NEVER
@@ -25,6 +26,21 @@ class PoolUntil(Pool):
         own = super().mask(context)
         ends = own & (context.batch.tokens == self.token)[:, None]
         return own & (jnp.cumsum(ends, axis=-1) - ends.astype(jnp.int32) == 0)
+
+
+@dataclass(frozen=True)
+class PoolPatches(Pool):
+    """Pooling of a picture's patches, the tokens from `first`; "cls" is the one before them all."""
+
+    first: int = 0
+
+    def __call__(self, params, x, context):
+        """`[B, T, F] -> [B, R, F * kinds]`."""
+        every, positions = self.mask(context), context.batch.positions
+        patches = every & (positions >= self.first)[:, None]
+        masks = [every if kind == "cls" else patches for kind in self.kinds]
+        pooled = [POOLS[k](x, mask, positions) for k, mask in zip(self.kinds, masks, strict=True)]
+        return jnp.concatenate(pooled, axis=-1)
 
 
 @dataclass(frozen=True)

@@ -3,63 +3,11 @@
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
+from jaxpool.nn.positional import Disentangled, Rotary
+
 Norm = Literal["layer", "rms"]
 Placement = Literal["pre", "post", "sandwich", "branch"]
 QKNorm = Literal["none", "head", "full", "layer"]
-
-
-@dataclass(frozen=True)
-class Rotary:
-    """One rotary table: the first `dim` features of each head rotate, with base `theta`.
-
-    `scaling` names the rule that scales the frequencies ("none", "linear", "ntk", "dynamic",
-    "yarn", "llama3", "longrope"); the other fields are its parameters, zero where a rule does not
-    use them. `interleaved` pairs neighbouring features instead of halves. `dim` 0: no rotation;
-    otherwise the tables of one architecture agree on it. `growth`: queries that turn as a whole
-    grow with the logarithm of how often their position holds `original_length` (Llama 4's card).
-    axes: which coordinate of a token each pair of features turns by, where tokens have several
-    (rows and columns of an image); repeats: frequencies are those of `dim / repeats` features.
-    """
-
-    theta: float
-    dim: int
-    interleaved: bool = False
-    scaling: str = "none"
-    factor: float = 1.0
-    original_length: int = 0
-    beta_fast: float = 32.0
-    beta_slow: float = 1.0
-    low_freq: float = 1.0
-    high_freq: float = 4.0
-    attention_factor: float = 1.0
-    growth: float = 0.0
-    truncate: bool = True
-    short: tuple[float, ...] = ()
-    long: tuple[float, ...] = ()
-    axes: tuple[int, ...] = ()
-    repeats: int = 1
-
-
-@dataclass(frozen=True)
-class Disentangled:
-    """Attention scores from contents and from relative positions, added (arXiv 2006.03654).
-
-    span: half the rows of the table of relative positions, 0 without one; max_distance: where
-    logarithmic buckets end, 0 for one row a distance; shared: positions use the projections of
-    contents; normed: the table has a norm; taps: width of a convolution beside the first
-    layer, 0 without one.
-    """
-
-    span: int
-    max_distance: int = 0
-    content_to_position: bool = True
-    position_to_content: bool = True
-    shared: bool = False
-    normed: bool = False
-    key_bias: bool = True
-    taps: int = 0
-    conv_groups: int = 1
-    conv_activation: str = "tanh"
 
 
 @dataclass(frozen=True)
@@ -67,8 +15,10 @@ class Patches:
     """What a vision tower reads in place of tokens: squares of 8-bit RGB pixels.
 
     side: pixels of a square's side; class_token: a learned vector comes before the patches of each
-    picture; stretched: the table of positions is a square that is stretched over each picture's
-    grid, its corners onto those of the grid where `corners`; otherwise its rows are counted;
+    picture, registers: and so many after it, without positions; stretched: the table of positions
+    is a square (after the class token's row) that is stretched over each picture's grid, its
+    corners onto those of the grid where `corners`, by cubic pieces where `cubic`; otherwise its
+    rows are counted; antialias: a smaller grid takes in all rows of the table between its own;
     frames: kernels for so many frames of a video, of which a picture fills all; scale, mean, std: a
     value x of a channel is read as (x * scale - mean) / std.
     """
@@ -76,8 +26,11 @@ class Patches:
     side: int
     bias: bool = True
     class_token: bool = False
+    registers: int = 0
     stretched: bool = False
     corners: bool = False
+    cubic: bool = False
+    antialias: bool = True
     frames: int = 1
     scale: float = 1 / 255
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
@@ -150,6 +103,7 @@ class Arch:
     first_attention_norm: bool = True
     final_norm: bool = False
     residual_scale: float = 1.0  # the factor on the output of a residual branch
+    layer_scale: bool = False  # a learned factor for each feature of it (arXiv 2103.17239)
 
     # Attention
     causal: bool = False
@@ -234,7 +188,12 @@ class Arch:
     @property
     def before_patches(self) -> int:
         """The tokens that precede the patches of a picture."""
-        return int(self.patches is not None and self.patches.class_token)
+        return int(self.patches.class_token) + self.patches.registers if self.patches else 0
+
+    @property
+    def tower(self) -> "Arch | None":
+        """What reads pictures: the tower beside a text model, or this one where it is a tower."""
+        return self if self.patches else self.vision
 
     @property
     def sparse(self) -> tuple[bool, ...]:
@@ -280,6 +239,7 @@ class Arch:
             "h": self.patches.side if self.patches else 0,
             "w": self.patches.side if self.patches else 0,
             "c": 3,
+            "s": self.patches.registers if self.patches else 0,
             "v": self.patches.frames if self.patches else 0,
             "m": self.merger.patches * self.dim if self.merger else 0,
             "u": self.merger.hidden if self.merger else 0,

@@ -11,7 +11,7 @@ Dimension letters, the same in axis strings, einsums and comments everywhere:
     f features of a bottleneck
     A taps, Q input features of a group of a convolution
     X experts            W expert features   M layers with experts, J layers with a dense MLP
-    h height, w width, c channels of a patch of pixels, v frames
+    h height, w width, c channels of a patch of pixels, v frames, s registers before them
     m features of joined patches, u of a merger's hidden layer, t of a text; j deep mergers
 """
 
@@ -108,6 +108,7 @@ def _embed_axes(arch: Arch, norm: dict) -> dict:
         frames = "v " if arch.patches.frames > 1 else ""
         embed = {"patch": {"kernel": f"{frames}h w c E"} | bias}
         embed |= {"class": {"embedding": "E"}} if arch.patches.class_token else {}
+        embed |= {"register": {"embedding": "s E"}} if arch.patches.registers else {}
     if arch.positions:
         embed["position"] = {"embedding": "P E"}
     if arch.token_types:
@@ -146,6 +147,8 @@ def _layer_axes(arch: Arch, norm: dict) -> dict:
     if arch.bottleneck:
         norms.append("bottleneck_norm")
     tree = {"attention": attention} | {name: norm for name in norms}
+    if arch.layer_scale:
+        tree |= {"attention_gain": {"scale": "D"}, "mlp_gain": {"scale": "D"}}
     if arch.bottleneck:
         tree["bottleneck"] = {"up": dense("D f", "f", True), "down": dense("f D", "D", True)}
     if arch.relative_layers:

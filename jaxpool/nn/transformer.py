@@ -189,7 +189,7 @@ def _narrow(p: dict, x, arch: Arch) -> jax.Array:
     return _residual(p, "bottleneck", x, lambda y: layers.mlp(p["bottleneck"], y, plain), arch)
 
 
-def _scaled(branch, factor: float, x) -> jax.Array:
+def _scaled(branch, factor: float | jax.Array, x) -> jax.Array:
     return factor * branch(x)
 
 
@@ -203,6 +203,8 @@ def _residual(p: dict, name: str, x, branch, arch: Arch, skip=None, kept=None) -
     before = lambda y: layers.arch_norm(p[f"{name}_norm"], y, arch)  # noqa: E731
     if arch.residual_scale != 1.0:
         branch = partial(_scaled, branch, arch.residual_scale)
+    if arch.layer_scale:
+        branch = partial(_scaled, branch, p[f"{name}_gain"]["scale"].astype(x.dtype))
     match arch.placement:
         case "post":
             y = branch(x)

@@ -4,6 +4,7 @@ Its layers are those of every other architecture.
 """
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -20,14 +21,35 @@ def embed(params: dict, batch, arch: Arch, facts: Patches) -> jax.Array:
     if facts.class_token:
         first = batch.positions[..., None] == 0
         x = jnp.where(first, params["class"]["embedding"].astype(x.dtype), x)
+    if facts.registers:
+        table = params["register"]["embedding"].astype(x.dtype)
+        own = jnp.take(table, batch.positions - 1, axis=0, mode="clip")
+        x = jnp.where(_registers(batch, facts), own, x)
     if arch.positions:
         table = params["position"]["embedding"].astype(jnp.float32)
-        if facts.stretched:
-            places = (_cornered if facts.corners else _stretched)(table, batch.grid)
-        else:
-            places = jnp.take(table, batch.positions, axis=0, mode="clip")
-        x = x + places.astype(x.dtype)
+        x = x + _places(table, batch, facts).astype(x.dtype)
     return arch_norm(params["norm"], x, arch) if arch.embed_norm else x
+
+
+def _places(table: jax.Array, batch, facts: Patches) -> jax.Array:
+    """The positions of a batch's tokens: float32 `[B, T, D]`."""
+    if not facts.stretched:
+        return jnp.take(table, batch.positions, axis=0, mode="clip")
+    square = table[int(facts.class_token) :]
+    if facts.corners:
+        places = _cornered(square, batch.grid)
+    else:
+        places = _stretched(square, batch.grid, facts)
+    if facts.registers:
+        places = jnp.where(_registers(batch, facts), 0.0, places)
+    if facts.class_token:
+        places = jnp.where(batch.positions[..., None] == 0, table[0], places)
+    return places
+
+
+def _registers(batch, facts: Patches) -> jax.Array:
+    """Which tokens are registers: bool `[B, T, 1]`."""
+    return ((batch.positions >= 1) & (batch.positions <= facts.registers))[..., None]
 
 
 def _patches(params: dict, pixels: jax.Array, facts: Patches) -> jax.Array:
@@ -47,14 +69,14 @@ def _patches(params: dict, pixels: jax.Array, facts: Patches) -> jax.Array:
     return out + params["bias"].astype(jnp.float32) if "bias" in params else out
 
 
-def _stretched(table: jax.Array, grid: jax.Array) -> jax.Array:
-    """The vectors of a square table `[n n, D]` stretched over the grid of each picture (NaFlex)."""
+def _stretched(table: jax.Array, grid: jax.Array, facts: Patches) -> jax.Array:
+    """The vectors of a square table `[n n, D]` stretched over the grid of each picture."""
     side = math.isqrt(table.shape[0])
     row, col, rows, cols = jnp.moveaxis(grid, -1, 0)
-    down, along = _taps(row, rows, side), _taps(col, cols, side)
-    table = table.reshape(side, side, -1)
-    exact = jax.lax.Precision.HIGHEST
-    return jnp.einsum("bta,btc,acd->btd", down, along, table, precision=exact)
+    taps = _cubic_taps if facts.cubic and not facts.antialias else partial(_taps, cubic=facts.cubic)
+    down, along = taps(row, rows, side), taps(col, cols, side)
+    both = (down[..., :, None] * along[..., None, :]).reshape(*row.shape, -1)
+    return jnp.einsum("bta,ad->btd", both, table, precision=jax.lax.Precision.HIGHEST)
 
 
 def _cornered(table: jax.Array, grid: jax.Array) -> jax.Array:
@@ -81,13 +103,30 @@ def _ends(place: jax.Array, size: jax.Array, side: int) -> list[tuple[jax.Array,
     return [(first, 1.0 - part), (jnp.minimum(first + 1, side - 1), part)]
 
 
-def _taps(place: jax.Array, size: jax.Array, side: int) -> jax.Array:
+def _taps(place: jax.Array, size: jax.Array, side: int, cubic: bool = False) -> jax.Array:
     """How much of each of `side` entries a place among `size` takes: float32 `[B, T, side]`.
 
-    Bilinear with antialiasing, as torch's `interpolate`: corners are not aligned.
+    Bilinear, or `cubic`, with antialiasing, as torch's `interpolate`: corners are not aligned.
     """
     step = side / jnp.maximum(size, 1).astype(jnp.float32)[..., None]
     centre = step * (place.astype(jnp.float32)[..., None] + 0.5)
-    distance = jnp.abs(jnp.arange(side, dtype=jnp.float32) + 0.5 - centre)
-    weights = jnp.maximum(0.0, 1.0 - distance / jnp.maximum(step, 1.0))
+    distance = jnp.abs(jnp.arange(side, dtype=jnp.float32) + 0.5 - centre) / jnp.maximum(step, 1.0)
+    weights = _cubic(distance, -0.5) if cubic else jnp.maximum(0.0, 1.0 - distance)
     return weights / jnp.maximum(jnp.sum(weights, axis=-1, keepdims=True), 1e-9)
+
+
+def _cubic_taps(place: jax.Array, size: jax.Array, side: int) -> jax.Array:
+    """As `_taps`, cubic and without antialiasing: what lies beyond an edge counts as the edge."""
+    step = side / jnp.maximum(size, 1).astype(jnp.float32)[..., None]
+    centre = step * (place.astype(jnp.float32)[..., None] + 0.5)
+    distance = jnp.abs(jnp.arange(-2, side + 2, dtype=jnp.float32) + 0.5 - centre)
+    weights = _cubic(distance, -0.75)
+    within = weights[..., 2:-2].at[..., 0].add(jnp.sum(weights[..., :2], axis=-1))
+    return within.at[..., -1].add(jnp.sum(weights[..., -2:], axis=-1))
+
+
+def _cubic(x: jax.Array, a: float) -> jax.Array:
+    """The cubic convolution kernel of distances, its slope at one being `a` (Keys 1981)."""
+    near = ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0
+    far = (((x - 5.0) * x + 8.0) * x - 4.0) * a
+    return jnp.where(x <= 1.0, near, jnp.where(x < 2.0, far, 0.0))

@@ -49,6 +49,9 @@ def resolve(checkpoint, user: PoolerConfig) -> Resolution:
     tasks = TASKS["token_embed" if checkpoint.late_interaction else kind](checkpoint, config)
     if checkpoint.arch.joins:
         tasks = {name: replace(task, pictures=task.steps) for name, task in tasks.items()}
+    if checkpoint.arch.patches:  # of pictures alone, a vector each
+        pooled = {name: task for name, task in tasks.items() if task.pooled}
+        tasks = {name: replace(task, pictures=task.steps) for name, task in pooled.items()}
     _check_used(checkpoint, tasks)
     active = default(tasks, checkpoint.architecture, config.task)
     if config.tok_pooling_type == "STEP":

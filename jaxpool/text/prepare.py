@@ -134,6 +134,8 @@ def _skips(model, prompts: Sequence, prefixes: list[str], options: Tokenization)
 def encode(model, prompts: Sequence, options: Tokenization, offsets: bool = False) -> list[Tokens]:
     """The checked tokens of texts, pairs `(a, b)` and id lists, in order."""
     tokenizer = model.tokenizer
+    if model.arch.patches:
+        raise RequestError("this model reads images alone, and the prompt is a text")
     if model.padded:
         options = replace(options, pad=model.padded)
     texts = [prompt for prompt in prompts if not isinstance(prompt, list)]

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from tokenizers import Encoding, normalizers
+from tokenizers import Encoding, models, normalizers
+from tokenizers import Tokenizer as Fast
 from tokenizers.processors import TemplateProcessing
 
 from jaxpool.errors import RequestError
@@ -96,6 +97,14 @@ class Tokenizer:
         """Whether texts meet regular expressions of the checkpoint, which may take long."""
         parts = [self.fast.normalizer, self.fast.pre_tokenizer]
         return any(b'"Regex"' in part.__getstate__() for part in parts if part is not None)
+
+    @classmethod
+    def of_nothing(cls, folder: Path) -> "Tokenizer":
+        """That of a model which reads no texts: its vocabulary is empty."""
+        made = cls.__new__(cls)
+        made.ended, made.folder, made.lower_case, made.bare = None, folder, False, True
+        made.fast, made.facts = Fast(models.WordLevel({}, unk_token="")), Facts()
+        return made
 
     def end_texts(self) -> None:
         """Put the end-of-text token behind each text, where it is not yet."""
@@ -206,8 +215,6 @@ class Tokenizer:
 
     def spelled(self, token: str) -> np.ndarray:
         """The ids of a token's name read as plain characters."""
-        from tokenizers import Tokenizer as Fast
-
         plain = Fast.from_str(self.fast.to_str())
         plain.encode_special_tokens = True
         return np.array(plain.encode(token, add_special_tokens=False).ids, np.int32)

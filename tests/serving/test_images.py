@@ -4,8 +4,10 @@ import base64
 
 import numpy as np
 import pytest
-from images import models
+from images import models, towers
 from images.photos import encoded, photo
+
+from jaxpool.offline import run
 
 PHOTO = photo(60, 70)
 
@@ -55,6 +57,23 @@ def test_conversations(server, model):
     np.testing.assert_allclose(text[0], wanted[1], atol=1e-5)
     several = [chat(part(url()))["messages"], chat("a cat")["messages"]]
     np.testing.assert_allclose(vectors(server, {"messages": several}), wanted, atol=1e-5)
+
+
+def test_classes_of_pictures(start, tmp_path):
+    """An image classifier answers conversations and URLs; a text is refused."""
+    own = start([towers.save(tmp_path / "vit", "vit-classifier")])
+    model = own.service.models.served[0].model
+    (wanted,) = classes_of(model, PHOTO)
+    for body in (chat(part(url())), {"input": [url()], "modality": "image"}):
+        (found,) = own.post("/classify", body).json()["data"]
+        np.testing.assert_allclose(found["probs"], wanted, atol=1e-5)
+        assert found["label"] == ["cat", "dog", "house"][int(np.argmax(wanted))]
+    assert "reads images alone" in refusal(own, {"input": "a text"}, "/classify")
+
+
+def classes_of(model, image) -> list:
+    task = model.task("classify")
+    return run(model, task, [{"multi_modal_data": {"image": image}}])[1]
 
 
 def test_a_picture_is_one_token(server):
