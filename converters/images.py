@@ -164,9 +164,8 @@ def read_processor(
 
 def find_processor(family, folder: Path, arch: Arch, name: str) -> tuple[Processor | None, Arch]:
     """The processor of a model with a vision tower, and its `Arch`, which takes in the scale."""
-    tower = arch.tower
-    patches = tower.patches if tower else None
-    if tower is None or patches is None:
+    tower = arch.vision or arch
+    if (patches := tower.patches) is None:
         return None, arch
     found = processor_of(family, folder, arch, name=name)
     scaled = replace(patches, scale=found.scale, mean=found.mean, std=found.std)
@@ -181,7 +180,7 @@ def processor_of(
 
     name: what the model was asked for as; the code of some says other sizes than their files.
     """
-    tower: Any = arch.vision
+    tower: Any = arch.vision or arch
     asked = dict(asked or {})
     given = NO_LIMITS if "size" in asked else _limits(name)  # a size that is asked for says both
     found = read_processor(folder, family.processor, tower.patches.side, {**given, **asked})

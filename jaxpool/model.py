@@ -79,9 +79,10 @@ class Model:
     @cached_property
     def picture_engine(self) -> Engine | None:
         """What runs the vision tower, by itself or before the texts around it; None without one."""
-        if not ((tower := self.arch.tower) and (processor := self.processor)):
+        if not (processor := self.processor):
             return None
         own, arch, length = self.params, self.arch, self.max_length
+        tower = arch.vision or arch
         if arch.patches:
             length = processor.most + arch.before_patches
         elif not arch.joins:

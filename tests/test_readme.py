@@ -20,6 +20,7 @@ from transformers import (
 from tests.conftest import MINILM
 from tests.images.models import save as save_towers
 from tests.images.photos import photo
+from tests.images.towers import save as save_alone
 from tests.parity import save_random
 from tests.small import DIM, add_tokenizer, save
 from tests.tasks.bge_m3 import save_bge_m3
@@ -55,6 +56,9 @@ def models(tmp_path_factory):
         "Qwen/Qwen2.5-Math-RM-72B": reward("Qwen2ForRewardModel", 1),
         "Qwen/Qwen2.5-Math-PRM-7B": reward("Qwen2ForProcessRewardModel", 2),
         "openai/clip-vit-base-patch32": save_towers(tmp_path_factory.mktemp("clip") / "m", "clip"),
+        "google/vit-base-patch16-224": save_alone(
+            tmp_path_factory.mktemp("vit") / "m", "vit-classifier"
+        ),
         "cat.jpg": tmp_path_factory.mktemp("photo") / "cat.png",
         "naver/splade-v3": bert(BertForMaskedLM),
         "BAAI/bge-m3": save_bge_m3(tmp_path_factory.mktemp("m3") / "model"),

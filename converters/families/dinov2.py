@@ -16,8 +16,7 @@ def arch(config) -> Arch:
         class_token=True,
         registers=registers,
         stretched=True,
-        cubic=True,
-        antialias=bool(registers),
+        cubic="smooth" if registers else "sharp",
     )
     length = patches_of(config) + 1
     gated = config.use_swiglu_ffn

@@ -57,8 +57,9 @@ def embeddings(path: str = "embeddings") -> str:
 
 
 LAYER = "encoder.layer.{L}"
+OWN = "attention"  # its products are once more below that name
 ATTENTION = attention(
-    f"{LAYER}.attention", *(f"attention.{n}" for n in ("query", "key", "value")), "output.dense"
+    f"{LAYER}.attention", f"{OWN}.query", f"{OWN}.key", f"{OWN}.value", "output.dense"
 )
 NAMES = (
     embeddings()

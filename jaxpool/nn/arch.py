@@ -3,11 +3,63 @@
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
-from jaxpool.nn.positional import Disentangled, Rotary
-
 Norm = Literal["layer", "rms"]
 Placement = Literal["pre", "post", "sandwich", "branch"]
 QKNorm = Literal["none", "head", "full", "layer"]
+
+
+@dataclass(frozen=True)
+class Rotary:
+    """One rotary table: the first `dim` features of each head rotate, with base `theta`.
+
+    `scaling` names the rule that scales the frequencies ("none", "linear", "ntk", "dynamic",
+    "yarn", "llama3", "longrope"); the other fields are its parameters, zero where a rule does not
+    use them. `interleaved` pairs neighbouring features instead of halves. `dim` 0: no rotation;
+    otherwise the tables of one architecture agree on it. `growth`: queries that turn as a whole
+    grow with the logarithm of how often their position holds `original_length` (Llama 4's card).
+    axes: which coordinate of a token each pair of features turns by, where tokens have several
+    (rows and columns of an image); repeats: frequencies are those of `dim / repeats` features.
+    """
+
+    theta: float
+    dim: int
+    interleaved: bool = False
+    scaling: str = "none"
+    factor: float = 1.0
+    original_length: int = 0
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    low_freq: float = 1.0
+    high_freq: float = 4.0
+    attention_factor: float = 1.0
+    growth: float = 0.0
+    truncate: bool = True
+    short: tuple[float, ...] = ()
+    long: tuple[float, ...] = ()
+    axes: tuple[int, ...] = ()
+    repeats: int = 1
+
+
+@dataclass(frozen=True)
+class Disentangled:
+    """Attention scores from contents and from relative positions, added (arXiv 2006.03654).
+
+    span: half the rows of the table of relative positions, 0 without one; max_distance: where
+    logarithmic buckets end, 0 for one row a distance; shared: positions use the projections of
+    contents; normed: the table has a norm; taps: width of a convolution beside the first
+    layer, 0 without one.
+    """
+
+    span: int
+    max_distance: int = 0
+    content_to_position: bool = True
+    position_to_content: bool = True
+    shared: bool = False
+    normed: bool = False
+    key_bias: bool = True
+    taps: int = 0
+    conv_groups: int = 1
+    conv_activation: str = "tanh"
 
 
 @dataclass(frozen=True)
@@ -15,12 +67,11 @@ class Patches:
     """What a vision tower reads in place of tokens: squares of 8-bit RGB pixels.
 
     side: pixels of a square's side; class_token: a learned vector comes before the patches of each
-    picture, registers: and so many after it, without positions; stretched: the table of positions
-    is a square (after the class token's row) that is stretched over each picture's grid, its
-    corners onto those of the grid where `corners`, by cubic pieces where `cubic`; otherwise its
-    rows are counted; antialias: a smaller grid takes in all rows of the table between its own;
-    frames: kernels for so many frames of a video, of which a picture fills all; scale, mean, std: a
-    value x of a channel is read as (x * scale - mean) / std.
+    picture, and so many registers, without positions; stretched: the table of positions is a square
+    (after the class token's) that is stretched over each picture's grid, corner onto corner where
+    `corners`, by cubic pieces where `cubic` (sharp: no antialiasing); otherwise its rows are
+    counted; frames: kernels for so many frames of a video, of which a picture fills all; scale,
+    mean, std: a value x of a channel is read as (x * scale - mean) / std.
     """
 
     side: int
@@ -29,8 +80,7 @@ class Patches:
     registers: int = 0
     stretched: bool = False
     corners: bool = False
-    cubic: bool = False
-    antialias: bool = True
+    cubic: Literal["", "smooth", "sharp"] = ""
     frames: int = 1
     scale: float = 1 / 255
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
@@ -191,11 +241,6 @@ class Arch:
         return int(self.patches.class_token) + self.patches.registers if self.patches else 0
 
     @property
-    def tower(self) -> "Arch | None":
-        """What reads pictures: the tower beside a text model, or this one where it is a tower."""
-        return self if self.patches else self.vision
-
-    @property
     def sparse(self) -> tuple[bool, ...]:
         """Which layers have experts."""
         return self.expert_layers or (self.experts > 0,) * self.layers
@@ -208,11 +253,8 @@ class Arch:
 
     def numbers(self) -> dict[str, tuple[int, ...]]:
         """The layers that the letters J and M of axis strings stand for (see `params`)."""
-        layers = range(self.layers)
-        return {
-            "J": tuple(i for i in layers if not self.sparse[i]),
-            "M": tuple(i for i in layers if self.sparse[i]),
-        }
+        kinds = (("J", False), ("M", True))
+        return {x: tuple(i for i, y in enumerate(self.sparse) if y == z) for x, z in kinds}
 
     def sizes(self) -> dict[str, int]:
         """Size of each dimension letter (glossary in `params`)."""
@@ -236,8 +278,7 @@ class Arch:
             "q": self.adapters,
             "r": self.adapter_rank,
             "X": self.experts,
-            "h": self.patches.side if self.patches else 0,
-            "w": self.patches.side if self.patches else 0,
+            **dict.fromkeys("hw", self.patches.side if self.patches else 0),
             "c": 3,
             "s": self.patches.registers if self.patches else 0,
             "v": self.patches.frames if self.patches else 0,

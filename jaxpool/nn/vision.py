@@ -73,7 +73,7 @@ def _stretched(table: jax.Array, grid: jax.Array, facts: Patches) -> jax.Array:
     """The vectors of a square table `[n n, D]` stretched over the grid of each picture."""
     side = math.isqrt(table.shape[0])
     row, col, rows, cols = jnp.moveaxis(grid, -1, 0)
-    taps = _cubic_taps if facts.cubic and not facts.antialias else partial(_taps, cubic=facts.cubic)
+    taps = _sharp_taps if facts.cubic == "sharp" else partial(_taps, cubic=bool(facts.cubic))
     down, along = taps(row, rows, side), taps(col, cols, side)
     both = (down[..., :, None] * along[..., None, :]).reshape(*row.shape, -1)
     return jnp.einsum("bta,ad->btd", both, table, precision=jax.lax.Precision.HIGHEST)
@@ -115,7 +115,7 @@ def _taps(place: jax.Array, size: jax.Array, side: int, cubic: bool = False) -> 
     return weights / jnp.maximum(jnp.sum(weights, axis=-1, keepdims=True), 1e-9)
 
 
-def _cubic_taps(place: jax.Array, size: jax.Array, side: int) -> jax.Array:
+def _sharp_taps(place: jax.Array, size: jax.Array, side: int) -> jax.Array:
     """As `_taps`, cubic and without antialiasing: what lies beyond an edge counts as the edge."""
     step = side / jnp.maximum(size, 1).astype(jnp.float32)[..., None]
     centre = step * (place.astype(jnp.float32)[..., None] + 0.5)

@@ -13,7 +13,7 @@ from converters.checkpoint import open_checkpoint
 from converters.report import CheckpointError
 from jaxpool import PoolingParams
 from jaxpool.errors import RequestError
-from jaxpool.nn.vision import _cubic_taps, _taps
+from jaxpool.nn.vision import _sharp_taps, _taps
 from tests.images import towers
 from tests.images.photos import photo, photos
 from tests.parity import BF16_COSINE, cosine
@@ -23,7 +23,7 @@ KINDS = [
     kind if kind in FAST else pytest.param(kind, marks=pytest.mark.slow) for kind in towers.KINDS
 ]
 SMALL = {"data_parallel_size": 1, "max_num_batched_tokens": 64}
-SHARP = partial(_cubic_taps, side=7)
+SHARP = partial(_sharp_taps, side=7)
 RAW = PoolingParams(use_activation=False)
 SHARE = 2e-4  # of the largest value
 
