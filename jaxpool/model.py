@@ -90,7 +90,7 @@ class Model:
             arch, length = tower, processor.most + tower.before_patches
         tasks = [task.of_pictures for task in self.tasks.values() if task.pictures]
         programs = Programs(tasks, pairs.comparing(self, tasks))
-        executor = self.executor if arch is self.arch else Executor(own, arch, self.mesh)
+        executor = self.executor if self.arch.patches else Executor(own, arch, self.mesh)
         return Engine(executor, length, self.options, programs)
 
     @property
