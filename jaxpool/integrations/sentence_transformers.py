@@ -91,7 +91,7 @@ class SentenceTransformer(_Loaded):
     def similarity_fn_name(self) -> str:
         """How vectors compare, by the checkpoint: cosine, dot, euclidean or manhattan."""
         file = self.llm.model.checkpoint.folder / "config_sentence_transformers.json"
-        told = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        told = json.loads(file.read_text(encoding="utf-8-sig")) if file.is_file() else {}
         return told.get("similarity_fn_name") or "cosine"
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> np.ndarray:

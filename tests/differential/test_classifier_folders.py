@@ -20,7 +20,7 @@ from tests.differential import classifier_folders, references
 from tests.differential.classifier_folders import PAIRS, TEXTS
 from tests.differential.references import attempt, difference
 
-FAST, MANY = 8, 1500
+FAST, MANY = 4, 1500
 CUT = {"tokenization_kwargs": {"truncate_prompt_tokens": -1}, "use_tqdm": False}
 RAW = PoolingParams(use_activation=False)
 

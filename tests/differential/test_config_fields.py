@@ -13,7 +13,7 @@ from tests.differential.config_cases import Case
 from tests.differential.references import attempt, difference, hidden_states, link
 from tests.parity import texts
 
-FAST, MANY = 30, 1500
+FAST, MANY = 16, 1500
 FEW = ("Bert",)  # each family has operations of its own to compile
 # Where transformers fails in the middle of its code, on a field that decides no number.
 FAILS = {
