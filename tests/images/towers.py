@@ -55,9 +55,14 @@ def save(folder: Path, kind: str) -> Path:
     model_class = getattr(transformers, name)
     labels = {"id2label": {0: "cat", 1: "dog", 2: "house"}} if "Classification" in name else {}
     save_random(model_class, model_class.config_class(**fields, **labels), folder)
-    facts = {"image_processor_type": f"{processor}ImageProcessor"} | facts
-    (folder / "preprocessor_config.json").write_text(json.dumps(facts))
+    write_processor(folder, processor, facts)
     return folder
+
+
+def write_processor(folder: Path, kind: str, facts: dict) -> None:
+    """Write preprocessor_config.json."""
+    facts = {"image_processor_type": f"{kind}ImageProcessor"} | facts
+    (folder / "preprocessor_config.json").write_text(json.dumps(facts))
 
 
 class Reference:
