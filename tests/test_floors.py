@@ -195,6 +195,18 @@ def test_files_and_functions_are_short():
     assert not long_ones(ROOT)
 
 
+def twins(root: Path) -> list[str]:
+    """Modules of tests with one name, of which pytest could import only one."""
+    found: dict[str, list[str]] = {}
+    for file in sorted((root / "tests").rglob("test_*.py")):
+        found.setdefault(file.name, []).append(file.parent.name)
+    return [f"{name}: {', '.join(places)}" for name, places in found.items() if len(places) > 1]
+
+
+def test_modules_of_tests_have_names_of_their_own():
+    assert not twins(ROOT)
+
+
 def test_few_files_at_the_top():
     files = sorted(file.name for file in (ROOT / "jaxpool").glob("*.py"))
     assert len(files) <= FILES, files
@@ -257,11 +269,13 @@ def test_a_sound_tree_passes(house):
         (foreign, "jaxpool/nn/a.py", "def f():\n    import tqdm", "jaxpool.nn.a imports tqdm"),
         (foreign, "converters/a.py", "import serving.app", "converters.a imports serving"),
         (long_ones, "serving/a.py", "x = 1\n" * 301, "serving/a.py: 301 lines"),
+        (twins, "tests/nn/test_a.py", "", "test_a.py: heads, nn"),
         (long_ones, "tests/a.py", "def f():\n" + "    x = 1\n" * 40, "tests/a.py:f: 41 lines"),
     ],
 )
 def test_each_check_can_fail(house, check, file, text, problem):
     others = {"jaxpool/images/a.py": "from jaxpool.text import b", "jaxpool/text/b.py": ""}
+    others |= {"tests/heads/test_a.py": ""}
     circular = {"converters/b.py": "import converters.a"} if file == "converters/a.py" else {}
     root = house(SOUND | others | circular | {file: text})
     assert any(problem in line for line in check(root)), check(root)

@@ -10,7 +10,7 @@ from transformers import (
 )
 
 from converters.architectures import SUFFIXES, defaults
-from jaxpool import LLM, PoolerConfig, PoolingParams
+from jaxpool import LLM, LoRARequest, PoolerConfig, PoolingParams
 from jaxpool.loading import max_length
 from tests.small import TEXTS, save, vectors
 
@@ -183,7 +183,10 @@ CALLS = {
         r"LLM.generate\(\) is only supported for generative models. Try passing",
     ),
     "chat": (lambda llm: llm.chat([]), r"LLM.chat\(\) is only supported for generative models"),
-    "lora": (lambda llm: llm.embed("a", lora_request=object()), "merged at load, by `lora_path`"),
+    "lora": (
+        lambda llm: llm.embed("a", lora_request=LoRARequest("a", 1, "/adapter")),
+        "lora_request needs enable_lora=True when the model is loaded",
+    ),
     "no prompts": (lambda llm: llm.embed([]), "You must pass at least one prompt"),
     "empty ids": (lambda llm: llm.embed([[]]), "The decoder prompt cannot be empty"),
     "bad id": (lambda llm: llm.embed([[99999999]]), "Token id 99999999 is out of vocabulary"),
