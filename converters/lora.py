@@ -15,6 +15,7 @@ from converters.files.locate import resolve
 from converters.files.paths import inside
 from converters.files.tensors import Tensors, has_weights, weight_files
 from converters.report import CheckpointError
+from jaxpool.engine.remote import is_remote
 
 CONFIG = "adapter_config.json"
 MERGED = "merged_adapter"  # of an exported config.json: the adapter that its weights contain
@@ -47,6 +48,10 @@ def find(folder: Path, named: Path | None) -> tuple[Path, Path | None]:
     name = read_json(folder / CONFIG).get("base_model_name_or_path")
     if not name:
         raise CheckpointError(f"{CONFIG}: wanted base_model_name_or_path, or weights beside it")
+    if is_remote(name):
+        raise CheckpointError(
+            f"{CONFIG}: base_model_name_or_path is a URL, which only you may name"
+        )
     return resolve(name), folder
 
 

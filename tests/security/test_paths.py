@@ -174,3 +174,11 @@ def test_an_adapter_s_base_is_a_model_s_name_and_nothing_else(case, path):
     adapter = {"peft_type": "LORA", "base_model_name_or_path": path}
     tiny.write_json(case.model / "adapter_config.json", adapter)
     case.refused()
+
+
+@pytest.mark.parametrize("scheme", ["file", "memory", "http", "gs", "hf"])
+def test_an_adapter_s_base_is_no_url(case, scheme):
+    base = {"base_model_name_or_path": f"{scheme}://{case.room}/secret"}
+    tiny.write_json(case.model / "adapter_config.json", {"peft_type": "LORA"} | base)
+    (case.model / "model.safetensors").unlink()
+    case.refused(says="is a URL, which only you may name")
