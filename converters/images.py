@@ -48,9 +48,17 @@ def _fixed(facts: Mapping) -> Rule:
 def _pixels(facts: Mapping) -> Rule:
     """The rule of `size` where its edges are numbers of pixels, also called by these names."""
     size = facts["size"]
-    least = facts.get("min_pixels") or size.get("min_pixels") or size["shortest_edge"]
-    most = facts.get("max_pixels") or size.get("max_pixels") or size["longest_edge"]
-    return PixelBudget(facts["patch_size"] * facts["merge_size"], least, most)
+    if not isinstance(size, Mapping):
+        raise _wrong("size", "shortest_edge and longest_edge, numbers of pixels", size)
+    side = _whole("patch_size", facts["patch_size"], 2**8)
+    pixels = MOST_PATCHES * side**2
+    least = facts.get("min_pixels") or size.get("min_pixels") or size.get("shortest_edge")
+    most = facts.get("max_pixels") or size.get("max_pixels") or size.get("longest_edge")
+    return PixelBudget(
+        side * _whole("merge_size", facts["merge_size"], 2**4),
+        _whole("shortest_edge", least, pixels),
+        _whole("longest_edge", most, pixels),
+    )
 
 
 KINDS: dict[str, Kind] = {
@@ -147,6 +155,8 @@ def read_processor(
     defaults, rule = KINDS[kind]
     given = own | dict(asked or {})
     facts = {**defaults, **{key: value for key, value in given.items() if value is not None}}
+    if rule is _pixels and facts["patch_size"] != patch:
+        raise _wrong("patch_size", f"{patch}, the tower's", facts["patch_size"])
     plain = not facts.get("do_normalize", True)
     return Processor(
         patch=patch,

@@ -39,6 +39,12 @@ PROMPTS = {
     ),
     "nemotron-rerank": "question:Q \n \n passage:D",
     "qwen3_reranker": JUDGE.format(WEB),
+    "qwen3_vl_reranker": (
+        "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query "
+        'and the Instruct provided. Note that the answer can only be "yes" or "no".<|im_end|>\n'
+        "<|im_start|>user\n<Instruct>: Given a search query, retrieve relevant candidates that "
+        "answer the query.<Query>:Q\n<Document>:D<|im_end|>\n<|im_start|>assistant\n"
+    ),
     "zerank2": (
         "<|im_start|>system\nQ<|im_end|>\n<|im_start|>user\nD<|im_end|>\n<|im_start|>assistant\n"
     ),

@@ -209,10 +209,10 @@ def test_patterns_leave_the_event_loop(good, tmp_path, monkeypatch):
     pattern = {"type": "Split", "pattern": {"Regex": "(a|aa)+$|b"}, "behavior": "Isolated"}
     rule = pattern | {"invert": False}
     tiny.edit_json(tmp_path / "model" / "tokenizer.json", pre_tokenizer=rule)
-    monkeypatch.setattr(service, "PATIENCE", 0.3)
+    monkeypatch.setattr(service, "PATIENCE", 0.2)
     options = Options(models=[str(tmp_path / "model")], warmup="none")
     made = service.Service(options)
-    app, costly = create_app(options, made), ("a" * 28 + "b ") * 5
+    app, costly = create_app(options, made), ("a" * 29 + "b ") * 6
 
     async def attack():
         made.start()

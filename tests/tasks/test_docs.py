@@ -13,8 +13,10 @@ from transformers import (
 
 import jaxpool
 from tests.conftest import MINILM
+from tests.images.joined_models import qwen3_vl
 from tests.images.models import save as save_towers
 from tests.images.photos import photo
+from tests.images.towers import save as save_alone
 from tests.small import save
 from tests.tasks.bge_m3 import save_bge_m3
 from tests.tasks.test_reward import reward_folder
@@ -53,6 +55,11 @@ def models(tmp_path_factory):
         "naver/splade-v3": bert(BertForMaskedLM),
         "cross-encoder/ms-marco-MiniLM-L-6-v2": bert(BertForSequenceClassification, num_labels=1),
         "Qwen/Qwen2.5-Math-PRM-7B": str(process),
+        "Qwen/Qwen3-VL-Embedding-2B": str(qwen3_vl(tmp_path_factory.mktemp("vl") / "m")),
+        "facebook/dinov2-small": str(save_alone(tmp_path_factory.mktemp("dino") / "m", "dinov2")),
+        "google/vit-base-patch16-224": str(
+            save_alone(tmp_path_factory.mktemp("vit") / "m", "vit-classifier")
+        ),
         "openai/clip-vit-base-patch32": str(save_towers(towers, "clip")),
     }
 
@@ -63,9 +70,10 @@ def test_example(title, models, capsys, tmp_path, monkeypatch):
     photo(60, 40).save("cat.jpg")
     code = EXAMPLES[title]
     assert len(code.splitlines()) == 3
-    (name,) = re.findall(r'LLM\("(.*?)"', code)
+    for name in re.findall(r'LLM\("(.*?)"', code):
+        code = code.replace(name, models[name])
     exec(
-        code.replace(name, models[name]),
+        code,
         {"LLM": jaxpool.LLM, "PoolingParams": jaxpool.PoolingParams, "Image": Image},
     )
     printed = capsys.readouterr().out

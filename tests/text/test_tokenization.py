@@ -58,7 +58,7 @@ def test_many_texts_at_once_give_what_each_gives_alone(tokenizer):
 
 
 def test_a_token_of_a_text_that_the_model_does_not_have_is_refused(tokenizer):
-    small = SimpleNamespace(vocab=1000, layers=1)
+    small = SimpleNamespace(vocab=1000, layers=1, patches=None)
     model = SimpleNamespace(tokenizer=tokenizer, padded=None, arch=small)
     with pytest.raises(RequestError, match="out of vocabulary"):
         prepare.encode(model, ["hi"], Tokenization.of(None, 64))
