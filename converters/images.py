@@ -61,29 +61,20 @@ def _pixels(facts: Mapping) -> Rule:
     )
 
 
+CROPPED: Kind = (
+    {
+        "size": {"shortest_edge": 224},
+        "crop_size": {"height": 224, "width": 224},
+        "do_center_crop": True,
+        "resample": BICUBIC,
+        "image_mean": CLIP_MEAN,
+        "image_std": CLIP_STD,
+    },
+    _fixed,
+)
 KINDS: dict[str, Kind] = {
-    "CLIP": (
-        {
-            "size": {"shortest_edge": 224},
-            "crop_size": {"height": 224, "width": 224},
-            "do_center_crop": True,
-            "resample": BICUBIC,
-            "image_mean": CLIP_MEAN,
-            "image_std": CLIP_STD,
-        },
-        _fixed,
-    ),
-    "Bit": (
-        {
-            "size": {"shortest_edge": 224},
-            "crop_size": {"height": 224, "width": 224},
-            "do_center_crop": True,
-            "resample": BICUBIC,
-            "image_mean": CLIP_MEAN,
-            "image_std": CLIP_STD,
-        },
-        _fixed,
-    ),
+    "CLIP": CROPPED,
+    "Bit": CROPPED,
     "ViT": (
         {
             "size": {"height": 224, "width": 224},
