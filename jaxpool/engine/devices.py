@@ -15,6 +15,7 @@ ADVICE = (
     (r"RESOURCE_EXHAUSTED|[Oo]ut of memory|memory.*in use", "nvidia-smi shows who has its memory"),
     (r"driver version is insufficient|forward compatib", "the NVIDIA driver is too old for it"),
 )
+NAMES = {"tpu": "TPU", "cuda": "GPU"}
 ON_PURPOSE = "JAX_PLATFORMS=cpu computes on the CPU on purpose"
 
 
@@ -29,25 +30,26 @@ def devices() -> list[jax.Device]:
     except RuntimeError as error:
         raise RuntimeError(_line(str(error))) from error
     if found[0].platform == "cpu" and not jax.config.values["jax_platforms"]:
-        for platform, extra in _present():
+        for platform in _present():
             reason = xla_bridge._backend_errors.get(platform)
             if reason is not None:
                 raise RuntimeError(
-                    f"this machine has a {extra.upper()} that does not start: {_line(reason)}; "
+                    f"this machine has a {NAMES[platform]} that does not start: {_line(reason)}; "
                     f"{ON_PURPOSE}"
                 )
-            advice = f"pip install 'jaxpool[{extra}]'; {ON_PURPOSE}"
-            log.warning("this machine has a %s that JAX has no plugin for: %s", platform, advice)
+            advice = f"pip install 'jaxpool[{platform}]'; {ON_PURPOSE}"
+            name = NAMES[platform]
+            log.warning("this machine has a %s that JAX has no plugin for: %s", name, advice)
     return found
 
 
-def _present() -> list[tuple[str, str]]:
-    """The accelerators of this machine: their platforms' names, and those of our extras."""
+def _present() -> list[str]:
+    """The platforms of this machine's accelerators; our extras have the same names."""
     found = []
     if hardware_utils.num_available_tpu_chips_and_device_id()[0]:
-        found.append(("tpu", "tpu"))
+        found.append("tpu")
     if hardware_utils.has_visible_nvidia_gpu():
-        found.append(("cuda", "cuda"))
+        found.append("cuda")
     return found
 
 
