@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ class Served:
         """That of the model; vectors of an adapter are of another space, which has none."""
         return None if self.parent else self.model.fingerprint
 
-    @property
+    @cached_property
     def templates(self) -> dict[str, str]:
         """The chat templates that lie with the tokenizer, by name."""
         from jaxpool.text.chat_templates import chat_templates
