@@ -8,7 +8,10 @@ import asyncio
 import logging
 import os
 import time
+import uuid
 from collections.abc import Iterable, Iterator
+from contextlib import aclosing
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -110,46 +113,39 @@ class Batches:
                     self._end(document, "failed", errors=[fault("batch_failed", str(error), None)])
 
     async def _answer(self, document: dict) -> None:
-        source, counts = (
-            self.store.path(document["input_file_id"], "data"),
-            document["request_counts"],
-        )
+        source = self.store.path(document["input_file_id"], "data")
         if document["status"] == "validating":
             total, errors = await asyncio.to_thread(check, source, document["endpoint"])
-            counts["total"] = total
+            document["request_counts"]["total"] = total
             if errors:
                 return self._end(document, "failed", errors=errors)
             self._put(document, "in_progress")
         parts = [self.store.path(document["id"], part) for part in ("output", "error")]
-        for key, part in zip(("completed", "failed"), parts, strict=True):
-            counts[key] = whole_lines(part)
-        with source.open("rb") as file, parts[0].open("ab") as output, parts[1].open("ab") as error:
-            left = islice(lines_of(file), counts["completed"] + counts["failed"], None)
-            status = await self._write(document, left, output, error)
-        self._put(document, "finalizing")
+        if document["status"] == "in_progress":
+            await self._write(document, source, *parts)
+            self._put(document, "finalizing")
         for key, part in zip(("output", "error"), parts, strict=True):
             document[f"{key}_file_id"] = self._publish(document["id"], key, part)
-        self._end(document, status)
+        self._end(document, self._over(document) or "completed")
 
-    async def _write(
-        self, document: dict, left: Iterator, output: BinaryIO, error: BinaryIO
-    ) -> str:
-        """Answer the lines that are left; the status that the batch then has."""
+    async def _write(self, document: dict, source: Path, output: Path, error: Path) -> None:
+        """Answer the lines that have no answer yet."""
         counts, told = document["request_counts"], time.monotonic()
-        async for answer in answers(
-            lambda *request: self._ask(document, *request), left, CONCURRENCY
-        ):
-            if self._over(document):
-                break
-            failed = answer["error"] is not None
-            target, key = (error, "failed") if failed else (output, "completed")
-            target.write(orjson.dumps(answer) + b"\n")
-            counts[key] += 1
-            if time.monotonic() > told + 1:
-                told = time.monotonic()
-                output.flush(), error.flush()
-                self.store.put(document)
-        return self._over(document) or "completed"
+        counts |= {"completed": whole_lines(output), "failed": whole_lines(error)}
+        ask = partial(self._ask, document)
+        with source.open("rb") as file, output.open("ab") as good, error.open("ab") as bad:
+            left = islice(lines_of(file), counts["completed"] + counts["failed"], None)
+            async with aclosing(answers(ask, left, CONCURRENCY)) as found:
+                async for answer in found:
+                    if self._over(document):
+                        break
+                    key = "completed" if answer["error"] is None else "failed"
+                    target = good if answer["error"] is None else bad
+                    target.write(orjson.dumps(answer) + b"\n")
+                    counts[key] += 1
+                    if time.monotonic() > told + 1:
+                        told = time.monotonic()
+                        self.store.put(document)
 
     async def _ask(self, document: dict, method: str, url: str, body: dict, name: str) -> Any:
         content = orjson.dumps({"priority": PRIORITY} | body)
@@ -171,11 +167,13 @@ class Batches:
         self.store.put(document)
 
     def _publish(self, name: str, key: str, part: Path) -> str | None:
-        """Make a file of the lines of a batch; none where there are no lines."""
-        if not part.stat().st_size:
+        """Make a file of the lines of a batch, none where there are none; once, if asked again."""
+        file = f"file-{uuid.uuid5(uuid.NAMESPACE_OID, f'{name}/{key}').hex}"
+        data = self.store.path(file, "data")
+        if part.exists() and part.stat().st_size:
+            os.replace(part, data)
+        if not data.exists():
             return None
-        file = new("file")
-        os.replace(part, self.store.path(file, "data"))
         return self.store.describe(file, f"{name}_{key}.jsonl", "batch_output")["id"]
 
     def _end(self, document: dict, status: str, errors: list | None = None) -> None:

@@ -7,7 +7,7 @@ import asyncio
 import uuid
 from codecs import BOM_UTF8
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from typing import Any
 
 import orjson
@@ -19,17 +19,21 @@ from serving.errors import envelope
 Ask = Callable[[str, str, dict, str], Awaitable[tuple[int, bytes]]]
 
 
-async def answers(ask: Ask, lines: Iterable[bytes], concurrency: int) -> AsyncIterator[dict]:
+async def answers(ask: Ask, lines: Iterable[bytes], concurrency: int) -> AsyncGenerator[dict, None]:
     """The answers of some lines in their order, `concurrency` asked at once."""
     asked: deque[asyncio.Task] = deque()
-    for line in lines:
-        if line.isspace():
-            continue
-        asked.append(asyncio.create_task(_answer(ask, line)))
-        if len(asked) >= concurrency:
+    try:
+        for line in lines:
+            if line.isspace():
+                continue
+            asked.append(asyncio.create_task(_answer(ask, line)))
+            if len(asked) >= concurrency:
+                yield await asked.popleft()
+        while asked:
             yield await asked.popleft()
-    while asked:
-        yield await asked.popleft()
+    finally:  # of a caller that has heard enough
+        for task in asked:
+            task.cancel()
 
 
 async def _answer(ask: Ask, line: bytes) -> dict:

@@ -1,5 +1,6 @@
 """/v1/files and /v1/batches by OpenAI's client: answers, errors, cancelling, restarts."""
 
+import asyncio
 import json
 import time
 
@@ -7,7 +8,7 @@ import httpx
 import openai
 import pytest
 
-from serving.batches import check, whole_lines
+from serving.batches import Batches, check, whole_lines
 from serving.store import Store
 
 MODEL = "mat"
@@ -158,6 +159,33 @@ def test_a_server_goes_on_where_another_was_stopped(start, folders, tmp_path):
     assert 0 < written < 600 and batch.status == "completed"
     found = answers_of(client, batch.output_file_id)
     assert [one["custom_id"] for one in found] == [f"n{i}" for i in range(600)]
+
+
+def test_a_batch_that_was_stopped_at_its_end_is_not_answered_again(
+    start, folders, tmp_path, monkeypatch
+):
+    options = {"batch_folder": str(tmp_path / "batches")}
+    lines = [line(i, {"model": "m", "input": f"text {i}" if i else 3}) for i in range(20)]
+    first = start([folders(MODEL)], **options)
+    client = openai.OpenAI(base_url=first.url + "/v1", api_key="none")
+
+    def killed(*args, **kwargs):
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(Batches, "_end", killed)
+    batch = begun(client, lines)
+    while batch.status != "finalizing":
+        batch = client.batches.retrieve(batch.id)
+    first.stop()
+    monkeypatch.undo()
+    second = start([folders(MODEL)], **options)
+    client = openai.OpenAI(base_url=second.url + "/v1", api_key="none")
+    batch = ended(client, client.batches.retrieve(batch.id))
+    assert batch.status == "completed"
+    names = [one["custom_id"] for one in answers_of(client, batch.output_file_id)]
+    assert names == [f"n{i}" for i in range(1, 20)]
+    assert [one["custom_id"] for one in answers_of(client, batch.error_file_id)] == ["n0"]
+    assert second.service.models.served[0].model.engine.real_tokens == 0
 
 
 def test_one_process_has_a_batch(tmp_path):
