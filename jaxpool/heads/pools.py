@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxpool.heads.pooling import POOLS
 from jaxpool.heads.steps import Pool
 from jaxpool.nn import layers
-from jaxpool.nn.attention import NEVER
+from jaxpool.nn.masks import NEVER
 from jaxpool.nn.params import Leaf
 
 

@@ -1,21 +1,21 @@
-"""Attention over packed rows: which keys a token may see, and the products that use it.
+"""Attention over packed rows: the products of queries, keys and values.
 
 The attention kernel is chosen here only: by platform, row length and the needs of the architecture.
 """
 
 from collections.abc import Callable
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
 from jaxpool.nn.arch import Arch
 from jaxpool.nn.dropout import drop
+from jaxpool.nn.masks import NEVER, Places, visible
 from jaxpool.nn.positions import attention_bias
 from jaxpool.nn.segments import take
 
-NEVER = -1e30  # finite: a query that may see no key gives the mean of all, not NaN
 DENSE = 256  # longer rows are computed in blocks of queries: linear memory, scores stay in cache
 BLOCK = 128  # queries of one block
 QUARTERS = 4  # a causal row is cut into so many parts, each with its own extent of keys
@@ -25,23 +25,6 @@ SPLASH = 256  # shortest row for splash attention, whose rows are multiples of
 LANES = 128
 CUDNN_IMPLEMENTATION: Literal["cudnn", "xla"] = "cudnn"  # tests compile the other
 INTERPRET = False  # run Pallas kernels without their chip (tests)
-
-
-class Places(NamedTuple):
-    """Where some tokens lie: segments, positions and contexts (see `Batch`), `[B, T]` each."""
-
-    segments: jax.Array
-    positions: jax.Array
-    context: jax.Array | None = None
-
-    def map(self, function) -> "Places":
-        """The same function of each array."""
-        context = None if self.context is None else function(self.context)
-        return Places(function(self.segments), function(self.positions), context)
-
-    def at(self, start, size: int) -> "Places":
-        """`size` tokens from `start` on."""
-        return self.map(lambda x: jax.lax.dynamic_slice_in_dim(x, start, size, axis=1))
 
 
 def choose(platform: str, arch: Arch) -> str:
@@ -106,21 +89,6 @@ def attention(
         return jax.lax.switch(index, programs, *inputs)
 
     return attend
-
-
-def visible(queries: Places, keys: Places, arch: Arch, reach: int) -> jax.Array:
-    """Which keys a query sees, bool `[B, T, S]`: its segment and context, its past, its window."""
-    seen = queries.segments[:, :, None] == keys.segments[:, None, :]
-    if queries.context is not None and keys.context is not None:
-        context = queries.context[:, :, None]
-        seen |= (context > 0) & (context == keys.segments[:, None, :])
-        seen &= keys.context[:, None, :] >= 0
-    ahead = keys.positions[:, None, :] - queries.positions[:, :, None]
-    if arch.causal:
-        seen &= ahead <= 0
-    if reach:
-        seen &= jnp.abs(ahead) <= reach
-    return seen
 
 
 def _added(params: dict, queries: Places, keys: Places, arch: Arch, reach: int) -> jax.Array:
