@@ -30,6 +30,17 @@ def test_gpu_benchmark_measures_every_system_on_every_shape(tmp_path):
 
 
 @pytest.mark.slow
+def test_images_benchmark_measures_both_sides_of_every_shape(tmp_path):
+    run("benchmarks/images.py", "--tiny", "--device", "cpu", "--output", str(tmp_path / "a.json"))
+    page = json.loads((tmp_path / "a.json").read_text())
+    measured = {(row["model"], row["system"]) for row in page["rows"] if row["images/s"] > 0}
+    systems = ("jaxpool", "transformers", "jaxpool from patches", "transformers from pixels")
+    models = ("CLIP-B/32", "SigLIP-so400m", "Qwen3-VL-2B")
+    assert measured == {(model, system) for model in models for system in systems}
+    assert len(page["ratios"]) == 6
+
+
+@pytest.mark.slow
 def test_host_benchmark_times_every_step(tmp_path):
     run("benchmarks/host.py", "ceiling", "--count", "64", "--output", str(tmp_path / "host.json"))
     page = json.loads((tmp_path / "host.json").read_text())
