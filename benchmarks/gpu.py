@@ -37,9 +37,10 @@ from jaxpool.engine.batch import Request
 from jaxpool.nn.attention import backend
 
 LENGTHS = (32, 128, 512, 2048)
-TOKENS = 65536  # of the texts of a round
-BATCHES = (8192, 32768, TOKENS)  # tokens of a batch of the peer, of which the fastest counts
+TOKENS = 262144  # of the texts of a round
+BATCHES = (8192, 32768, 65536)  # tokens of a batch of the peer, of which the fastest counts
 ROUNDS = 3
+FLIGHT = 8  # batches that the program is given at once
 VERSIONS = ("jax", "jaxlib", "torch", "transformers", "sentence-transformers")
 RESULTS = Path(__file__).parent / "results"
 
@@ -72,13 +73,15 @@ def copy_bandwidth(megabytes: int) -> float:
 
 
 def program(model, length: int) -> tuple[Callable, int]:
-    """`run()` of one full batch, from token ids to vectors on the device; how many texts it has."""
+    """`run()` of full batches in flight, from token ids to vectors on the device; their texts."""
     engine, task = model.engine, model.task("embed")
     count = max(1, engine.budget // length)
     ids = np.random.default_rng(0).integers(5, 1000, (count, length)).astype(np.int32)
     requests = [Request(row) for row in ids]
     plan = engine.plan(requests)[0][0]
-    return lambda: jax.block_until_ready(engine.dispatch(task, plan, requests)), len(plan.request)
+    every = range(FLIGHT)
+    run = lambda: jax.block_until_ready([engine.dispatch(task, plan, requests) for _ in every])  # noqa: E731
+    return run, FLIGHT * len(plan.request)
 
 
 def peers(folder: Path, device: str) -> dict:

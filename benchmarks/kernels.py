@@ -1,11 +1,11 @@
-"""Where a program's time goes: the kernels of one full batch on this device, longest first.
+"""Where a program's time goes: the kernels of a full batch on this device, longest first.
 
     python benchmarks/kernels.py [SHAPE...] [--length 128] [--top 12] [--tiny]
 
-Traces `ROUNDS` runs of a shape of random_checkpoint.py with jax's profiler, after one that
-compiles, and prints for each kernel how often a batch runs it, its milliseconds a batch and its
-share of the time; `idle` is when the device ran nothing. On CPU a loop is listed beside what it
-runs, and shares add up to more than one.
+Traces full batches of a shape of random_checkpoint.py in flight with jax's profiler. Prints of each
+kernel how often a batch runs it, its milliseconds a batch and its share of the time; `idle` is when
+the device ran nothing. On CPU a loop is listed beside what it runs, and shares add up to more than
+one.
 """
 
 import re
@@ -23,7 +23,6 @@ import typer
 
 import jaxpool
 
-ROUNDS = 3
 # The planes and lines of a trace that hold what ran on a device.
 LINES = {
     "gpu": ("/device:GPU", "Stream"),
@@ -48,15 +47,14 @@ def kernels(folder: Path) -> dict[str, tuple[int, float]]:
 
 
 def traced(run) -> tuple[dict[str, tuple[int, float]], float]:
-    """The kernels of `ROUNDS` runs, and the milliseconds of one."""
+    """The kernels of a run, and its milliseconds."""
     run()
     with TemporaryDirectory() as place:
         with jax.profiler.trace(place):
             start = time.perf_counter()
-            for _ in range(ROUNDS):
-                run()
+            run()
             wall = time.perf_counter() - start
-        return kernels(Path(place)), 1e3 * wall / ROUNDS
+        return kernels(Path(place)), 1e3 * wall
 
 
 def main(
@@ -72,8 +70,9 @@ def main(
             random_checkpoint.make(Path(place), name, length, tiny, device)
             run, texts = gpu.program(jaxpool.load(place), length)
             found, wall = traced(run)
+        wall /= gpu.FLIGHT
         rows = [
-            {"kernel": kernel[:60], "runs": round(runs / ROUNDS, 1), "ms": ms / ROUNDS}
+            {"kernel": kernel[:60], "runs": round(runs / gpu.FLIGHT, 1), "ms": ms / gpu.FLIGHT}
             for kernel, (runs, ms) in sorted(found.items(), key=lambda one: -one[1][1])
         ]
         busy = sum(row["ms"] for row in rows)
@@ -82,7 +81,12 @@ def main(
         rows = [
             row | {"ms": round(row["ms"], 3), "share": round(row["ms"] / wall, 3)} for row in rows
         ]
-        facts = {"shape": name, "texts": texts, "length": length, "ms": round(wall, 3)}
+        facts = {
+            "shape": name,
+            "texts": texts // gpu.FLIGHT,
+            "length": length,
+            "ms": round(wall, 3),
+        }
         measure.report(measure.machine() | facts, rows, None)
 
 

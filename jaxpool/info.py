@@ -51,8 +51,8 @@ def _fingerprint(checkpoint, resolution, ended: str | None) -> tuple[str, str]:
 
 def _attention(arch) -> str:
     """The kernels of long and short rows, in the dtype "auto"."""
-    platform = jax.default_backend()
-    arch = arch.replace(dtype="float32" if platform == "cpu" else "bfloat16")
+    platform = attention.platform_of(jax.devices()[0])
+    arch = arch.replace(dtype=parameter_dtype("auto").name)
     arch = arch.replace(kernel=attention.choose(platform, arch))
     buckets = bucket_lengths(arch.max_length, bucketing().steps)
     names = dict.fromkeys(attention.backend(arch, length) for length in buckets)

@@ -17,9 +17,8 @@ from jaxpool.heads.steps import Pool
 from jaxpool.images.media import MediaOptions
 from jaxpool.loras import with_slots
 from jaxpool.model import Model
-from jaxpool.nn import quantization
+from jaxpool.nn import attention, quantization
 from jaxpool.nn.arch import Arch
-from jaxpool.nn.attention import choose as choose_kernel
 from jaxpool.scoring.template import ScoreTemplate, load_template
 from jaxpool.tasks.pooling_params import PoolerConfig, as_pooler_config
 from jaxpool.tasks.resolve import resolve as resolve_tasks
@@ -117,7 +116,7 @@ def _model(
     if template and ("classify" in resolution.tasks or checkpoint.listwise):
         template.render(tokenizer.transformers, [("", "")], {})  # an error shows here, not later
     mesh, kind = _mesh(options), parameter_dtype(dtype)
-    arch = _on_device(checkpoint.arch, kind, mesh.devices.flat[0].platform)
+    arch = _on_device(checkpoint.arch, kind, attention.platform_of(mesh.devices.flat[0]))
     params = _read(checkpoint, kind, tree_shardings(checkpoint.leaves, mesh))
     params = quantization.quantize(params, options.quantization)
     if options.enable_lora:
@@ -177,7 +176,7 @@ def _on_device(arch: Arch, kind: jnp.dtype, platform: str) -> Arch:
     """An architecture, and the tower beside it, with the dtype and the kernels of a device."""
     arch = arch.replace(dtype=_activations(kind))
     tower = arch.vision and _on_device(arch.vision, kind, platform)
-    return arch.replace(kernel=choose_kernel(platform, arch), vision=tower)
+    return arch.replace(kernel=attention.choose(platform, arch), vision=tower)
 
 
 def _read(checkpoint, dtype, shardings) -> dict:

@@ -3,6 +3,7 @@
 The attention kernel is chosen here only: by platform, row length and the needs of the architecture.
 """
 
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import Literal
@@ -15,37 +16,51 @@ from jaxpool.nn.dropout import drop
 from jaxpool.nn.masks import NEVER, Places, visible
 from jaxpool.nn.positions import attention_bias
 from jaxpool.nn.segments import take
+from jaxpool.nn.splash import LANES, SPLASH, splash
 
 DENSE = 256  # longer rows are computed in blocks of queries: linear memory, scores stay in cache
 BLOCK = 128  # queries of one block
 QUARTERS = 4  # a causal row is cut into so many parts, each with its own extent of keys
+FLASH = 256  # most features of a head for the Pallas kernel
 CUDNN = 128  # shortest row for cuDNN's kernel: rows with packed texts are at least as long
 CUDNN_NEVER = -(2.0**15)  # `NEVER` there: float16 holds it
-SPLASH = 256  # shortest row for splash attention, whose rows are multiples of
-LANES = 128
 CUDNN_IMPLEMENTATION: Literal["cudnn", "xla"] = "cudnn"  # tests compile the other
 INTERPRET = False  # run Pallas kernels without their chip (tests)
 
 
-def choose(platform: str, arch: Arch) -> str:
-    """The family of kernels for a platform: "splash" on TPU, "cudnn" on GPU, "xla" elsewhere.
+def platform_of(device: jax.Device) -> str:
+    """The platform whose kernels a device runs; GPUs older than NVIDIA's Ampere run "cpu"'s."""
+    capability = str(getattr(device, "compute_capability", ""))
+    old = not re.fullmatch(r"[89]\.\d|\d\d\.\d", capability)
+    return "cpu" if device.platform == "gpu" and old else device.platform
 
-    What a family cannot compute exactly stays with XLA.
+
+def choose(platform: str, arch: Arch) -> str:
+    """The family of kernels for a platform: "splash" on TPU, "flash" or "cudnn" on GPU, or "xla".
+
+    What a family cannot compute exactly stays with XLA. cuDNN's is the one that knows biases, which
+    cost it half its speed.
     """
     biased = arch.alibi or arch.relative_buckets > 0
     if platform == "tpu" and not biased:
         return "splash"
-    half = arch.dtype in ("bfloat16", "float16")
-    narrow = arch.head_dim % 8 == 0 and arch.head_dim <= 128
-    if platform in ("gpu", "cuda") and half and narrow and not arch.attention_softcap:
-        return "cudnn"
-    return "xla"
+    if platform not in ("gpu", "cuda") or arch.dtype not in ("bfloat16", "float16"):
+        return "xla"
+    if not biased and arch.head_dim <= FLASH:
+        return "flash"
+    return "cudnn" if _suits_cudnn(arch) else "xla"
+
+
+def _suits_cudnn(arch: Arch) -> bool:
+    return arch.head_dim % 8 == 0 and arch.head_dim <= 128 and not arch.attention_softcap
 
 
 def backend(arch: Arch, length: int) -> str:
     """The name of the kernel that serves rows of `length`."""
     if arch.kernel == "splash" and length >= SPLASH and length % LANES == 0 and splits(arch):
         return "splash"
+    if arch.kernel == "flash" and splits(arch):
+        return "flash"
     if arch.kernel == "cudnn" and length >= CUDNN:
         return "cudnn"
     return xla(length)
@@ -217,52 +232,41 @@ def _cudnn(params: dict, places: Places, arch: Arch, reach: int) -> Callable:
     return attend
 
 
-def _splash(params: dict, places: Places, arch: Arch, reach: int) -> Callable:
-    """Splash attention (Pallas, TPU): blocks that no query sees are never computed."""
-    from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as splash
+def _flash(params: dict, places: Places, arch: Arch, reach: int) -> Callable:
+    """The Pallas kernel for GPUs; gradients are those of cuDNN's kernel, or of XLA's."""
+    from jaxpool.nn.flash import flash  # Pallas takes a while to import
 
     length = places.segments.shape[1]
+    other = KERNELS["cudnn" if _suits_cudnn(arch) and length >= CUDNN else xla(length)]
+    run = partial(flash, arch=arch, reach=reach, interpret=INTERPRET)
+
+    def differentiable(q, k, v, *places):
+        return jax.vjp(other(params, Places(*places), arch, reach), q, k, v)
+
+    attend = jax.custom_vjp(lambda q, k, v, segments, _: _by_shard(run)(q, k, v, segments))
+    attend.defvjp(differentiable, lambda back, out: (*back(out), None, None))
+    return lambda q, k, v: attend(q, k, v, places.segments, places.positions)
+
+
+def _splash(params: dict, places: Places, arch: Arch, reach: int) -> Callable:
+    run = _by_shard(partial(splash, arch=arch, reach=reach, interpret=INTERPRET))
+    return lambda q, k, v: run(q, k, v, places.segments)
+
+
+def _by_shard(run: Callable) -> Callable:
+    """`run(q, k, v, segments)` of the rows and heads of each device."""
     mesh = jax.sharding.get_abstract_mesh()
-    rows, heads = (None, None) if mesh.empty else ("data", "model")
-    per_shard = arch.heads // (1 if mesh.empty else mesh.shape["model"])
-    block = next(size for size in (512, 256, LANES) if length % size == 0)
-    kernel = splash.make_splash_mha(
-        _splash_mask(length, arch, reach, per_shard),
-        # The first three are those of the forward, the others those of the backward pass.
-        block_sizes=splash.BlockSizes(block, block, block, block, block, block, block, block),
-        attn_logits_soft_cap=arch.attention_softcap or None,
-        head_shards=1,
-        q_seq_shards=1,
-        interpret=INTERPRET,
-    )
-
-    def of_row(q, k, v, segments):
-        return kernel(q, k, v, segment_ids=splash.SegmentIds(segments, segments))
-
-    run: Callable = jax.vmap(of_row)
-    spec = jax.P(rows, heads)
-    if not mesh.empty:
-        run = jax.shard_map(
-            run, in_specs=(spec, spec, spec, jax.P(rows)), out_specs=spec, check_vma=False
-        )
-
-    def attend(q, k, v):
-        q = (q * arch.scale).astype(q.dtype)
-        heads_first = (x.swapaxes(1, 2) for x in (q, k, v))
-        return run(*heads_first, places.segments).swapaxes(1, 2).astype(q.dtype)
-
-    return attend
+    if mesh.empty:
+        return run
+    spec = jax.P("data", None, "model")
+    specs = (spec, spec, spec, jax.P("data"))
+    return jax.shard_map(run, in_specs=specs, out_specs=spec, check_vma=False)
 
 
-def _splash_mask(length: int, arch: Arch, reach: int, heads: int):
-    from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
-
-    shape = (length, length)
-    if reach:
-        local = masks.LocalMask(shape, (reach, 0 if arch.causal else reach), 0)
-        return masks.MultiHeadMask([local] * heads)
-    whole = masks.CausalMask(shape) if arch.causal else masks.FullMask(shape)
-    return masks.MultiHeadMask([whole] * heads)
-
-
-KERNELS = {"dense": _dense, "blocked": _blocked, "cudnn": _cudnn, "splash": _splash}
+KERNELS = {
+    "dense": _dense,
+    "blocked": _blocked,
+    "cudnn": _cudnn,
+    "flash": _flash,
+    "splash": _splash,
+}

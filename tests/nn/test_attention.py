@@ -1,5 +1,7 @@
 """The attention kernels against a plain float64 computation, text by text."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 from jaxpool.engine.batch import TEXT, Request, fill, place
 from jaxpool.nn import attention, params
 from jaxpool.nn.arch import Arch
+from jaxpool.nn.flash import Blocks, extents
 from jaxpool.nn.positions import alibi_slopes
 
 LENGTHS = (150, 90, 300)
@@ -86,18 +89,38 @@ def test_splash(name, monkeypatch):
     agrees_with_xla(arch, batch, operands(plan, arch), 5e-6)
 
 
+@pytest.mark.parametrize("head_dim", [8, 72, 256])
+@pytest.mark.parametrize("name", [name for name in ARCHS if name != "alibi"])
+def test_flash(name, head_dim, monkeypatch):
+    arch, (plan, batch) = ARCHS[name].replace(kernel="flash", head_dim=head_dim), packed()
+    assert attention.backend(arch, 400) == "flash"
+    monkeypatch.setattr(attention, "INTERPRET", True)
+    agrees_with_xla(arch, batch, operands(plan, arch), 5e-6)
+
+
+def test_flash_reads_the_keys_of_its_texts_alone():
+    _, batch = packed()
+    first, last = extents(batch.segments[:, :384], Blocks(64, 32, 4, 2), False, 0)
+    # Texts of tokens 0-149 and 150-239, then padding.
+    assert first[0].tolist() == [0, 0, 0, 4, 7, 7] and last[0].tolist() == [5, 5, 8, 12, 12, 12]
+    first, last = extents(batch.segments[:, :384], Blocks(64, 32, 4, 2), True, 20)
+    assert first[0].tolist() == [0, 1, 3, 5, 7, 9] and last[0].tolist() == [2, 4, 6, 8, 10, 12]
+
+
 @pytest.mark.slow
-def test_gradient_of_splash(monkeypatch):
-    """A training step on TPU differentiates the kernel: the gradient of XLA's, on real tokens."""
-    arch = ARCHS[next(iter(ARCHS))].replace(kernel="splash")
+@pytest.mark.parametrize("kernel", ["splash", "flash"])
+def test_gradient_of_fused_kernels(kernel, monkeypatch):
+    """A training step differentiates the kernel: the gradient of XLA's, on real tokens."""
+    arch = ARCHS[next(iter(ARCHS))].replace(kernel=kernel)
     plan = place([[0, 1], [2]], 2, 384, LENGTHS)
     batch = fill(plan, [Request(np.ones(n, np.int32)) for n in LENGTHS])[0]
     monkeypatch.setattr(attention, "INTERPRET", True)
+    monkeypatch.setattr(attention, "CUDNN_IMPLEMENTATION", "xla")
     real = jnp.asarray(batch.segments > 0)[..., None, None].astype(jnp.float32)
 
     def gradients(arch):
         attend = attention.attention({}, batch, arch)
-        return jax.grad(lambda qkv: jnp.sum(jnp.sin(attend(*qkv, None)) * real))
+        return jax.jit(jax.grad(lambda qkv: jnp.sum(jnp.sin(attend(*qkv, None)) * real)))
 
     inputs = operands(plan, arch)
     wanted = gradients(arch.replace(kernel="xla"))(inputs)
@@ -122,7 +145,7 @@ def agrees_with_xla(arch, batch, operands, tolerance: float) -> None:
 
 
 @pytest.mark.parametrize("windows", [(), (20,)], ids=["past", "window"])
-def test_extents_of_a_long_causal_row(windows, monkeypatch):
+def testextents_of_a_long_causal_row(windows, monkeypatch):
     """Texts of 150 and 90 after the prefix that both see: numbers and gradients of all keys."""
     causal = arch(causal=True, windows=windows)
     plan = place([[2, 0, 1]], 1, 700, LENGTHS)
@@ -153,10 +176,22 @@ def test_kernels_by_platform_and_capability():
     assert attention.choose("cpu", half) == "xla"
     assert attention.choose("tpu", half) == "splash"
     assert attention.choose("tpu", half.replace(alibi=True)) == "xla"
-    assert attention.choose("gpu", half) == "cudnn"
-    for change in ({"dtype": "float32"}, {"head_dim": 256}, {"attention_softcap": 30.0}):
+    for change in ({}, {"head_dim": 256}, {"attention_softcap": 30.0}):
+        assert attention.choose("gpu", half.replace(**change)) == "flash"
+    assert attention.choose("gpu", half.replace(alibi=True)) == "cudnn"
+    for change in ({"dtype": "float32"}, {"head_dim": 512}, {"alibi": True, "head_dim": 256}):
         assert attention.choose("gpu", half.replace(**change)) == "xla"
     assert attention.backend(half.replace(kernel="splash"), 192) == "dense"
+
+
+@pytest.mark.parametrize(
+    ("kind", "capability", "platform"),
+    [("gpu", "9.0", "gpu"), ("gpu", "12.0", "gpu"), ("gpu", "7.5", "cpu"), ("gpu", "gfx942", "cpu")]
+    + [("tpu", None, "tpu"), ("cpu", None, "cpu")],
+)
+def test_old_cards_run_the_kernels_of_xla(kind, capability, platform):
+    device = SimpleNamespace(platform=kind, compute_capability=capability)
+    assert attention.platform_of(device) == platform
 
 
 def test_each_layer_has_its_window():
