@@ -31,7 +31,7 @@ class Blocks(NamedTuple):
 
 # By the features of a head, as a power of two: the fastest of those tried on an H200 that fit in
 # the shared memory of smaller cards.
-BLOCKS = {64: Blocks(128, 64, 4, 3), 128: Blocks(64, 64, 4, 2), 256: Blocks(64, 32, 4, 2)}
+BLOCKS = {64: Blocks(128, 64, 4, 3), 128: Blocks(64, 32, 4, 3), 256: Blocks(64, 32, 4, 2)}
 
 
 def flash(q, k, v, segments, arch: Arch, reach: int, interpret: bool = False) -> jax.Array:
