@@ -20,7 +20,7 @@ SUFFIXES = (  # the first that fits an architecture's name: its runner, what it 
     ("RewardModel", "pooling", "embed"),
     ("Model", "pooling", "embed"),
 )
-CONVERTS = ("auto", "none", "embed", "classify", "reward")
+CONVERTS = ("auto", "none", "embed", "classify", "reward", "decide")
 RUNNERS = ("auto", "pooling", "generate", "draft")
 HEADS = {
     "classify": ("SequenceClassification",),

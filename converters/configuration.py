@@ -82,11 +82,11 @@ def read_config(
     _check_numbers(raw)
     if callable(overrides):
         family = find(raw)
-        config = overrides(_config(family, _renamed(family, raw)))
+        config = overrides(_config(family, _renamed(family, family.unfold(raw))))
         return find(raw | {"architectures": config.architectures}), Config(**_plain(config))
     given = dict(overrides or {})
     family = find(raw | given)
-    raw, given = _renamed(family, raw), _renamed(family, given)
+    raw, given = _renamed(family, family.unfold(raw)), _renamed(family, given)
     file = f"config-{_digest([family.config, raw, given])}.json"
     if store and (store / file).is_file():
         plain = json.loads((store / file).read_text(encoding="utf-8"))

@@ -19,7 +19,8 @@ class Head(NamedTuple):
     defaults: `PoolerConfig` fields that this class sets where nobody else does;
     pictures: (config, arch) -> the chain after the vision tower, where a model has one of its own;
     optional_bias: files may lack the biases of the steps, which then have none;
-    sizes: fields that config.json may omit -> the tensor whose first axis has that size.
+    sizes: fields that config.json may omit -> the tensor whose first axis has that size;
+    rows: config -> which token rows count (see `jaxpool.tasks.token_rows`), where not all do.
     """
 
     task: str
@@ -29,6 +30,7 @@ class Head(NamedTuple):
     optional_bias: bool = False
     sizes: Mapping[str, str] = MappingProxyType({})
     pictures: Callable[[Any, Arch], tuple] = lambda config, arch: ()
+    rows: Callable[[Any], Any] = lambda config: None
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class Family:
     adapter: configuration object -> the folder of the LoRA adapter that is part of the model;
     derive: the tensors of a file -> those of the table, some of them computed (see `derived`);
     aliases: keys of published config.json files -> their names in that class;
+    unfold: the fields of a config.json that holds another model's -> those of that model's class;
     sizes: fields of config.json that tensors decide -> the tensor and which of its axes;
     special_tokens: whether the tokenizer adds its own;
     lower_case: whether texts are lower-cased, be it that the tokenizer's files say so or not;
@@ -71,6 +74,7 @@ class Family:
     adapter: Callable[[Any], str] | None = None
     derive: Callable[[Any], Any] | None = None
     aliases: Mapping[str, str] = field(default_factory=dict)
+    unfold: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
     sizes: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     special_tokens: bool = True
     lower_case: bool = False

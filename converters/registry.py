@@ -1,8 +1,10 @@
 """Which family reads which checkpoint."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+from converters.families import gliclass
 from converters.families.albert import ALBERT
+from converters.families.bart import BART, MBART
 from converters.families.bert import BERT, ERNIE
 from converters.families.bidirectional import LLAMA_BIDIRECTIONAL, PPLX, QWEN3_BIDIRECTIONAL, VOYAGE
 from converters.families.big_bird import BIG_BIRD
@@ -61,6 +63,7 @@ from converters.family import Family
 FAMILIES: dict[str, Family] = {
     "albert": ALBERT,
     "arcee": ARCEE,
+    "bart": BART,
     "bert": BERT,
     "bidirectional_pplx_qwen3": PPLX,
     "big_bird": BIG_BIRD,
@@ -93,6 +96,7 @@ FAMILIES: dict[str, Family] = {
     "llama": LLAMA,
     "llama_bidirec": LLAMA_BIDIRECTIONAL,
     "luke": LUKE,
+    "mbart": MBART,
     "megatron-bert": MEGATRON_BERT,
     "ministral": MINISTRAL,
     "ministral3": MINISTRAL3,
@@ -140,6 +144,10 @@ REMOTE: dict[str, Family] = {
     "JinaBertConfig": JINA_BERT,
     "XLMRobertaFlashConfig": JINA_FLASH,
 }
+# By the `model_type` of a config.json that holds an encoder's: the family around the encoder's.
+AROUND: dict[str, Callable[[Family], Family]] = {
+    "GLiClass": gliclass.around,
+}
 # Architectures whose names do not end in the name of their head.
 HEADS: dict[str, str] = {
     "BertSpladeSparseEmbeddingModel": "MaskedLM",
@@ -172,6 +180,9 @@ def find(config: Mapping) -> Family:
         if name in ARCHITECTURES:
             return ARCHITECTURES[name]
     model_type = config.get("model_type")
+    if model_type in AROUND:
+        inner = {"model_type": "deberta-v2"} | (config.get("encoder_config") or {})
+        return AROUND[model_type](find(inner))
     if model_type not in FAMILIES:
         raise ValueError(
             f"unsupported architecture: model_type {model_type!r}; "
@@ -193,7 +204,8 @@ def table() -> str:
         "| config.json | architectures | such as |",
         "| --- | --- | --- |",
     ]
-    keyed = {**FAMILIES, **REMOTE, **ARCHITECTURES}
+    around = {key: of(DEBERTA_V2) for key, of in AROUND.items()}
+    keyed = {**FAMILIES, **REMOTE, **ARCHITECTURES, **around}
     for key, family in sorted(keyed.items(), key=lambda item: (item[1].name.lower(), item[0])):
         examples = ", ".join(f"[{name}](https://huggingface.co/{name})" for name in family.examples)
         lines.append(f"| `{key}` | {', '.join(architectures(key, family))} | {examples} |")

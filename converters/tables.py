@@ -37,9 +37,11 @@ def _prefix(family: Family, source: Source) -> str:
 
 
 def base_table(family: Family, source: Source, config) -> list[rows.Row]:
-    """The table of the base model."""
-    add = _prefix(family, source)
-    return [row._replace(name=add + row.name) for row in rows.parse(family.table(config))]
+    """The table of the base model; a tied tensor goes by the name that the file has for it."""
+    add, names = _prefix(family, source), source.keys()
+    table = [row.rename(lambda name: add + name) for row in rows.parse(family.table(config))]
+    other = [row.tied and row.name not in names for row in table]
+    return [r._replace(name=r.tied) if o else r for r, o in zip(table, other, strict=True)]
 
 
 def _head_table(family: Family, head: Head | None, source: Source, config) -> list[rows.Row]:

@@ -2,28 +2,19 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from typing import Any, cast
-
-import numpy as np
+from typing import Any
 
 from jaxpool import offline
 from jaxpool.loading import load
 from jaxpool.loras import LoRARequest, Loras
-from jaxpool.offline import collect
+from jaxpool.scoring.decisions import prepare_decisions
 from jaxpool.scoring.pairs import Scoring, prepare_hybrid, prepare_scores
+from jaxpool.scoring.zero_shot import TEMPLATE, Labels, prepare_labels
 from jaxpool.tasks import outputs
-from jaxpool.tasks.entities import Entity, entities
+from jaxpool.tasks.entities import Entity
 from jaxpool.tasks.model_config import ModelConfig
-from jaxpool.tasks.outputs import (
-    ClassificationRequestOutput,
-    EmbeddingRequestOutput,
-    PoolingRequestOutput,
-    ScoringOutput,
-    ScoringRequestOutput,
-)
 from jaxpool.tasks.pooling_params import PoolerConfig, PoolingParams, with_adapter, with_task
-from jaxpool.tasks.task import REQUIRED, Task, several
-from jaxpool.text.prepared import Prepared
+from jaxpool.tasks.task import REQUIRED, several
 from jaxpool.vllm_options import engine_options
 
 GENERATIVE = (
@@ -107,7 +98,7 @@ class LLM:
         use_tqdm: bool | Callable = True,
         pooling_task: str | Sequence[str] | None = None,
         **options: Any,
-    ) -> list[PoolingRequestOutput]:
+    ) -> list[outputs.PoolingRequestOutput]:
         """Run a task by name on prompts: a text, token ids, a prompt dict, or a list of them.
 
         Several tasks, `["embed", "sparse"]` or "embed&sparse", share one forward; `outputs.data` is
@@ -129,7 +120,7 @@ class LLM:
         pooling_params: PoolingParams | Sequence[PoolingParams] | None = None,
         use_tqdm: bool | Callable = True,
         **options: Any,
-    ) -> list[EmbeddingRequestOutput] | list[PoolingRequestOutput]:
+    ) -> list[outputs.EmbeddingRequestOutput] | list[outputs.PoolingRequestOutput]:
         """Embed prompts; a model of token vectors answers with a matrix each.
 
         No prompt of the checkpoint is applied unless `prompt_name`, `prompt` or `input_type` asks
@@ -146,10 +137,21 @@ class LLM:
         prompts: Any,
         *,
         pooling_params: PoolingParams | Sequence[PoolingParams] | None = None,
+        labels: Sequence[str] | None = None,
+        hypothesis_template: str = TEMPLATE,
+        multi_label: bool = False,
         use_tqdm: bool | Callable = True,
         **options: Any,
-    ) -> list[ClassificationRequestOutput]:
-        """Class probabilities of prompts (see `encode`)."""
+    ) -> list[outputs.ClassificationRequestOutput]:
+        """Class probabilities of prompts (see `encode`).
+
+        labels: classes of the call's own, in the order of their probabilities (see
+        `jaxpool.scoring.zero_shot`), in hypothesis_template, the sentence about a label;
+        multi_label: each label is true or not by itself.
+        """
+        if labels is not None:
+            asked = Labels(labels, hypothesis_template, multi_label)
+            return self._labelled(prompts, asked, pooling_params, use_tqdm, **options)
         return self._call(
             outputs.CLASSIFICATION, "classify", prompts, pooling_params, use_tqdm, options
         )
@@ -165,14 +167,13 @@ class LLM:
         tokenization_kwargs: Mapping[str, Any] | None = None,
         chat_template: str | None = None,
         lora_request: LoRARequest | None = None,
-    ) -> list[ScoringRequestOutput]:
+    ) -> list[outputs.ScoringRequestOutput]:
         """Scores of text pairs: one query with one or several documents, or N with N.
 
         A classifier of one label reads both texts (through its score template, if it has one),
         embeddings are compared by cosine, token vectors by MaxSim. In models of pictures a text may
         be `{"content": [{"type": "image_url", "image_url": {"url": ...}}]}`.
-        `pooling_params.extra_kwargs` may have max_tokens_per_query, max_tokens_per_doc,
-        instruction and chat_template_kwargs.
+        `pooling_params.extra_kwargs`: see `scoring.call.Options`.
         """
         params = self._adapted(pooling_params, lora_request)
         scoring = prepare_scores(
@@ -180,7 +181,9 @@ class LLM:
         )
         scores = self._score(scoring, use_tqdm)
         return [
-            ScoringRequestOutput(pair.request_id, ScoringOutput(float(score)), pair.tokens)
+            outputs.ScoringRequestOutput(
+                pair.request_id, outputs.ScoringOutput(float(score)), pair.tokens
+            )
             for pair, score in zip(scoring.pairs, scores, strict=True)
         ]
 
@@ -194,9 +197,8 @@ class LLM:
     ) -> dict[str, float] | dict[str, list[float]]:
         """Scores of pairs by dense, sparse and token vectors, and their weighted means (BGE-M3).
 
-        weights: of the dense, sparse and token vectors' scores. The keys are FlagEmbedding's:
-        "dense", "sparse", "colbert", "sparse+dense", "colbert+sparse+dense"; a number each for a
-        single pair, else a list.
+        weights: of the dense, sparse and token vectors' scores. Keys are FlagEmbedding's ("dense",
+        "colbert+sparse+dense", ...); a number each for a single pair, else a list.
         """
         single = isinstance(pairs[0], str)
         params = PoolingParams(extra_kwargs={"weights": weights})
@@ -212,42 +214,29 @@ class LLM:
         pooling_params: PoolingParams | Sequence[PoolingParams] | None = None,
         use_tqdm: bool | Callable = True,
         **options: Any,
-    ) -> list[PoolingRequestOutput]:
+    ) -> list[outputs.PoolingRequestOutput]:
         """Rewards of prompts: one each, or one a token or step, as the model was made."""
         return self.encode(
             prompts, pooling_params, use_tqdm=use_tqdm, pooling_task="reward", **options
         )
 
+    def decide(self, request: Any, *, use_tqdm: bool | Callable = True) -> Any:
+        """Answers to typed questions about a state, by their names; a list of them for a list.
+
+        request: `{"state": ..., "questions": {name: question}}` or its JSON: `tasks.decisions`.
+        """
+        given = request if isinstance(request, list) else [request]
+        answers = self._score(prepare_decisions(self.model, given), use_tqdm)
+        return answers if given is request else answers[0]
+
     def entities(
-        self,
-        texts: str | Sequence[str],
-        *,
-        aggregation: str = "simple",
-        ignore: Sequence[str] = ("O",),
-        use_tqdm: bool | Callable = True,
-        tokenization_kwargs: Mapping | None = None,
+        self, texts: str | Sequence[str], *, use_tqdm: bool | Callable = True, **options: Any
     ) -> list[list[Entity]]:
-        """The labelled spans of each text, for token classifiers (see `jaxpool.tasks.entities`)."""
-        texts = [texts] if isinstance(texts, str) else list(texts)
-        if not all(isinstance(text, str) for text in texts):
-            raise TypeError("entities are spans of characters: every prompt must be a text")
-        task, labels = self.model.task("token_classify"), self.model_config.id2label
-        options = {"tokenization_kwargs": tokenization_kwargs, "offsets": True}
-        requests, results = offline.run(self.model, task, texts, None, use_tqdm, **options)
-        tokenizer = self.model.tokenizer
-        return [
-            entities(
-                text,
-                r.ids,
-                cast(np.ndarray, r.offsets),
-                probs,
-                tokenizer,
-                labels,
-                aggregation,
-                ignore,
-            )
-            for text, r, probs in zip(texts, requests, results, strict=True)
-        ]
+        """The labelled spans of each text, for token classifiers (see `jaxpool.tasks.entities`).
+
+        options: aggregation, ignore, tokenization_kwargs.
+        """
+        return offline.entities(self.model, texts, use_tqdm, **options)
 
     def generate(self, *args: Any, **kwargs: Any):
         """Not for pooling models: raises."""
@@ -284,12 +273,19 @@ class LLM:
         numbers = [0 if one is None else self.loras.slot(one) for one in asked]
         return with_adapter(params, numbers)
 
+    def _labelled(
+        self, texts, labels: Labels, params, use_tqdm, tokenization_kwargs=None, lora_request=None
+    ) -> list[outputs.ClassificationRequestOutput]:
+        params = self._adapted(params, lora_request)
+        scoring = prepare_labels(self.model, texts, labels, params, tokenization_kwargs)
+        each = zip(scoring.pairs, self._score(scoring, use_tqdm), strict=True)
+        made, wrap = outputs.ClassificationRequestOutput, outputs.CLASSIFICATION.output
+        return [made(one.request_id, wrap(probs), one.tokens) for one, probs in each]
+
     def _score(self, scoring: Scoring, use_tqdm) -> Any:
         results: list = []
         for part in scoring.parts:
-            results += self._run(part.task, part.after(results), use_tqdm)
+            given = part.after(results)
+            with closing(offline.bar(use_tqdm, len(given))) as bar:
+                results += offline.collect(self.model, part.task, given, bar.update)
         return scoring.combine(results)
-
-    def _run(self, task: Task | tuple, requests: list[Prepared], use_tqdm) -> list:
-        with closing(offline.bar(use_tqdm, len(requests))) as bar:
-            return collect(self.model, task, requests, bar.update)

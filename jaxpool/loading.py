@@ -53,9 +53,9 @@ def load(
 ) -> Model:
     """Load a checkpoint: a folder, a Hub id, or `pkg://package/path`.
 
-    runner, convert: as vLLM's (see `converters.architectures`); convert "embed", "classify" or
-    "reward" names what to make of an architecture that leaves it open. dtype: "auto" is float32 on
-    CPU and bfloat16 on TPU and GPU; float32 products are exact on all, unless
+    runner, convert: as vLLM's (see `converters.architectures`); convert "embed", "classify",
+    "reward" or "decide" names what to make of an architecture that leaves it open. dtype: "auto" is
+    float32 on CPU and bfloat16 on TPU and GPU; float32 products are exact on all, unless
     `jax_default_matmul_precision` says otherwise. chat_template (text, file or name of a shipped
     one) replaces the score template found for a reranker. lora_path: a PEFT adapter (folder or Hub
     id) to merge; one in the model's folder is merged without asking, and a folder of an adapter
@@ -173,10 +173,11 @@ def _activations(kind: jnp.dtype) -> str:
 
 
 def _on_device(arch: Arch, kind: jnp.dtype, platform: str) -> Arch:
-    """An architecture, and the tower beside it, with the dtype and the kernels of a device."""
+    """An architecture, and what stands beside it, with the dtype and the kernels of a device."""
     arch = arch.replace(dtype=_activations(kind))
-    tower = arch.vision and _on_device(arch.vision, kind, platform)
-    return arch.replace(kernel=attention.choose(platform, arch), vision=tower)
+    beside = {"vision": arch.vision, "decoder": arch.decoder}
+    placed = {name: part and _on_device(part, kind, platform) for name, part in beside.items()}
+    return arch.replace(kernel=attention.choose(platform, arch), **placed)
 
 
 def _read(checkpoint, dtype, shardings) -> dict:

@@ -33,9 +33,11 @@ def with_slots(
 ) -> tuple[Arch, dict]:
     """An architecture and its parameters with empty slots for adapters of the layers' kernels."""
     shared = arch.disentangled or arch.shared_layers
-    if arch.adapters or arch.vision or shared or any(arch.sparse):
+    beside = arch.vision or arch.decoder
+    if arch.adapters or beside or shared or any(arch.sparse):
         raise ValueError(
-            "enable_lora: not for models with pictures, experts, shared layers, or own adapters"
+            "enable_lora: not for models with pictures, decoders, experts, shared layers, or own "
+            "adapters"
         )
     sizes = {"adapters": options.max_loras, "adapter_rank": options.max_lora_rank}
     arch = arch.replace(**sizes, adapter_scale=1.0)

@@ -132,7 +132,7 @@ class Model:
 
         Not where the rotation of a token depends on the length of its text.
         """
-        task = self.tasks.get("classify")
+        task = self.tasks.get("classify") or self.tasks.get("decide")
         last = task is not None and Pool(("lasttoken",)) in task.steps
         fixed = all(table.scaling not in ("dynamic", "longrope") for table in self.arch.rotary)
         return self.arch.causal and last and fixed

@@ -7,13 +7,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from functools import cache, partial
 from itertools import accumulate, islice
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from tqdm import tqdm
 
 from jaxpool.heads.precision import pack
 from jaxpool.images.prepare import joined, joins, pictures
+from jaxpool.tasks.entities import Entity
+from jaxpool.tasks.entities import entities as spans
 from jaxpool.tasks.pooling_params import PoolingParams
 from jaxpool.tasks.task import Task
 from jaxpool.tasks.validate import check_count
@@ -102,6 +104,29 @@ def run(
             requests += window
             results += collect(model, task, window, done)
     return requests, results
+
+
+def entities(
+    model,
+    texts: str | Sequence[str],
+    use_tqdm: bool | Callable = False,
+    aggregation: str = "simple",
+    ignore: Sequence[str] = ("O",),
+    tokenization_kwargs: Mapping[str, Any] | None = None,
+) -> list[list[Entity]]:
+    """The labelled spans of each text, from the classes of its tokens (see `tasks.entities`)."""
+    texts = [texts] if isinstance(texts, str) else list(texts)
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError("entities are spans of characters: every prompt must be a text")
+    task, labels = model.task("token_classify"), model.model_config.id2label
+    options = {"tokenization_kwargs": tokenization_kwargs, "offsets": True}
+    requests, results = run(model, task, texts, None, use_tqdm, **options)
+    found = []
+    for text, r, probs in zip(texts, requests, results, strict=True):
+        offsets = cast(np.ndarray, r.offsets)
+        asked = (model.tokenizer, labels, aggregation, ignore)
+        found.append(spans(text, r.ids, offsets, probs, *asked))
+    return found
 
 
 def stream(model, task: Task, windows: Iterable[list], **options: Any) -> Iterator[list]:

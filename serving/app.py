@@ -13,6 +13,7 @@ from serving.direct import Direct
 from serving.middleware import Keys, Limits, Observe
 from serving.routes import (
     cohere,
+    decisions,
     embeddings,
     files,
     hub,
@@ -55,6 +56,7 @@ def create_app(options: Options, service: Service | None = None) -> ASGIApp:
         embeddings,
         cohere,
         scoring,
+        decisions,
         hub,
         tei,
         ollama,

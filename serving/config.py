@@ -105,7 +105,7 @@ class Options(BaseSettings):
     hf_overrides: dict[str, Any] = Field({}, description="JSON merged into config.json")
     pooler_config: dict[str, Any] = Field({}, description="JSON of PoolerConfig fields")
     runner: Literal["auto", "pooling"] = Field("auto", description="kept for vLLM's command lines")
-    convert: Literal["auto", "none", "embed", "classify"] = Field(
+    convert: Literal["auto", "none", "embed", "classify", "decide"] = Field(
         "auto", description="adapt a checkpoint to a task"
     )
     trust_remote_code: bool = Field(False, description="accepted; checkpoint code never runs")

@@ -23,6 +23,7 @@ NOT_A_TASK = {
         "'prithvi_geospatial_mae_io_processor' offline inference example for more details."
     ),
 }
+TEMPLATE = "This example is {}."
 ONE_INPUT = "Exactly one of texts, images, or inputs must be provided, and it must be non-empty"
 
 
@@ -128,8 +129,17 @@ class PoolingRequest(Prompts, Encoded):
         return body
 
 
-class ClassifyRequest(Prompts):
+class Hypotheses(BaseModel):
+    """How labels of a request are judged (see `jaxpool.scoring.zero_shot`)."""
+
+    hypothesis_template: str = Field(default=TEMPLATE, description="a sentence about a label, {}")
+    multi_label: bool = Field(default=False, description="each label is true or not by itself")
+
+
+class ClassifyRequest(Prompts, Hypotheses):
     """POST /classify."""
+
+    labels: list[str] | None = Field(default=None, description="classes of the request's own")
 
 
 class Parts(BaseModel):
@@ -264,9 +274,10 @@ class Similar(BaseModel):
     sentences: list[str]
 
 
-class HubParameters(BaseModel):
+class HubParameters(Hypotheses):
     """Options of a classification."""
 
+    candidate_labels: list[str] | None = None
     top_k: Annotated[int, Field(ge=1, le=2**63 - 1)] | None = None
 
 

@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 
 from converters.derived import Derived
 from converters.family import Head
+from converters.heads.decisions import decides, read_decisions
 from converters.report import CheckpointError
 from jaxpool.heads.steps import Dense, Margin, Pool
+from jaxpool.tasks.decisions import DecisionSettings
 
 METHODS = TWO, ONE = "from_2_way_softmax", "no_post_processing"
 NAME = "answers.weight"
@@ -44,12 +46,16 @@ NO_DEFAULTS: Mapping[str, Any] = MappingProxyType({})
 
 
 class Choice(NamedTuple):
-    """A head of some tokens' logits: their ids, the same in words, and who says so."""
+    """A head of some tokens' logits: their ids, the same in words, and who says so.
+
+    decisions: the settings of a model that decides.
+    """
 
     head: Head
     ids: list[int]
     words: str
     origin: str
+    decisions: DecisionSettings | None = None
 
 
 def choose(config, folder: Path, pipeline, reranker, convert: str, returned) -> Choice | None:
@@ -61,6 +67,8 @@ def choose(config, folder: Path, pipeline, reranker, convert: str, returned) -> 
     `config.num_labels`.
     """
     generates = (config.architectures or [""])[0].endswith(GENERATING)
+    if decides(folder, convert):
+        return _decisions(config, folder, generates)
     if returned and generates:
         ids = list(returned)
         return Choice(_head("token_classify", ids), ids, _listed(ids), "PoolerConfig")
@@ -83,6 +91,18 @@ def choose(config, folder: Path, pipeline, reranker, convert: str, returned) -> 
         origin, defaults = reranker.origin, reranker.defaults
     _check(method, tokens)
     return _classifier(config, tokens, _ids(tokens, folder), method == TWO, origin, defaults)
+
+
+def _decisions(config, folder: Path, generates: bool) -> Choice:
+    """The labels of all options; each question reads its own."""
+    if not generates:
+        raise CheckpointError(
+            f"decisions are read from a causal language model, and {config.architectures} is none"
+        )
+    settings, ids = read_decisions(folder)
+    head = _head("decide", ids, (Pool(("lasttoken",)),))
+    origin = "decision.json" if settings.labels else "convert, generic labels"
+    return Choice(head, ids, _listed(list(settings.columns)), origin, settings)
 
 
 def _check(method: str, tokens: Sequence[str]) -> None:

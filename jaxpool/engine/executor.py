@@ -181,9 +181,9 @@ class Executor:
 
 
 def _as_bits(params: dict) -> dict:
-    """Parameters with the layers of a text model, and of the tower beside it, as bits."""
-    tower = {"vision": _as_bits(params["vision"])} if "vision" in params else {}
-    return params | {"layers": as_bits(params["layers"])} | tower
+    """Parameters with the layers of a text model, and of what stands beside it, as bits."""
+    beside = {n: _as_bits(params[n]) for n in ("vision", "decoder") if n in params}
+    return params | {"layers": as_bits(params["layers"])} | beside
 
 
 def memory(compiled: jax.stages.Compiled) -> Mapping[str, int]:

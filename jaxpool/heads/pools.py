@@ -29,6 +29,20 @@ class PoolUntil(Pool):
 
 
 @dataclass(frozen=True)
+class PoolTo(Pool):
+    """Pooling of the tokens up to the last one of an id: all where a text has none."""
+
+    token: int = 0
+
+    def mask(self, context):
+        """The tokens each segment pools over: bool `[B, R, T]`."""
+        own = super().mask(context)
+        ends = own & (context.batch.tokens == self.token)[:, None]
+        follows = jnp.cumsum(ends[..., ::-1], axis=-1)[..., ::-1] > 0
+        return own & (follows | ~jnp.any(ends, axis=-1, keepdims=True))
+
+
+@dataclass(frozen=True)
 class PoolPatches(Pool):
     """Pooling of a picture's patches, the tokens from `first`; "cls" is the one before them all."""
 

@@ -193,7 +193,8 @@ class Arch:
     patches: Patches | None = None  # what a vision tower reads; it has no vocabulary
     merger: Merger | None = None  # what makes a tower's patches tokens of a text
     vision: "Arch | None" = None  # the tower beside a text model
-
+    decoder: "Arch | None" = None  # reads the tokens again, one behind, and this one's output
+    start: int | None = None  # a decoder's first token, -1 for the text's last; None of an encoder
     shared_layers: bool = False  # one set of weights runs `layers` times
     max_length: int = 512  # the most tokens that positions allow
     dtype: str = "float32"  # of activations between operations

@@ -102,7 +102,7 @@ def _split(axes: str, count: int) -> tuple[str, str, str]:
 
 
 def _embed_axes(arch: Arch, norm: dict) -> dict:
-    embed: dict = {"token": {"embedding": "V E"}}
+    embed: dict = {"token": {"embedding": "V E"}} if arch.start is None else {}
     if arch.patches:
         bias = {"bias": "E"} if arch.patches.bias else {}
         frames = "v " if arch.patches.frames > 1 else ""
@@ -132,6 +132,7 @@ def _layer_axes(arch: Arch, norm: dict) -> dict:
         "value": dense("D K H", "K H", arch.qkv_bias),
         "out": dense("N H D", "D", arch.out_bias),
     }
+    cross = {} if arch.start is None else {"cross": dict(attention)}
     if arch.disentangled:
         attention |= _position_axes(arch.disentangled, dense)
     if arch.qk_norm != "none":
@@ -146,7 +147,8 @@ def _layer_axes(arch: Arch, norm: dict) -> dict:
         norms.append("attention_inner_norm")
     if arch.bottleneck:
         norms.append("bottleneck_norm")
-    tree = {"attention": attention} | {name: norm for name in norms}
+    norms += [f"{name}_norm" for name in cross]
+    tree = {"attention": attention} | {name: norm for name in norms} | cross
     if arch.layer_scale:
         tree |= {"attention_gain": {"scale": "D"}, "mlp_gain": {"scale": "D"}}
     if arch.bottleneck:
@@ -194,7 +196,8 @@ def abstract(arch: Arch) -> dict:
     """The tree of `Leaf`s (axes and shapes) that `forward` wants for `arch`."""
     sizes = arch.sizes()
     tree = tree_map(lambda a: Leaf(a, tuple(sizes[x] for x in a.split())), axes(arch))
-    return tree | ({"vision": abstract(arch.vision)} if arch.vision else {})
+    beside = {"vision": arch.vision, "decoder": arch.decoder}
+    return tree | {name: abstract(part) for name, part in beside.items() if part}
 
 
 def init(key: jax.Array, leaves: dict, std: float = 0.02, dtype=jnp.float32) -> dict:

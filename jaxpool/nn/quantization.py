@@ -48,8 +48,8 @@ def quantize(params: dict, kind: str | None) -> dict:
         kernel, scales = _to_bits(tree["kernel"], axes, dtype)
         return tree | {"kernel": kernel, scale: jnp.squeeze(scales, axes)}
 
-    vision = {"vision": quantize(params["vision"], kind)} if "vision" in params else {}
-    return params | {"layers": convert(params.get("layers", {}), "layers")} | vision
+    beside = {n: quantize(params[n], kind) for n in ("vision", "decoder") if n in params}
+    return params | {"layers": convert(params.get("layers", {}), "layers")} | beside
 
 
 @partial(jax.jit, static_argnums=(1, 2))

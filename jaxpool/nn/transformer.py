@@ -1,11 +1,12 @@
 """The one forward: embed -> scan(block) -> norm. Data (`Arch`) picks the architecture."""
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 
-from jaxpool.nn import disentangled, layers, merger, positions, vision
+from jaxpool.nn import decoder, disentangled, layers, merger, positions, vision
 from jaxpool.nn.arch import Arch
 from jaxpool.nn.attention import attention
 from jaxpool.nn.dropout import OFF, Dropout, drop, dropped, split
@@ -45,7 +46,13 @@ def forward(
         else:
             beside, key = split(key, 2)
             seen = _see(params["vision"], batch, arch.vision, unroll, dropout, beside, remat)
-    return _run(params, batch, arch, unroll, kept, dropout, key, remat, seen)[0]
+    if arch.decoder is None:
+        return _run(params, batch, arch, unroll, kept, dropout, key, remat, seen)[0]
+    first, key = split(key, 2)
+    memory = _run(params, batch, arch, unroll, None, dropout, first, remat)[0]
+    own, behind = decoder.parameters(params), decoder.behind(batch, arch.decoder)
+    rest = (arch.decoder, unroll, kept, dropout, key, remat)
+    return _run(own, behind, *rest, memory=memory)[0]
 
 
 def _see(params: dict, batch, tower, unroll: bool, dropout, key, remat) -> merger.Seen:
@@ -59,9 +66,12 @@ def _see(params: dict, batch, tower, unroll: bool, dropout, key, remat) -> merge
 
 
 def _run(
-    params: dict, batch, arch: Arch, unroll, kept, dropout, key, remat, seen=None
+    params: dict, batch, arch: Arch, unroll, kept, dropout, key, remat, seen=None, memory=None
 ) -> tuple[jax.Array, jax.Array | None]:
-    """Hidden states, and those of the layers that a tower gives beside them."""
+    """Hidden states, and those of the layers that a tower gives beside them.
+
+    memory: the hidden states of an encoder, which the layers of a decoder attend to.
+    """
     if arch.disentangled:
         hidden = disentangled.forward(
             params, batch, arch, unroll, dropout=dropout, key=key, remat=remat
@@ -71,7 +81,7 @@ def _run(
     x = drop(_embed(params["embed"], batch, arch, seen), dropout.hidden, first)
     if not arch.layers:  # a table of vectors alone
         return take(x, kept), None
-    block = checkpointed(_block(params, batch, arch, dropout, seen), remat, unroll)
+    block = checkpointed(_block(params, batch, arch, dropout, seen, memory), remat, unroll)
     x, states = _layers(params, x, arch, unroll, kept, block, key, seen)
     return layers.arch_norm(params["norm"], x, arch) if arch.final_norm else x, states
 
@@ -121,30 +131,30 @@ def _layer_data(arch: Arch) -> tuple:
     return windows, tables, first
 
 
-def _block(params: dict, batch, arch: Arch, dropout: Dropout, seen: merger.Seen | None):
+def _block(params: dict, batch, arch: Arch, dropout: Dropout, seen: merger.Seen | None, memory):
     """The body of the scan: one period of layers (often one), closed over what all layers share.
 
     Given tokens `kept`, its last layer computes those alone. It carries what a tower gives, too.
     """
-    tables = positions.rotary_tables(arch, batch)
-    queries = positions.query_tables(tables, arch, batch)
+    turn = _turn(batch, arch)
     rate = dropout.attention
     attend = None if arch.relative_layers else attention(params, batch, arch, None, rate)
     chosen = layers.chosen_adapters(batch, arch)
     shared = unstack(params["layers"], 1)[0] if arch.shared_layers else None
+    read = memory is not None and _reader(params, batch, arch, dropout, memory)
 
     def layer(x, p, window, index, first, key, kept):
-        weights_key, attention_key, mlp_key = split(key, 3)
-        at = 0 if index is None else index
-        table = None if tables is None or queries is None else (queries[at], tables[at])
+        weights_key, attention_key, mlp_key, *cross_keys = split(key, 5 if read else 3)
+        table = turn(index)
         look = attend
         if look is None or kept is not None:
             look = attention(p if arch.relative_layers else params, batch, arch, kept, rate)
         look = partial(look, window=window, key=weights_key)
         mix = lambda y: _attention(p["attention"], y, table, look, arch, chosen, kept)  # noqa: E731
         mix = dropped(mix, dropout.hidden, attention_key)
-        think = dropped(lambda y: _mlp(p, y, arch, take(chosen, kept)), dropout.hidden, mlp_key)
         x = _residual(p, "attention", x, mix, arch, first, kept)
+        x = _cross(p, x, read, arch, kept, cross_keys)
+        think = dropped(lambda y: _mlp(p, y, arch, take(chosen, kept)), dropout.hidden, mlp_key)
         return _narrow(p, _residual(p, "mlp", x, think, arch), arch)
 
     def block(carry, group, kept=None):
@@ -161,6 +171,29 @@ def _block(params: dict, batch, arch: Arch, dropout: Dropout, seen: merger.Seen 
         return (x, states), None
 
     return block
+
+
+def _turn(batch, arch: Arch) -> Callable:
+    """The rotary tables of a layer's queries and of its keys, by its number; None without."""
+    tables = positions.rotary_tables(arch, batch)
+    queries = positions.query_tables(tables, arch, batch)
+
+    def of(index):
+        at = 0 if index is None else index
+        return None if tables is None or queries is None else (queries[at], tables[at])
+
+    return of
+
+
+def _reader(params: dict, batch, arch: Arch, dropout: Dropout, memory) -> Callable:
+    """What gives the branch of a layer that attends to the output of an encoder."""
+    both_ways = partial(attention, params, batch, arch.replace(causal=False))
+    return partial(decoder.read, memory, both_ways, dropout)
+
+
+def _cross(p: dict, x, read, arch: Arch, kept, keys) -> jax.Array:
+    """Attention to the output of an encoder, in the layers of a decoder (`decoder.read`)."""
+    return _residual(p, "cross", x, read(p["cross"], kept, keys), arch) if read else x
 
 
 def _member(group: dict, i: int, arch: Arch) -> dict:

@@ -58,7 +58,7 @@ class Scoring:
     """Scores to be computed.
 
     parts: run one after the other; pairs: one a score; combine: the results of all parts'
-    requests, in order, to float32 scores `[len(pairs)]`.
+    requests, in order, to float32 scores `[len(pairs)]`, or a row of them each.
     """
 
     parts: tuple[Part, ...]
@@ -123,7 +123,7 @@ def comparing(model, tasks: Sequence[Task]) -> dict:
 def _cross_encoder(model, task: Task, call: Call) -> Scoring:
     """One prompt a pair, read by the classifier."""
     queries, documents = call.queries, call.documents
-    if task.width(model.arch.dim) != 1:
+    if task.width(model.arch.dim) != 1 or task.rows is not None:
         raise ValueError("Scoring API is only enabled for num_labels == 1.")
     pairs = list(zip(compare.repeated(queries, documents), documents, strict=True))
     requests = templated(model, task, pairs, call, call.params)

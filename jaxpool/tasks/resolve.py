@@ -194,6 +194,13 @@ def _classification(checkpoint, config: PoolerConfig) -> dict[str, Task]:
     return {"classify": task, "token_classify": task.tokenwise("token_classify")}
 
 
+def _labels(checkpoint, config: PoolerConfig) -> dict[str, Task]:
+    """Labels of a call, in one prompt with the text: true or not by themselves, unless it says."""
+    steps, rows = (*checkpoint.head_steps, Activate("sigmoid")), checkpoint.head.rows
+    task = Task("classify", steps, bool(config.use_activation))
+    return {"classify": replace(task, rows=rows(checkpoint.config))}
+
+
 def _unread(checkpoint, steps: tuple) -> int | None:
     """transformers classifies a decoder's text by the last token that is not padding."""
     last = any(step.kinds == ("lasttoken",) for step in steps if isinstance(step, Pool))
@@ -214,6 +221,8 @@ TASKS = {
     "sparse": _sparse,
     "classify": _classification,
     "token_classify": _token_classification,
+    "labels": _labels,
+    "decide": lambda checkpoint, config: {"decide": Task("decide", checkpoint.head_steps, False)},
 }
 
 

@@ -4,9 +4,12 @@ Special tokens are named as tokenizers name them ("cls_token", ...); a name that
 does not know leaves nothing out.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from jaxpool.errors import RequestError
 
 
 @dataclass(frozen=True)
@@ -45,3 +48,33 @@ class Words:
         vector = np.zeros(self.vocab, np.float32)
         np.maximum.at(vector, ids, rows[:, 0])
         return vector
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """The tokens that stand for labels in one prompt with a text; of each a number comes out.
+
+    token: the one before a label, spelled `label`; separator: what ends the labels; first: whether
+    they come before the text, or after it.
+    """
+
+    token: int
+    label: str
+    separator: str
+    first: bool = True
+
+    def prompt(self, text: str, labels: Sequence[str]) -> str:
+        """The prompt of a text and its labels."""
+        before = "".join(self.label + label for label in labels) + self.separator
+        return before + text if self.first else text + before
+
+    def keep(self, ids: np.ndarray, tokenizer) -> np.ndarray:
+        """The rows of some token ids `[T]` that stand for labels."""
+        found = np.flatnonzero(ids == self.token)
+        if not len(found):
+            raise RequestError("this model scores labels: name them as `labels`", "labels")
+        return found
+
+    def gather(self, ids: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """A number a label, `[labels]` of `[labels, 1]`."""
+        return rows[:, 0]

@@ -10,6 +10,7 @@ VALID = {
     "token_embed": ["dimensions", "use_activation", "late_chunking_params"],
     "token_classify": ["use_activation"],
     "sparse": [],
+    "decide": [],
 }
 CHECKED = ("dimensions", "use_activation", "late_chunking_params")
 STEP_FIELDS = ("step_tag_id", "returned_token_ids")

@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 from serving import chat, media
 from serving.config import Options
 from serving.errors import APIError
+from serving.job import Job
 from serving.middleware import header, require_json
 from serving.models import Served
 from serving.schemas import Common, MediaInput, Message, Prompts
@@ -102,6 +103,20 @@ def _urls(given: Any) -> list[str]:
 def conversations(body: Prompts) -> list[list[Message]] | None:
     """The conversations of a body, in either of its fields."""
     return chat.conversations(body.messages if body.input is None else body.input)
+
+
+async def run_parts(
+    scoring: Any, served: Served, priority: int, request: Request
+) -> tuple[list[Job], Any]:
+    """The jobs of all parts of a `jaxpool.scoring.pairs.Scoring`, and what they come to."""
+    jobs: list[Job] = []
+    results: list = []
+    for part in scoring.parts:
+        given = part.after(results)
+        job = await service(request).compute(served, part.task, given, priority, request)
+        jobs.append(job)
+        results += job.results
+    return jobs, scoring.combine(results)
 
 
 def is_chat(body: Prompts) -> bool:

@@ -10,7 +10,17 @@ from serving import encoding, media
 from serving.errors import APIError
 from serving.job import Job
 from serving.models import Served
-from serving.routes.common import frame, is_chat, prompts_of, rid, serves, service, size_of, usage
+from serving.routes.common import (
+    frame,
+    is_chat,
+    prompts_of,
+    rid,
+    run_parts,
+    serves,
+    service,
+    size_of,
+    usage,
+)
 from serving.routes.common import tokenization as options_of
 from serving.routes.route import JsonRoute
 from serving.schemas import ClassifyRequest, EmbeddingRequest, PoolingRequest, Prompts
@@ -140,12 +150,34 @@ def check_task(name: str | None, served: Served) -> None:
 async def classify(body: ClassifyRequest, request: Request) -> Response:
     """Class probabilities and the label of the greatest."""
     served = service(request).models.find(body.model, lambda s: "classify" in s.model.tasks)
-    job = await run(body, request, served, "classify")
-    names = getattr(served.model.checkpoint.config, "id2label", None) or {}
+    if body.labels is None:
+        job = await run(body, request, served, "classify")
+        results, names = job.results, getattr(served.model.checkpoint.config, "id2label", None)
+    else:
+        job, results = await labelled(body, request, served)
+        names = dict(enumerate(body.labels))
     data = []
-    for index, probs in enumerate(job.results):
-        label = names.get(int(probs.argmax()))
+    for index, probs in enumerate(results):
+        label = (names or {}).get(int(probs.argmax()))
         one = {"index": index, "label": label, "probs": probs, "num_classes": len(probs)}
         data.append(one)
     answer = frame("classify", rid(body, request), served, data, usage(job.tokens))
     return encoding.json_response(answer, 200, timings(job))
+
+
+async def labelled(body: ClassifyRequest, request: Request, served: Served) -> tuple[Job, Any]:
+    """What is computed for classes that a body names, and their probabilities for each text."""
+    shared = service(request)
+    prompts, special = await prompts_of(body, served, shared)
+    options = options_of(body) | {"add_special_tokens": special}
+
+    def prepare():
+        from jaxpool.scoring.zero_shot import Labels, prepare_labels
+
+        labels = Labels(body.labels or (), body.hypothesis_template, body.multi_label)
+        return prepare_labels(served.model, prompts, labels, params_of(body), options)
+
+    size = (size_of(prompts) + 1) * len(body.labels or ())
+    scoring = await shared.prepare(served, size, prepare)
+    (job,), results = await run_parts(scoring, served, body.priority, request)
+    return job, results

@@ -1,5 +1,6 @@
 """POST / as `huggingface_hub.InferenceClient` sends it (and Text Embeddings Inference answers)."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from serving.models import Served
 from serving.routes import embeddings, scoring
 from serving.routes.common import serves, service
 from serving.routes.route import JsonRoute
-from serving.schemas import EmbeddingRequest, HubRequest, ScoreRequest, Similar
+from serving.schemas import ClassifyRequest, EmbeddingRequest, HubRequest, ScoreRequest, Similar
 from serving.service import timings
 
 router = APIRouter(route_class=JsonRoute)
@@ -26,6 +27,8 @@ async def hub(body: HubRequest, request: Request) -> Response:
     """Vectors of texts, classes of texts, or similarities of sentences with one."""
     if isinstance(body.inputs, Similar):
         return await _similar(body.inputs, request)
+    if body.parameters.candidate_labels is not None:
+        return await _zero_shot(body, request)
     served = service(request).models.find(None, _able)
     task = "classify" if served.default_task == "classify" else served.embedding_task or "embed"
     asked = EmbeddingRequest(
@@ -45,6 +48,22 @@ async def _similar(inputs: Similar, request: Request) -> Response:
     return encoding.json_response(scored.scores, 200, scored.headers)
 
 
+async def _zero_shot(body: HubRequest, request: Request) -> Response:
+    """The labels of each text, the likeliest first; of a single text by themselves."""
+    labels = body.parameters.candidate_labels or []
+    asked = ClassifyRequest(
+        input=body.inputs,
+        labels=labels,
+        truncate_prompt_tokens=-1 if body.truncate else None,
+        **body.parameters.model_dump(include={"hypothesis_template", "multi_label"}),
+    )
+    served = service(request).models.find(None, lambda s: "classify" in s.model.tasks)
+    job, results = await embeddings.labelled(asked, request, served)
+    shown = [_ordered(probs, dict(enumerate(labels)), body) for probs in results]
+    single = isinstance(body.inputs, str)
+    return encoding.json_response(shown[0] if single else shown, 200, timings(job))
+
+
 def _vectors(job: Job) -> list[np.ndarray]:
     return [np.ascontiguousarray(vector, np.float32) for vector in job.results]
 
@@ -52,8 +71,9 @@ def _vectors(job: Job) -> list[np.ndarray]:
 def _classes(job: Job, served: Served, body: HubRequest) -> list[list[dict]]:
     """Each text's classes, the likeliest first."""
     names = getattr(served.model.checkpoint.config, "id2label", None) or {}
-    found = []
-    for probs in job.results:
-        order = np.argsort(-probs, kind="stable")[: body.parameters.top_k]
-        found.append([{"label": names.get(int(i), str(i)), "score": probs[i]} for i in order])
-    return found
+    return [_ordered(probs, names, body) for probs in job.results]
+
+
+def _ordered(probs: np.ndarray, names: Mapping[int, str], body: HubRequest) -> list[dict]:
+    order = np.argsort(-probs, kind="stable")[: body.parameters.top_k]
+    return [{"label": names.get(int(i), str(i)), "score": probs[i]} for i in order]

@@ -9,12 +9,12 @@ from fastapi import APIRouter, Request, Response
 
 from serving import encoding, media
 from serving.errors import APIError
-from serving.job import Job
 from serving.models import Served
 from serving.routes.common import (
     check_common,
     frame,
     rid,
+    run_parts,
     serves,
     service,
     size_of,
@@ -53,13 +53,7 @@ async def scores(body: Scoring, request: Request, left: Any, right: Any, full: b
         size = math.inf  # rendering waits for another process
     prepare = partial(_prepare, body, served, first, second)
     scoring = await shared.prepare(served, size, prepare, seen)
-    jobs: list[Job] = []
-    results: list = []
-    for part in scoring.parts:
-        given = part.after(results)
-        jobs.append(await shared.compute(served, part.task, given, body.priority, request))
-        results += jobs[-1].results
-    scores = scoring.combine(results)
+    jobs, scores = await run_parts(scoring, served, body.priority, request)
     return Scored(served, scores, usage(scoring.tokens, full), timings(*jobs))
 
 

@@ -31,17 +31,38 @@ SIZES = {
 def bert(folder: Path, kind: str, **config) -> Path:
     """A BERT with the head of transformers' class `Bert<kind>`."""
     save_random(getattr(transformers, f"Bert{kind}"), BertConfig(**SIZES, **config), folder)
+    return add_tokenizer(folder)
+
+
+def add_tokenizer(folder: Path, **facts) -> Path:
+    """MiniLM's tokenizer, for texts of 96 tokens."""
     source = resolve(MINILM)
     shutil.copy(source / "tokenizer.json", folder)
     options = {"tokenizer_class": "BertTokenizer", "model_max_length": 96, "pad_token": "[PAD]"}
-    (folder / "tokenizer_config.json").write_text(json.dumps(options))
+    (folder / "tokenizer_config.json").write_text(json.dumps(options | facts))
     return folder
+
+
+def decider(folder: Path) -> Path:
+    """A causal language model with a chat template, whose labels are single tokens."""
+    config = transformers.LlamaConfig(**SIZES)
+    save_random(transformers.LlamaForCausalLM, config, folder)
+    template = "{% for m in messages %}{{ m['content'] }}{% endfor %} answer:"
+    return add_tokenizer(folder, chat_template=template)
 
 
 def classifier(folder: Path) -> Path:
     """Three classes with names."""
-    names = {0: "negative", 1: "neutral", 2: "positive"}
-    labels = {"id2label": names, "label2id": {v: k for k, v in names.items()}}
+    return _named(folder, ["negative", "neutral", "positive"])
+
+
+def inference(folder: Path) -> Path:
+    """The classes of natural language inference."""
+    return _named(folder, ["contradiction", "entailment", "neutral"])
+
+
+def _named(folder: Path, names: list[str]) -> Path:
+    labels = {"id2label": dict(enumerate(names)), "label2id": {n: i for i, n in enumerate(names)}}
     return bert(folder, "ForSequenceClassification", **labels)
 
 

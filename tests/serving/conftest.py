@@ -32,7 +32,9 @@ SCORE_TEMPLATE = (
 KINDS = {
     "minilm": {},
     "cls": {},
+    "nli": {},
     "ce": {},
+    "decider": {"convert": "decide"},
     "tok": {},
     "values": {},
     "mat": {"hf_overrides": {"matryoshka_dimensions": [8, 24, 64]}},
@@ -63,7 +65,9 @@ KINDS = {
 BUILDERS = {
     "clip": checkpoints.clip,
     "cls": checkpoints.classifier,
+    "nli": checkpoints.inference,
     "ce": checkpoints.cross_encoder,
+    "decider": checkpoints.decider,
     "tok": checkpoints.tagger,
     "values": lambda folder: checkpoints.tagger(folder, labels=1),
     "mat": checkpoints.embedder,

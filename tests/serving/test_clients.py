@@ -139,6 +139,16 @@ def test_huggingface_hub(servers, wanted, hub):
     assert named.shape == long.shape == (1, 64)
 
 
+def test_huggingface_hub_labels(servers, hub):
+    client, labels = hub(servers("nli")), ["cities", "animals", "sports"]
+    asked = {"labels": labels, "multi_label": True}
+    (one,) = servers("nli").post("/classify", {"input": TEXTS[0]} | asked).json()["data"]
+    found = client.zero_shot_classification(TEXTS[0], labels, multi_label=True)
+    by_label = dict(zip(labels, one["probs"], strict=True))
+    assert found[0].label == one["label"]
+    assert {one.label: one.score for one in found} == pytest.approx(by_label)
+
+
 def test_huggingface_hub_classes(servers, hub):
     client = hub(servers("cls"))
     answer = servers("cls").post("/classify", {"input": TEXTS[0]}).json()["data"][0]

@@ -149,6 +149,19 @@ class TestClassify:
             probs = data(servers(name), "/classify", "probs", input=TEXT)[0]
             np.testing.assert_allclose(probs, [function(x) for x in raw], atol=1e-5)
 
+    def test_classes_of_a_request(self, servers, folders):
+        labels, texts = ["cities", "animals"], [TEXT, DOCUMENTS[1]]
+        asked = {"labels": labels, "hypothesis_template": "It is of {}."}
+        found = post(servers("nli"), "/classify", input=texts, **asked)
+        pairs = [(text, f"It is of {label}.") for text in texts for label in labels]
+        entailed = np.exp(reference(folders("nli"), pairs)[:, 1].reshape(2, 2))
+        probs = np.array([one["probs"] for one in found["data"]])
+        np.testing.assert_allclose(probs, entailed / entailed.sum(1, keepdims=True), atol=1e-5)
+        assert [one["label"] for one in found["data"]] == [labels[p.argmax()] for p in probs]
+        assert found["usage"]["prompt_tokens"] > 4 * len("It is of".split())
+        assert "'entailment'" in message(servers("cls"), "/classify", input=TEXT, labels=labels)
+        assert "at least one" in message(servers("nli"), "/classify", input=TEXT, labels=[])
+
     def test_models_that_do_not_classify(self, servers):
         assert post(servers("minilm"), "/classify", 404) == {"detail": "Not Found"}
 

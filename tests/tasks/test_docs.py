@@ -17,6 +17,7 @@ from tests.images.joined_models import qwen3_vl
 from tests.images.models import save as save_towers
 from tests.images.photos import photo
 from tests.images.towers import save as save_alone
+from tests.serving.checkpoints import decider
 from tests.small import save
 from tests.tasks.bge_m3 import save_bge_m3
 from tests.tasks.test_reward import reward_folder
@@ -34,7 +35,8 @@ def models(tmp_path_factory):
     def bert(kind, **config):
         return str(save(tmp_path_factory.mktemp("model"), kind, **config))
 
-    labels = {0: "O", 1: "B-PER", 2: "B-LOC"}
+    tags, inference = ({0: "O", 1: "B-PER", 2: "B-LOC"}, {0: "entailment", 1: "not_entailment"})
+    nli = BertForSequenceClassification
     prompted = tmp_path_factory.mktemp("prompted")
     folder = jaxpool.load(MINILM).export(prompted)
     (folder / "config_sentence_transformers.json").write_text('{"prompts": {"query": "query: "}}')
@@ -50,7 +52,9 @@ def models(tmp_path_factory):
         "cardiffnlp/twitter-roberta-base-sentiment-latest": bert(
             BertForSequenceClassification, num_labels=3
         ),
-        "dslim/bert-base-NER": bert(BertForTokenClassification, id2label=labels),
+        "MoritzLaurer/deberta-v3-base-zeroshot-v2.0": bert(nli, id2label=inference),
+        "Qwen/Qwen3-0.6B": str(decider(tmp_path_factory.mktemp("decider") / "m")),
+        "dslim/bert-base-NER": bert(BertForTokenClassification, id2label=tags),
         "BAAI/bge-m3": str(save_bge_m3(tmp_path_factory.mktemp("m3") / "model")),
         "naver/splade-v3": bert(BertForMaskedLM),
         "cross-encoder/ms-marco-MiniLM-L-6-v2": bert(BertForSequenceClassification, num_labels=1),
