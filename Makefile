@@ -65,6 +65,7 @@ test-gpu-aot: $(VENV)/.runtime
 	$(PIP) install --upgrade --no-deps --target $(VENV)/cuda nvidia-cuda-nvcc nvidia-nvvm \
 		$$($(BIN)/python -c 'import jax; print(*(f"jax-cuda13-{part}=={jax.__version__}" for part in ("plugin", "pjrt")))')
 	JAX_PLATFORMS=cpu PYTHONPATH=.:$(VENV)/cuda $(BIN)/python tests/gpu_aot.py $(ONLY)
+	JAX_PLATFORMS=cpu PYTHONPATH=.:$(VENV)/cuda $(BIN)/python tests/search_aot.py gpu
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check --fix .

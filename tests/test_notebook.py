@@ -43,3 +43,16 @@ def test_finetune(monkeypatch):
     before, after, theirs = map(float, (*found.groups(), *same.groups()))
     assert after > before + 0.02
     assert abs(after - theirs) < 2e-3
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.filterwarnings("ignore")
+def test_ray_corpus(monkeypatch):
+    """Texts become vectors in an actor of Ray, and the right ones are found."""
+    pytest.importorskip("ray")
+    printed = run("ray_corpus.ipynb", monkeypatch, 500)
+    count = re.search(r"(\d+) texts", printed)
+    assert count and int(count[1]) > 200 and f"{count[1]} vectors, fixed_size_list" in printed
+    for name in ("numpy.linalg.inv", "numpy.sum", "numpy.concatenate"):
+        assert name in printed

@@ -3,7 +3,8 @@
     python docs/examples/ray_data.py MODEL IN OUT --actors 2
     python docs/examples/ray_data.py MODEL gs://b/in gs://b/out --accelerator tpu --each 4
 
-On a TPU node pool of GKE, KubeRay gives each host a resource "TPU": --each is the chips of a host.
+On a TPU node pool of GKE, KubeRay gives each host a resource "TPU": --each is the chips of a host,
+--actors the hosts. docs/deploy/ray-tpu-v6e.yaml runs this script there.
 """
 
 import typer

@@ -5,6 +5,7 @@ sentence-transformers itself. Definitions are those of its evaluators.
 """
 
 import json
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -109,9 +110,9 @@ def nano_beir(model: Any, folder: str | Path, k: int = 10) -> dict[str, dict[str
     """
     folder = Path(folder)
     found = {}
-    for name in sorted({file.name.split(".")[0].split("-0")[0] for file in _files(folder)}):
+    for name in sorted({_data_set(file) for file in _files(folder, "corpus")}):
         corpus, queries = (
-            {r["_id"]: r["text"] for r in _rows(folder, kind, name)}
+            {row["_id"]: row["text"] for row in _rows(folder, kind, name) if row["text"]}
             for kind in ("corpus", "queries")
         )
         relevant: dict[str, set] = {}
@@ -127,12 +128,17 @@ def nano_beir(model: Any, folder: str | Path, k: int = 10) -> dict[str, dict[str
     return found | {"mean": mean}
 
 
-def _files(folder: Path) -> list[Path]:
-    return [f for f in (folder / "corpus").glob("*") if f.suffix in (".parquet", ".jsonl")]
+def _files(folder: Path, kind: str) -> list[Path]:
+    return sorted(f for f in (folder / kind).glob("*") if f.suffix in (".parquet", ".jsonl"))
+
+
+def _data_set(file: Path) -> str:
+    """The name of "NanoNQ.jsonl" and "NanoNQ-00000-of-00001.parquet": NanoNQ."""
+    return re.sub(r"-\d+-of-\d+$", "", file.stem)
 
 
 def _rows(folder: Path, kind: str, name: str) -> Iterator[dict]:
-    for file in sorted((folder / kind).glob(f"{name}*")):
+    for file in (file for file in _files(folder, kind) if _data_set(file) == name):
         if file.suffix == ".parquet":
             from pyarrow import parquet
 

@@ -59,7 +59,11 @@ def share(parts: Sequence, shard: tuple[int, int] | None) -> list:
 
 
 class Claims:
-    """Claim files of a folder: one worker a part, until it is done, dead or silent for long."""
+    """Claim files of a folder: one worker a part, until it is done, dead or silent for long.
+
+    Object stores have no rename: there, two workers that find a claim abandoned at the same moment
+    may both inherit it. Both then write the same part, of which one stays.
+    """
 
     def __init__(self, fs, folder: str, stale: float = STALE):
         self.fs, self.folder, self.stale = fs, folder, stale

@@ -120,8 +120,7 @@ def create(fs, path: str, content: bytes) -> bool:
     fs.makedirs(path.rpartition("/")[0], exist_ok=True)
     if not _local(fs):
         try:
-            with fs.open(path, "xb") as file:  # object stores look when the content is sent
-                file.write(content)
+            fs.pipe_file(path, content, mode="create")  # one request, which the store decides
         except FileExistsError:
             return False
         return True

@@ -51,7 +51,7 @@ class Progress:
         if self.failed:
             parts.append(f"{self.failed:,} rows without a result")
         done = self.share - self.before
-        if 0 < done and self.share < 1:
+        if done > 1e-6 and self.share < 1:  # less is what rounding leaves
             parts.append(f"{_clock(seconds * (1 - self.share) / done)} left")
         return ", ".join(parts)
 

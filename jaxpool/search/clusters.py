@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxpool.search import program
-from jaxpool.search.exact import vectors
+from jaxpool.search.sources import vectors
 
 ROWS = 4096  # rows compared at once
 ASSIGNED = 65536  # rows assigned to clusters at once

@@ -1,9 +1,7 @@
 """Exact nearest neighbours on the devices of a process, of corpora larger than its memory."""
 
 from collections import deque
-from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -11,12 +9,11 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxpool.engine.planner import IN_FLIGHT
-from jaxpool.heads.similarity import maxsim
-from jaxpool.search import program, screen
+from jaxpool.search import late_interaction, program, screen
+from jaxpool.search.sources import token_vectors, vectors
 
 SCORES = ("cosine", "dot", "hamming", "maxsim")
 QUERIES, BLOCK = 1024, 131_072  # rows of a side on the device at once
-DOCUMENTS = 1024  # documents whose token vectors are compared at once
 
 
 _prepared = jax.jit(program.prepared, static_argnums=1)
@@ -33,25 +30,6 @@ class Hits(NamedTuple):
     indices: np.ndarray
 
 
-def vectors(source: Any) -> np.ndarray:
-    """Vectors `[N, F]` as NumPy has them, without a copy where that can be.
-
-    Of an array, a .npy file (memory-mapped), or a pyarrow column of FixedSizeList.
-    """
-    if isinstance(source, str | Path):
-        return np.load(source, mmap_mode="r")
-    kind: Any = getattr(source, "type", None)
-    if hasattr(kind, "list_size"):
-        if source.null_count:
-            raise ValueError(f"{source.null_count} of the vectors are null")
-        chunk = source.combine_chunks() if hasattr(source, "chunks") else source
-        return chunk.flatten().to_numpy(zero_copy_only=False).reshape(-1, kind.list_size)
-    found = source if isinstance(source, np.ndarray) else np.asarray(source)
-    if found.ndim != 2:
-        raise ValueError(f"vectors must be [N, F], got an array of shape {found.shape}")
-    return found
-
-
 def top_k(
     queries: Any,
     corpus: Any,
@@ -65,18 +43,22 @@ def top_k(
     """The k rows of a corpus that are nearest to each query, exactly; of equal ones the first.
 
     queries, corpus: arrays `[N, F]` of any real dtype (uint8 bits, eight a byte, for hamming),
-    paths of .npy files, which are memory-mapped, or pyarrow columns; sequences of token vectors
-    `[T_i, F]` for maxsim. score: cosine, dot, hamming or maxsim. A mesh with an axis "data" splits
-    the corpus over its devices. The corpus is read a block at a time; where it is large, k small
-    and the device one, a screening in bfloat16 comes first (see `jaxpool.search.screen`).
+    pyarrow columns, or the .npy or .arrow files of a job, which are memory-mapped: one or a list.
+    For maxsim, sequences of token vectors `[T_i, F]`, an array `[N, T, F]`, a column of lists or
+    a file of such. score: cosine, dot, hamming or maxsim. A mesh with an axis "data" splits the
+    corpus over its devices. The corpus is read a block at a time (of corpus_chunk_size vectors);
+    where it is large, k small and the device one, a screening in bfloat16 comes first (see
+    `jaxpool.search.screen`).
     """
     if score not in SCORES:
         raise ValueError(f"score must be one of {SCORES}, got {score!r}")
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
     if score == "maxsim":
-        return _maxsim(queries, corpus, k, query_chunk_size)
-    asked, rows = vectors(queries), vectors(corpus)
+        sides = (token_vectors(queries), token_vectors(corpus))
+        found = late_interaction.top_k(*sides, k, query_chunk_size, corpus_chunk_size, mesh)
+        return Hits(found.scores, found.rows.astype(np.int64))
+    asked, rows = vectors(queries)[:], vectors(corpus)
     _check(asked, rows, score)
     k = min(k, len(rows))
     if not len(asked) or not k:
@@ -146,23 +128,6 @@ def _block(rows: np.ndarray, size: int, mesh: Mesh | None) -> jax.Array:
     return jax.device_put(rows, NamedSharding(mesh, PartitionSpec(program.AXIS)))
 
 
-def _maxsim(queries: Sequence, corpus: Sequence, k: int, query_chunk_size: int) -> Hits:
-    """The same by late interaction; documents are padded a block at a time."""
-    k, merge = min(k, len(corpus)), jax.jit(program.merge)
-    found = []
-    for begin in range(0, len(queries), query_chunk_size):
-        asked = [np.asarray(q, np.float32) for q in queries[begin : begin + query_chunk_size]]
-        best = program.start(len(asked), k)
-        for first in range(0, len(corpus), DOCUMENTS):
-            documents = corpus[first : first + DOCUMENTS]
-            scores = maxsim(asked, [np.asarray(d, np.float32) for d in documents])
-            scores, columns = jax.lax.top_k(scores, min(k, len(documents)))
-            best = merge(best, scores, columns + first)
-        found.append(best)
-    whole = [np.concatenate([np.asarray(b[i]) for b in found]) for i in (0, 1)]
-    return Hits(whole[0], whole[1].astype(np.int64))
-
-
 @jax.jit
 def _dots(queries: jax.Array, candidates: jax.Array) -> jax.Array:
     highest = jax.lax.Precision.HIGHEST
@@ -175,7 +140,7 @@ def rescore(hits: Hits, queries: Any, corpus: Any, k: int = 10, *, score: str = 
     corpus: as in `top_k`; of a memory-mapped file only the rows of the hits are read. Search for a
     few times k before it.
     """
-    asked, rows, found = vectors(queries), vectors(corpus), []
+    asked, rows, found = vectors(queries)[:], vectors(corpus), []
     for begin in range(0, len(asked), QUERIES):
         chosen = hits.indices[begin : begin + QUERIES]
         candidates = np.asarray(rows[chosen], np.float32)  # [Q, C, F]

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxpool.search.exact import Hits, top_k, vectors
+from jaxpool.search.exact import Hits, top_k
+from jaxpool.search.sources import vectors
 
 Rerank = Callable[[int, np.ndarray], np.ndarray]
 

@@ -1,15 +1,20 @@
 """Each engine runs an `Embedder` as docs/corpora.md says, in a process of its own."""
 
 import os
+import runpy
 import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import typer
+import yaml
 from pyarrow import parquet
+from typer.testing import CliRunner
 
 from jaxpool import Embedder
 from tests.serving import checkpoints
@@ -147,3 +152,35 @@ def test_actors_have_their_share():
     assert cpu["num_cpus"] == 2 and cpu["runtime_env"]["env_vars"]["NPROC"] == "3"
     with pytest.raises(ValueError, match="accelerator must be one of"):
         actor_options("npu", 1, 1)
+
+
+def test_the_job_of_the_documentation(monkeypatch):
+    """KubeRay is told a command line that the script takes, for the chips that there are."""
+    job = yaml.safe_load((ROOT / "docs" / "deploy" / "ray-tpu-v6e.yaml").read_text())
+    assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
+    cluster = job["spec"]["rayClusterSpec"]
+    (workers,) = cluster["workerGroupSpecs"]
+    (container,) = workers["template"]["spec"]["containers"]
+    chips = container["resources"]["limits"]["google.com/tpu"]
+    program, script, *arguments = job["spec"]["entrypoint"].split()
+    head = cluster["headGroupSpec"]["template"]["spec"]
+    (mount,), (volume,) = head["containers"][0]["volumeMounts"], head["volumes"]
+    assert program == "python" and script == f"{mount['mountPath']}/ray_data.py"
+    assert mount["name"] == volume["name"] and volume["configMap"]["name"] == "ray-data"
+    calls, example = [], runpy.run_path(str(ROOT / "docs" / "examples" / "ray_data.py"))
+    engine = SimpleNamespace(data=SimpleNamespace(read_parquet=lambda source: source))
+    monkeypatch.setitem(sys.modules, "ray", engine)
+
+    def embed(*given, **named):
+        calls.append((given, named))
+        return SimpleNamespace(write_parquet=calls.append)
+
+    monkeypatch.setattr("jaxpool.integrations.ray.embed", embed)
+    app = typer.Typer()
+    app.command()(example["main"])
+    said = CliRunner().invoke(app, arguments)
+    assert said.exit_code == 0, said.output
+    ((source, model), options), target = calls
+    assert source == "gs://BUCKET/in" and target == "gs://BUCKET/out" and "/" in model
+    hosts = workers["replicas"] * workers["numOfHosts"]
+    assert (options["actors"], options["each"], options["accelerator"]) == (hosts, chips, "tpu")

@@ -1,6 +1,7 @@
 """What a corpus refuses, in one line each; bad rows, empty files, sources that change."""
 
 import json
+import sys
 
 import numpy as np
 import pyarrow as pa
@@ -8,6 +9,7 @@ import pytest
 from pyarrow import parquet
 
 from jaxpool import Embedder
+from jaxpool.cli import main
 from tests.jobs.corpora import Killed, run, texts_of, vectors_of, write
 
 
@@ -83,7 +85,9 @@ def test_a_source_that_changes_drops_its_chunks(toy, folder):
     np.testing.assert_allclose(found, wanted, atol=1e-6)
 
 
-def test_bad_inputs_are_one_line(embedder, toy, folder):
+def test_bad_inputs_are_one_line(embedder, toy, folder, monkeypatch):
+    for library in ("gcsfs", "s3fs"):
+        monkeypatch.setitem(sys.modules, library, None)  # as if it were not installed
     refused(embedder, folder, "no such file", inputs="missing.jsonl")
     refused(embedder, folder, "no files there", inputs="*.csv")
     for name in ("a.jsonl", "b.csv"):
@@ -117,3 +121,33 @@ def test_two_schemas_are_refused(toy, tmp_path):
     write(tmp_path / "other" / "a.csv", ["x"])
     write(tmp_path / "other" / "a.jsonl", ["x"])
     refused(embedder, tmp_path, "a.csv and .*a.jsonl would both become a.parquet", inputs="other")
+
+
+@pytest.mark.parametrize(
+    "arguments,message",
+    [
+        (["--column", "body"], "a.jsonl: no column 'body'; columns: ['id', 'text']"),
+        (["--keep", "id", "--input", "TWO"], "column 'id' is string, and int64 in what was read"),
+        (["--input", "ROWS"], "row 1 (from 0): an empty text"),
+        (["--shard", "3/3"], "--shard 3/3: shard 3 of 3; the first is 0, so the last is 2"),
+        (["--output", "DONE"], "holds parts of another job: precision is 'int8' there"),
+        (["--input", "s3://bucket/in"], "s3://bucket/in: pip install 'jaxpool[s3]'"),
+        (["--output", "gs://bucket/out"], "gs://bucket/out: pip install 'jaxpool[gcs]'"),
+    ],
+)
+def test_the_command_says_it_in_a_line(arguments, message, toy, folder, monkeypatch, capsys):
+    for library in ("gcsfs", "s3fs"):
+        monkeypatch.setitem(sys.modules, library, None)
+    write(folder / "two" / "a.jsonl", ["x"])
+    (folder / "two" / "b.jsonl").write_text('{"id": "x", "text": "a"}\n')
+    (folder / "rows.jsonl").write_text('{"text": "a"}\n{"text": " "}\n')
+    run(Embedder(toy, keep=[], precision="int8"), folder / "in", folder / "done")
+    places = {"TWO": "two", "ROWS": "rows.jsonl", "DONE": "done"}
+    given = [str(folder / places[one]) if one in places else one for one in arguments]
+    for name, place in (("--input", "in"), ("--output", "out")):
+        given += [] if name in given else [name, str(folder / place)]
+    monkeypatch.setattr(sys, "argv", ["jaxpool", "embed", toy, "--chunk", "64", *given])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    told = capsys.readouterr().err.strip().splitlines()[-1]
+    assert ended.value.code == 2 and told.startswith("jaxpool: error: ") and message in told

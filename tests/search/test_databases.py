@@ -1,4 +1,4 @@
-"""The snippets of docs/guides/corpora.md, each on its database, against exact search."""
+"""The lines of docs/guides/corpora.md, each on its database, against exact search."""
 
 import numpy as np
 import pyarrow as pa
@@ -46,3 +46,24 @@ def test_qdrant():
     for query, rows in zip(VECTORS, WANTED, strict=False):
         found = store.query_points("t", query=query.tolist(), limit=5).points
         assert [point.id for point in found] == rows
+
+
+def test_pgvector(tmp_path):
+    """On a PostgreSQL that comes as a wheel, extension and all."""
+    psycopg, server = pytest.importorskip("psycopg"), pytest.importorskip("pgserver")
+    client = pytest.importorskip("pgvector.psycopg")
+    database = server.get_server(tmp_path / "data")
+    try:
+        with psycopg.connect(database.get_uri(), autocommit=True) as db:
+            db.execute("CREATE EXTENSION vector")
+            client.register_vector(db)
+            db.execute("CREATE TABLE t (id bigint PRIMARY KEY, embedding vector(16))")
+            with db.cursor().copy("COPY t FROM STDIN WITH (FORMAT BINARY)") as copy:
+                copy.set_types(["int8", "vector"])
+                for row in zip(range(len(VECTORS)), VECTORS, strict=True):
+                    copy.write_row(row)
+            nearest = "SELECT id FROM t ORDER BY embedding <=> %s LIMIT 5"
+            for query, rows in zip(VECTORS, WANTED, strict=False):
+                assert [id for (id,) in db.execute(nearest, (query,)).fetchall()] == rows
+    finally:
+        database.cleanup()

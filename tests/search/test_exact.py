@@ -6,8 +6,8 @@ import pyarrow as pa
 import pytest
 
 from jaxpool.engine.sharding import make_mesh
-from jaxpool.heads.similarity import maxsim
 from jaxpool.search import exact, program, rescore, screen, semantic_search, top_k
+from jaxpool.search.sources import vectors
 
 RNG = np.random.default_rng(0)
 CORPUS = RNG.normal(size=(5003, 24)).astype(np.float32) * RNG.uniform(0.5, 2, (5003, 1)).astype(
@@ -41,8 +41,8 @@ def test_against_numpy(score, k, chunks):
         np.testing.assert_array_equal(found.indices, rows)
 
 
-@pytest.mark.parametrize("shards", [8])
-@pytest.mark.parametrize("score", ["dot", "hamming"])
+@pytest.mark.parametrize("shards", [3, 8])
+@pytest.mark.parametrize("score", ["cosine", "dot", "hamming"])
 def test_a_corpus_over_devices(shards, score):
     queries, corpus = QUERIES, CORPUS
     if score == "hamming":
@@ -60,15 +60,6 @@ def test_hamming_counts_bits_and_keeps_the_first_of_equal_ones():
     scores, rows = best(-differ, 50)  # 24 bits: most of these are ties
     found = top_k(a, b, 50, score="hamming", **CHUNKS)
     np.testing.assert_array_equal(found.scores, scores)
-    np.testing.assert_array_equal(found.indices, rows)
-
-
-def test_maxsim():
-    documents = [RNG.normal(size=(RNG.integers(1, 12), 8)).astype("f4") for _ in range(1500)]
-    queries = [RNG.normal(size=(RNG.integers(1, 6), 8)).astype("f4") for _ in range(5)]
-    scores, rows = best(np.asarray(maxsim(queries, documents)), 7)
-    found = top_k(queries, documents, 7, score="maxsim", query_chunk_size=2)
-    np.testing.assert_allclose(found.scores, scores, rtol=1e-5)
     np.testing.assert_array_equal(found.indices, rows)
 
 
@@ -99,10 +90,28 @@ def test_files_columns_and_other_dtypes(dtype, tmp_path):
         corpus,
         tmp_path / "corpus.npy",
         column,
-        pa.chunked_array([column[:9], column[9:]]),
+        pa.chunked_array([column[:9], column[9:9], column[9:]]),
+        [tmp_path / "corpus.npy"],
     ):
         found = top_k(QUERIES, given, 10, **CHUNKS)
         np.testing.assert_array_equal(found.indices, wanted.indices)
+
+
+def test_parts_of_a_job_are_one_corpus(tmp_path):
+    paths = [tmp_path / f"{i}.npy" for i in range(3)]
+    for path, rows in zip(paths, np.split(CORPUS, [700, 2900]), strict=True):
+        np.save(path, rows)
+    for k, chunks in ((10, CHUNKS), (200, {})):
+        found, wanted = top_k(QUERIES, paths, k, **chunks), top_k(QUERIES, CORPUS, k, **chunks)
+        np.testing.assert_array_equal(found.indices, wanted.indices)
+    few = rescore(wanted, QUERIES, paths, 10)
+    np.testing.assert_array_equal(few.indices, wanted.indices[:, :10])
+    joined = vectors(paths)
+    for rows in (slice(0, 0), slice(690, 2950), slice(5003, 6000), [2899, 0, 700], 5002):
+        np.testing.assert_array_equal(joined[rows], CORPUS[rows])
+    np.save(paths[1], CORPUS[:, :9])
+    with pytest.raises(ValueError, match="parts differ in features or dtype"):
+        top_k(QUERIES, paths)
 
 
 def test_against_sentence_transformers():
@@ -148,6 +157,7 @@ def test_one_program_for_all_blocks():
         ((QUERIES, CORPUS), {"score": "hamming"}, "hamming compares bits"),
         ((QUERIES, CORPUS), {"k": 0}, "k must be at least 1"),
         ((QUERIES[0], CORPUS), {}, "vectors must be"),
+        ((QUERIES, pa.array([None, [1.0]], pa.list_(pa.float32(), 1))), {}, "1 of the vectors are"),
     ],
 )
 def test_bad_arguments_are_named(arguments, options, message):

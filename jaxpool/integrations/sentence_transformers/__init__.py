@@ -1,17 +1,24 @@
 """sentence-transformers' two classes over jaxpool's models: a script changes its import and runs.
 
 `encode`, `similarity`, `predict` and `rank` take the arguments that scripts pass, those that only
-concern torch (device, batch_size, convert_to_numpy, ...) without effect. Arrays are NumPy's.
+concern torch (device, batch_size, convert_to_numpy, ...) without effect. Arrays are NumPy's, where
+convert_to_tensor asks for torch's too. `util` has the functions that go with them.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from jaxpool.integrations.sentence_transformers import util
+from jaxpool.integrations.sentence_transformers.util import normalize_embeddings as _unit
 from jaxpool.llm import LLM
+from jaxpool.tasks.input_types import find
 from jaxpool.tasks.pooling_params import PoolingParams
+
+__all__ = ["CrossEncoder", "SentenceTransformer", "util"]
 
 CUT = {"truncate_prompt_tokens": -1}
 # What only torch or a screen is concerned with.
@@ -35,18 +42,53 @@ class _Loaded:
 
     @property
     def max_seq_length(self) -> int:
-        """Tokens of a text at most."""
+        """Tokens of a text at most; may be set to fewer."""
         return self.llm.model.max_length
+
+    @max_seq_length.setter
+    def max_seq_length(self, tokens: int) -> None:
+        if not 1 <= tokens <= self.max_seq_length:
+            raise ValueError(
+                f"max_seq_length {tokens}: the model was loaded for 1 to {self.max_seq_length} "
+                f"tokens; load it with max_model_len={tokens}"
+            )
+        self.llm.model = replace(self.llm.model, max_length=tokens)
 
 
 class SentenceTransformer(_Loaded):
-    """An embedding model; options are those of `jaxpool.LLM`, and truncate_dim."""
+    """An embedding model; options are those of `jaxpool.LLM`, and truncate_dim.
+
+    prompts: instructions by their names, beside those of the checkpoint or in their place;
+    default_prompt_name: the one that `encode` applies.
+    """
 
     def __init__(
-        self, model_name_or_path: str | LLM, *, truncate_dim: int | None = None, **options
+        self,
+        model_name_or_path: str | LLM,
+        *,
+        prompts: Mapping[str, str] | None = None,
+        default_prompt_name: str | None = None,
+        truncate_dim: int | None = None,
+        **options,
     ):
         super().__init__(model_name_or_path, **options)
-        self.truncate_dim = truncate_dim
+        # As there: queries and documents have a prompt, "" where nothing says another.
+        self.prompts = {"query": "", "document": "", **self.llm.model.prompts, **(prompts or {})}
+        self._own = self.prompts if prompts else {}
+        self.default_prompt_name, self.truncate_dim = default_prompt_name, truncate_dim
+        if default_prompt_name is not None and default_prompt_name not in self.prompts:
+            known = ", ".join(self.prompts)
+            raise ValueError(f"no prompt {default_prompt_name!r}; known: {known or 'none'}")
+
+    def _instruction(self, prompt: str | None, prompt_name: str | None, kinds: Sequence) -> dict:
+        """What `Model.encode` is told of instructions: ours stand in for the checkpoint's."""
+        if prompt is None and prompt_name is None:
+            names = self._own or self.llm.model.prompts
+            found = (find(kind, names) for kind in kinds)
+            prompt_name = next(filter(None, found), self.default_prompt_name)
+        if prompt is None and prompt_name is not None and prompt_name in self._own:
+            return {"prompt": self._own[prompt_name]}
+        return {"prompt": prompt, "prompt_name": prompt_name}
 
     def encode(
         self,
@@ -67,8 +109,7 @@ class SentenceTransformer(_Loaded):
         exact = size is not None or normalize_embeddings
         vectors = self.llm.model.encode(
             sentences,
-            prompt=prompt,
-            prompt_name=prompt_name,
+            **self._instruction(prompt, prompt_name, (task, input_type)),
             input_type=input_type,
             task=task,
             precision="float32" if exact else precision,
@@ -151,7 +192,3 @@ class CrossEncoder(_Loaded):
         order = np.argsort(-scores, kind="stable")[:top_k]
         text = (lambda i: {"text": documents[i]}) if return_documents else (lambda i: {})
         return [{"corpus_id": int(i), "score": scores[i]} | text(i) for i in order]
-
-
-def _unit(x: np.ndarray) -> np.ndarray:
-    return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
