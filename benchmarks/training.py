@@ -44,7 +44,7 @@ def jaxpool_run(trainer: Trainer, steps: int):
         seconds = []
         for (which, indices), _ in zip(trainer.batches.from_step(0), range(steps), strict=False):
             start = time.perf_counter()
-            batch = trainer.batch(trainer.data[which], indices)
+            batch = trainer.feed.batch(trainer.data[which], indices)
             trainer.state, metrics = trainer._step(trainer.state, trainer.frozen, batch)
             float(metrics.loss)
             seconds.append(time.perf_counter() - start)
@@ -142,7 +142,7 @@ def main(
         arch, params = trainer.model.arch, trainer.model.params
         # Forward and backward: three times the forward.
         work = 3 * measure.flops(params, arch, lengths) * 2 * batch_size / len(lengths)
-        batch = trainer.batch(trainer.data[0], next(trainer.batches.from_step(0))[1])
+        batch = trainer.feed.batch(trainer.data[0], next(trainer.batches.from_step(0))[1])
         sample = measure.peak("float32", batch.batch.tokens.size, arch.dim, arch.mlp_dim)
         peak = max(sample() for _ in range(3))
     rows = [row(name, times, work, peak) for name, times in seconds.items()]

@@ -184,8 +184,9 @@ class Normalize:
 
 
 def unit(x: jax.Array) -> jax.Array:
-    """Vectors of length 1: `[..., F] -> [..., F]`."""
-    return x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
+    """Vectors of length 1, with a finite gradient at zero: `[..., F] -> [..., F]`."""
+    squares = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
+    return x / jnp.sqrt(jnp.maximum(squares, 1e-24))
 
 
 @dataclass(frozen=True)

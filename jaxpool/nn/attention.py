@@ -199,7 +199,7 @@ def _product(q, k, v, added, arch: Arch, thin: Callable = lambda weights: weight
         scores = arch.attention_softcap * jnp.tanh(scores / arch.attention_softcap)
     by_head = added.shape[1] > 1
     scores = scores + added.reshape(b, *((kv, g) if by_head else (1, 1)), *added.shape[-2:])
-    weights = jnp.exp(scores - jnp.max(scores, axis=-1, keepdims=True))
+    weights = jnp.exp(scores - jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True)))
     out = _matmul(thin(weights).astype(v.dtype).reshape(b, kv, g * t, -1), v, 2)
     return out.reshape(b, kv, g, t, h) / jnp.sum(weights, axis=-1, keepdims=True)
 

@@ -8,13 +8,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxpool.heads.steps import Normalize, Unit
 from jaxpool.heads.steps import run as run_steps
 from jaxpool.nn.arch import Arch
 from jaxpool.nn.dropout import OFF, Dropout
 from jaxpool.nn.transformer import forward
 from jaxpool.train.gradcache import grad_cache
-from jaxpool.train.losses.rows import unit
 from jaxpool.train.optimizers import joined
 from jaxpool.train.packing import TrainingBatch
 
@@ -33,19 +31,6 @@ class Metrics(NamedTuple):
     loss: jax.Array
     gradient: jax.Array
     finite: jax.Array
-
-
-class CleanUnit(Unit):
-    """L2 normalization with a finite gradient at zero: places without a text hold zeros."""
-
-    def __call__(self, params, x, context):
-        """`[..., F] -> [..., F]`."""
-        return unit(x)
-
-
-def trainable(steps: tuple) -> tuple:
-    """A chain of heads with clean gradients."""
-    return tuple(CleanUnit() if isinstance(step, Normalize | Unit) else step for step in steps)
 
 
 def embed_rows(
@@ -67,7 +52,7 @@ def embed_rows(
     batch, controls = rows
     cast = jax.tree.map(lambda leaf: leaf.astype(compute), params | {"heads": {}})
     hidden = forward(cast, batch, arch, dropout=dropout, key=key, remat=remat)
-    return run_steps(trainable(steps), params.get("heads", {}), hidden, batch, controls)
+    return run_steps(steps, params.get("heads", {}), hidden, batch, controls)
 
 
 def make_step(

@@ -1,4 +1,4 @@
-"""The trainer: a loop made of parts that stand alone (`data`, `packing`, `step`, `checkpoints`)."""
+"""The trainer: a loop made of parts that stand alone (`data`, `feed`, `step`, `checkpoints`)."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -13,7 +13,6 @@ import numpy as np
 import optax
 from tqdm import tqdm
 
-from jaxpool.engine.sharding import put, replicated, rows_sharding
 from jaxpool.loading import load
 from jaxpool.model import Model
 from jaxpool.nn.arch import Arch
@@ -23,12 +22,12 @@ from jaxpool.train.adapters import TRAINED, add_adapters
 from jaxpool.train.checkpoints import Checkpoints
 from jaxpool.train.data import Batches, Examples, examples
 from jaxpool.train.export import save_model
-from jaxpool.train.inputs import Inputs, guide_vectors
+from jaxpool.train.feed import Feed
 from jaxpool.train.losses import matryoshka
 from jaxpool.train.objectives import objective
 from jaxpool.train.optimizers import accumulated, adamw, divided, joined
 from jaxpool.train.options import TrainingOptions
-from jaxpool.train.packing import TrainingBatch, training_batch
+from jaxpool.train.packing import TrainingBatch
 from jaxpool.train.reports import Reports
 from jaxpool.train.sharding import fsdp_shardings, on_host
 from jaxpool.train.step import Metrics, State, embed_rows, make_step
@@ -65,11 +64,7 @@ class Trainer:
             tensor_parallel_size=options.model,
             distributed=options.distributed,
         )
-        self.guide = self._guide(options.guide)
-        adapted = options.lora_rank > 0
-        self.inputs = Inputs(self.model, self.objective.task, options.prompts, adapted)
-        if self.inputs.results == "slots" and options.chunk:
-            raise ValueError(f"{options.loss}: chunk is for vectors that are made row by row")
+        self.feed = Feed(self.model, self.objective, options)
         self.history: list[dict[str, float]] = []
         distinct = self.objective.distinct and options.no_duplicates
         texts = [each.texts for each in self.data] if distinct else None
@@ -82,12 +77,6 @@ class Trainer:
         trained, self.frozen = divided(params, patterns)
         with jax.set_mesh(self.model.mesh):
             self.state = jax.jit(self._start)(trained)
-
-    def _guide(self, name: str | None) -> Model | None:
-        if self.objective.guide != (name is not None):
-            wanted = "a model as guide" if self.objective.guide else "no guide"
-            raise ValueError(f"{self.options.loss}: wanted {wanted}, found {name}")
-        return None if name is None else load(name)
 
     def _optimizer(self, given) -> optax.GradientTransformation:
         """The optimizer that is given, or that the options ask for."""
@@ -141,7 +130,7 @@ class Trainer:
         return partial(
             embed_rows,
             arch=self.arch,
-            steps=self.inputs.steps,
+            steps=self.feed.inputs.steps,
             compute=self.options.compute,
             remat=self.options.remat,
         )
@@ -164,29 +153,6 @@ class Trainer:
         )
         return jax.jit(step, donate_argnums=0)
 
-    def batch(self, dataset: Examples, indices: np.ndarray) -> TrainingBatch:
-        """The arrays of some examples, on their devices."""
-        multiple = self.options.data
-        if self.options.chunk:
-            multiple = math.lcm(multiple, self.options.chunk)
-        rows = [dataset.texts[i] for i in indices]
-        labels = None if dataset.labels is None else dataset.labels[indices]
-        if self.guide:
-            labels = guide_vectors(self.guide, rows)
-        size, limit = self.options.batch_size, self.model.max_length
-        columns, reads = self.inputs.columns(dataset.columns, rows), self.inputs.reads
-        results = self.inputs.results
-        made = training_batch(columns, labels, size, limit, multiple, reads, results)
-        split, rest = rows_sharding(self.model.mesh), replicated(self.model.mesh)
-        place = {"batch": split, "controls": rest if results == "slots" else split}
-        parts = made._asdict().items()
-        return TrainingBatch(
-            **{
-                name: jax.tree.map(partial(put, sharding=place.get(name, rest)), part)
-                for name, part in parts
-            }
-        )
-
     def train(self, resume: bool = True) -> State:
         """Run to the end, from the last checkpoint in `output` if there is one and `resume`."""
         options = self.options
@@ -202,7 +168,7 @@ class Trainer:
             for step, (which, indices) in zip(
                 range(done + 1, total + 1), self.batches.from_step(done), strict=False
             ):
-                batch = self.batch(self.data[which], indices)
+                batch = self.feed.batch(self.data[which], indices)
                 self.state, metrics = self._step(self.state, self.frozen, batch)
                 if waiting:  # the device works while the host looks at the step before
                     self._look(bar, checkpoints, *waiting)
@@ -251,7 +217,7 @@ class Trainer:
         size = self.options.batch_size
         for start in range(0, len(dataset.texts), size):
             indices = np.arange(start, min(start + size, len(dataset.texts)))
-            yield float(self._evaluation(self.params, self.batch(dataset, indices)))
+            yield float(self._evaluation(self.params, self.feed.batch(dataset, indices)))
 
     @cached_property
     def _evaluation(self) -> Callable:

@@ -11,6 +11,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
 import jaxpool
+from jaxpool.train.checkpoints import Checkpoints
 from jaxpool.train.options import TrainingOptions
 from jaxpool.train.trainer import Trainer
 from tests.conftest import MINILM
@@ -155,6 +156,11 @@ def test_another_run_in_the_folder(run, bert):
     other = Trainer(str(bert), pairs(24), run.options)
     with pytest.raises(ValueError, match="holds another run: data wanted"):
         other.train()
+    of_another_model = Checkpoints(
+        Path(run.options.output) / "checkpoints", 2, run._facts() | {"model": "another"}
+    )
+    with pytest.raises(ValueError, match='model wanted "another", found'):
+        of_another_model.restore(run.state)
 
 
 def test_a_loss_that_is_not_finite(bert, tmp_path):

@@ -13,9 +13,11 @@ import pytest
 from pyarrow import parquet
 
 import jaxpool
+from jaxpool.engine.batch import Request
 from jaxpool.train import losses
 from jaxpool.train.data import Batches, examples
 from jaxpool.train.options import read_options
+from jaxpool.train.packing import training_batch
 from jaxpool.train.trainer import Trainer
 from tests.train.test_trainer import losses_of, options, pairs
 
@@ -59,6 +61,22 @@ def test_mixes_of_datasets(mix, turns):
         assert len(set(seen)) == len(seen) == 4 * turns[dataset] and max(seen) < most
     if mix == "round_robin":
         assert which == [0, 1, 0, 1]
+
+
+def test_rows_are_longer_where_that_fills_them():
+    """Two texts of 96 tokens share a row of 192 and not of 128; short ones fill any row."""
+
+    def shape(size, count, max_length=128):
+        texts = [Request(np.arange(size, dtype=np.int32)) for _ in range(count)]
+        made = training_batch([texts], None, count, max_length)
+        places = np.asarray(made.batch.segments).reshape(-1)
+        assert (places > 0).sum() == size * count
+        return made.batch.tokens.shape
+
+    assert shape(96, 16) == (8, 192)
+    assert shape(32, 16) == (4, 128)
+    assert shape(120, 16) == (16, 128)
+    assert shape(200, 4, 512) == (4, 256)
 
 
 def test_no_text_twice_in_a_batch():

@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 
-from jaxpool.train.losses.rows import NEVER, as_float32, cosine, length, mean, unit
+from jaxpool.heads.steps import unit
+from jaxpool.train.losses.rows import NEVER, as_float32, cosine, length, mean
 
 DISTANCES = {
     "cosine": lambda a, b: 1 - cosine(a, b),

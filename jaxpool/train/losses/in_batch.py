@@ -3,7 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from jaxpool.train.losses.rows import NEVER, as_float32, mean, product, unit
+from jaxpool.heads.steps import unit
+from jaxpool.train.losses.rows import NEVER, as_float32, mean, product
 
 
 def info_nce(

@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+from jaxpool.heads.steps import unit
+
 NEVER = -1e30  # finite, so that the gradient of what is left out is zero and not NaN
 
 
@@ -23,11 +25,6 @@ def mean(values: jax.Array, mask: jax.Array | None = None) -> jax.Array:
 def length(x: jax.Array) -> jax.Array:
     """Euclidean lengths `[..., D] -> [...]`, with the gradient zero and not NaN at zero."""
     return _root(jnp.sum(jnp.square(x), axis=-1))
-
-
-def unit(x: jax.Array) -> jax.Array:
-    """Vectors of length 1, with a finite gradient at zero: `[..., D] -> [..., D]`."""
-    return x / jnp.maximum(length(x), 1e-12)[..., None]
 
 
 def cosine(a: jax.Array, b: jax.Array) -> jax.Array:
