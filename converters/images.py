@@ -11,12 +11,13 @@ from converters.heads.rerankers import own_name
 from converters.report import CheckpointError
 from jaxpool.errors import RequestError
 from jaxpool.images.processor import Processor
-from jaxpool.images.resize import Exact, PatchBudget, PixelBudget, Rule, ShortestEdge
+from jaxpool.images.resize import Exact, LongestEdge, PatchBudget, PixelBudget, Rule, ShortestEdge
+from jaxpool.images.tiles import Tiling
 from jaxpool.nn.arch import Arch
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 HALF = (0.5, 0.5, 0.5)
-BILINEAR, BICUBIC = 2, 3
+LANCZOS, BILINEAR, BICUBIC = 1, 2, 3
 
 MOST_SIDE, MOST_PATCHES = 2**13, 2**16  # of a picture as a model takes it
 
@@ -25,6 +26,7 @@ PIXELS: dict[str, dict[str, int]] = {
     "^qwen3-vl-embedding": {"min_pixels": 4 * 32**2, "max_pixels": 1800 * 32**2},
     "^gme-qwen2-vl": {"min_pixels": 256 * 28**2, "max_pixels": 1280 * 28**2},
     "^dse-qwen2": {"min_pixels": 28**2, "max_pixels": 2560 * 28**2},
+    "^vdr-2b-multi": {"min_pixels": 28**2, "max_pixels": 768 * 28**2},
     "^jina-reranker-m0": {"min_pixels": 4 * 28**2, "max_pixels": 768 * 28**2},
 }
 NO_LIMITS: dict[str, Any] = {"min_pixels": None, "max_pixels": None}
@@ -61,6 +63,25 @@ def _pixels(facts: Mapping) -> Rule:
     )
 
 
+def _longest(facts: Mapping) -> Rule:
+    """The rule of `size`, the length of the longer side."""
+    match facts["size"]:
+        case {"longest_edge": edge, **rest} if not any(rest.values()):
+            return LongestEdge(_whole("longest_edge", edge))
+    raise _wrong("size", "longest_edge", facts["size"])
+
+
+TILED: Kind = (
+    {
+        "size": {"longest_edge": 4 * 364},
+        "max_image_size": {"longest_edge": 364},
+        "do_image_splitting": True,
+        "resample": LANCZOS,
+        "image_mean": HALF,
+        "image_std": HALF,
+    },
+    _longest,
+)
 CROPPED: Kind = (
     {
         "size": {"shortest_edge": 224},
@@ -75,6 +96,8 @@ CROPPED: Kind = (
 KINDS: dict[str, Kind] = {
     "CLIP": CROPPED,
     "Bit": CROPPED,
+    "Idefics3": TILED,
+    "SmolVLM": TILED,
     "ViT": (
         {
             "size": {"height": 224, "width": 224},
@@ -123,17 +146,18 @@ KINDS: dict[str, Kind] = {
 # What a caller may change of a checkpoint's files: not the scale, which the weights take in.
 CHANGEABLE = frozenset(
     ("size", "crop_size", "do_center_crop", "do_resize", "resample")
-    + ("max_num_patches", "min_pixels", "max_pixels")
+    + ("max_num_patches", "min_pixels", "max_pixels", "do_image_splitting")
 )
 
 
 def read_processor(
-    folder: Path, kind: str, patch: int, asked: Mapping[str, Any] | None = None
+    folder: Path, kind: str, patch: int, asked: Mapping[str, Any] | None = None, merge: int = 1
 ) -> Processor:
     """The processor of a folder, `kind` where its files name none; patch: pixels of a patch's side.
 
-    asked: fields (`CHANGEABLE`) that replace those of the files. CheckpointError where it is of an
-    unknown kind, or asks for what is not known.
+    merge: patches of a side that become one token, where the files say nothing of it; asked: fields
+    (`CHANGEABLE`) that replace those of the files. CheckpointError where it is of an unknown kind,
+    or asks for what is not known.
     """
     if unknown := sorted(set(asked or ()) - CHANGEABLE):
         raise RequestError(f"mm_processor_kwargs: {unknown}; may change: {sorted(CHANGEABLE)}")
@@ -154,7 +178,8 @@ def read_processor(
         resize=rule(facts) if facts.get("do_resize", True) else None,
         crop=_crop(facts.get("crop_size")) if facts.get("do_center_crop") else None,
         resample=_whole("resample", facts["resample"], 5, least=0),
-        merge=_whole("merge_size", facts.get("merge_size", 1), 2**4),
+        merge=_whole("merge_size", facts.get("merge_size", merge), 2**4),
+        tiles=_tiles(facts),
         scale=_scale(facts.get("rescale_factor", 1 / 255))
         if facts.get("do_rescale", True)
         else 1.0,
@@ -184,7 +209,8 @@ def processor_of(
     tower: Any = arch.vision or arch
     asked = dict(asked or {})
     given = NO_LIMITS if "size" in asked else _limits(name)  # a size that is asked for says both
-    found = read_processor(folder, family.processor, tower.patches.side, {**given, **asked})
+    merge = tower.merger.side if tower.merger else 1
+    found = read_processor(folder, family.processor, tower.patches.side, {**given, **asked}, merge)
     if tower.positions and not tower.patches.stretched:
         _check_grid(found, tower.positions - tower.before_patches)
     if not found.most:
@@ -200,9 +226,9 @@ def _limits(name: str) -> Mapping[str, int]:
 def _check_grid(found: Processor, patches: int) -> None:
     if found.one_size is None:
         raise CheckpointError("preprocessor_config.json: wanted one size for all, found none")
-    if found.most != patches:
+    if found.each != patches:
         raise CheckpointError(
-            f"preprocessor_config.json: pictures of {found.one_size} pixels have {found.most} "
+            f"preprocessor_config.json: pictures of {found.one_size} pixels have {found.each} "
             f"patches, but the tower has {patches}"
         )
 
@@ -219,6 +245,15 @@ def _crop(size: Any) -> tuple[int, int] | None:
         case {"height": height, "width": width}:
             return _whole("crop_size", height), _whole("crop_size", width)
     raise _wrong("crop_size", "height and width", size)
+
+
+def _tiles(facts: Mapping) -> Tiling | None:
+    if "max_image_size" not in facts:
+        return None
+    match facts["max_image_size"]:
+        case {"longest_edge": side}:
+            return Tiling(_whole("max_image_size", side), bool(facts["do_image_splitting"]))
+    raise _wrong("max_image_size", "longest_edge", facts["max_image_size"])
 
 
 def _whole(name: str, value: Any, most: int = MOST_SIDE, least: int = 1) -> int:

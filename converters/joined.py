@@ -1,8 +1,21 @@
 """Models that read images among the tokens of a text: what their families share."""
 
+from dataclasses import replace
+
+from converters.families.decoder import arch as decoder_arch
 from converters.families.decoder import attention_names, decoder_names, mlp_names
 from converters.family import activation
+from converters.rotary import rotary
+from jaxpool.images.conversation import Conversation
 from jaxpool.nn.arch import Arch, Merger, Patches, Rotary
+
+CHAT = (
+    "<|im_start|>system\n{instruction}<|im_end|>\n<|im_start|>user\n{content}<|im_end|>\n"
+    "<|im_start|>assistant\n"
+)
+AS_WRITTEN = Conversation(
+    placeholder="<|image_pad|>", image="<|vision_start|><|image_pad|><|vision_end|>"
+)
 
 
 def under(theirs: str, table: str, ours: str = "") -> str:
@@ -48,3 +61,11 @@ def qwen_tower(vision, dim: int, patches: Patches, merger: Merger, **switches) -
         merger=merger,
     )
     return Arch(**(facts | switches))
+
+
+def qwen2_beside(text, tower: Arch) -> Arch:
+    """Qwen2 with the coordinates of images, beside a tower."""
+    table = rotary(text)
+    sections = text.rope_parameters.get("mrope_section") or [16, 24, 24]
+    turned = replace(table, axes=blocks(sections))
+    return decoder_arch(text, qkv_bias=True, out_bias=False, rotary=(turned,), vision=tower)

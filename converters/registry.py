@@ -9,6 +9,8 @@ from converters.families.bert import BERT, ERNIE
 from converters.families.bidirectional import LLAMA_BIDIRECTIONAL, PPLX, QWEN3_BIDIRECTIONAL, VOYAGE
 from converters.families.big_bird import BIG_BIRD
 from converters.families.clip import CLIP, CLIP_CLASSIFIER
+from converters.families.colpali import COLPALI, COLPALI_ENGINE
+from converters.families.colqwen import COLQWEN2, COLQWEN2_5, COLQWEN2_ENGINE, COLQWEN3
 from converters.families.deberta import DEBERTA, DEBERTA_V2
 from converters.families.dinov2 import DINOV2, DINOV2_WITH_REGISTERS
 from converters.families.distilbert import DISTILBERT
@@ -18,10 +20,12 @@ from converters.families.gemma import GEMMA, GEMMA2, GEMMA3
 from converters.families.glm import GLM, GLM4
 from converters.families.gpt2 import GPT2
 from converters.families.gte import GTE, NEW
+from converters.families.idefics3 import COLIDEFICS3, COLMODERNVBERT, COLMODERNVBERT_ENGINE
 from converters.families.internlm2 import INTERNLM2
 from converters.families.jina_bert import JINA_BERT, JINA_BERT_QK
 from converters.families.jina_v3 import JINA_FLASH, JINA_V3
 from converters.families.jina_v5 import JINA_V5
+from converters.families.jina_vl import JINA_VL
 from converters.families.llama import (
     ARCEE,
     GRANITE,
@@ -44,6 +48,7 @@ from converters.families.nomic import NOMIC
 from converters.families.phi3 import PHI3
 from converters.families.pre_norm import ESM, MEGATRON_BERT, ROBERTA_PRE_NORM, XLM_ROBERTA_XL
 from converters.families.qwen import QWEN2, QWEN3, QWEN3_MOE
+from converters.families.qwen2_5_vl import QWEN2_5_VL
 from converters.families.qwen2_vl import QWEN2_VL
 from converters.families.qwen3_vl import QWEN3_VL
 from converters.families.rembert import REMBERT
@@ -69,6 +74,10 @@ FAMILIES: dict[str, Family] = {
     "big_bird": BIG_BIRD,
     "camembert": CAMEMBERT,
     "clip": CLIP,
+    "colmodernvbert": COLMODERNVBERT,
+    "colpali": COLPALI,
+    "colqwen2": COLQWEN2,
+    "colqwen3": COLQWEN3,
     "data2vec-text": DATA2VEC,
     "deberta": DEBERTA,
     "deberta-v2": DEBERTA_V2,
@@ -113,6 +122,7 @@ FAMILIES: dict[str, Family] = {
     "olmo3": OLMO3,
     "phi3": PHI3,
     "qwen2": QWEN2,
+    "qwen2_5_vl": QWEN2_5_VL,
     "qwen2_vl": QWEN2_VL,
     "qwen3": QWEN3,
     "qwen3_moe": QWEN3_MOE,
@@ -156,14 +166,23 @@ HEADS: dict[str, str] = {
     "ColBERTModernBertModel": "ColBERT",
     "HF_ColBERT": "ColBERT",
     "JinaForRanking": "Ranking",
+    "JinaVLForRanking": "Ranking",
 }
 # By the architecture's name, where it says more than the model_type.
 ARCHITECTURES: dict[str, Family] = {
     "CLIPForImageClassification": CLIP_CLASSIFIER,
+    "ColIdefics3": COLIDEFICS3,
+    "ColModernVBert": COLMODERNVBERT_ENGINE,
+    "ColPali": COLPALI_ENGINE,
+    "ColQwen2": COLQWEN2_ENGINE,
+    "ColQwen2_5": COLQWEN2_5,
+    "ColQwen3": COLQWEN3,
     "JinaEmbeddingsV5Model": JINA_V5,
+    "JinaVLForRanking": JINA_VL,
     "LlamaBidirectionalForSequenceClassification": LLAMA_BIDIRECTIONAL,
     "LlamaBidirectionalModel": LLAMA_BIDIRECTIONAL,
     "Ministral3BidirectionalModel": MINISTRAL3_BIDIRECTIONAL,
+    "OpsColQwen3Model": COLQWEN3,
     "Qwen3BidirectionalModel": QWEN3_BIDIRECTIONAL,
     "SiglipForImageClassification": SIGLIP_CLASSIFIER,
     "VoyageQwen3BidirectionalEmbedModel": VOYAGE,

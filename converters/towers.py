@@ -55,11 +55,12 @@ def patches_of(config) -> int:
     return math.prod(s // side for s in sizes)
 
 
-def vision_arch(config) -> Arch:
+def vision_arch(config, **switches) -> Arch:
     """SigLIP's vision tower."""
     vision = config.vision_config
     length = patches_of(vision)
-    return tower(vision, patches=Patches(vision.patch_size), positions=length, max_length=length)
+    patches = Patches(vision.patch_size)
+    return tower(vision, patches=patches, positions=length, max_length=length, **switches)
 
 
 def layers(ours: str, theirs: str) -> str:
@@ -87,5 +88,10 @@ VISION = layers("vision.", "vision_model") + norm("vision.norm", "vision_model.p
 POSITIONS = (
     "vision.embed.position.embedding vision_model.embeddings.position_embedding.weight P E\n"
 )
+PATCHES = """
+vision.embed.patch.kernel  vision_model.embeddings.patch_embedding.weight  E c h w
+vision.embed.patch.bias    vision_model.embeddings.patch_embedding.bias    E
+"""
+PICTURES = VISION + POSITIONS + PATCHES  # of SigLIP
 # A temperature for scores, of no use to embeddings, and counters that old files hold.
 IGNORED = (r"^logit_(scale|bias)$", r"\.position_ids$")

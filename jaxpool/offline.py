@@ -44,7 +44,8 @@ def prepare(
     model takes no pictures, or not these.
     """
     prompts = as_prompts(prompts)
-    seen = [i for i, prompt in enumerate(prompts) if joins(model, task, prompt)]
+    kind = options.get("input_type")
+    seen = [i for i, prompt in enumerate(prompts) if joins(model, task, prompt, kind)]
     if not seen:
         return texts(model, task, prompts, params, tokenization_kwargs, **options)
     read = sorted(set(range(len(prompts))) - set(seen))

@@ -20,6 +20,7 @@ from transformers import (
 from tests.conftest import MINILM
 from tests.images.joined_models import qwen3_vl
 from tests.images.models import save as save_towers
+from tests.images.page_models import colpali
 from tests.images.photos import photo
 from tests.images.towers import save as save_alone
 from tests.parity import save_random
@@ -58,6 +59,7 @@ def models(tmp_path_factory):
         "Qwen/Qwen2.5-Math-PRM-7B": reward("Qwen2ForProcessRewardModel", 2),
         "openai/clip-vit-base-patch32": save_towers(tmp_path_factory.mktemp("clip") / "m", "clip"),
         "Qwen/Qwen3-VL-Embedding-2B": qwen3_vl(tmp_path_factory.mktemp("vl") / "m"),
+        "vidore/colpali-v1.3-hf": colpali(tmp_path_factory.mktemp("colpali") / "m"),
         "google/vit-base-patch16-224": save_alone(
             tmp_path_factory.mktemp("vit") / "m", "vit-classifier"
         ),

@@ -1,19 +1,17 @@
 """Qwen2-VL, and embeddings made of it (arXiv 2409.12191).
 
 GME is asked as the code of its authors does, which counts the tokens of images like those of texts
-(it also resizes an image twice where that is beyond its limits; here once). The words of others
-are not known here: their prompts are the caller's.
+(it also resizes an image twice where that is beyond its limits; here once). DSE and what is made
+of it have the words of DSE's card. Those of others are not known: their prompts are the caller's.
 """
 
 import re
 from dataclasses import replace
 
 from converters.families.decoder import HEADS
-from converters.families.decoder import arch as decoder_arch
 from converters.family import Family, dense, fused_attention, norm
 from converters.heads.rerankers import own_name
-from converters.joined import blocks, llama_names, qwen_tower, under
-from converters.rotary import rotary
+from converters.joined import AS_WRITTEN, CHAT, llama_names, qwen2_beside, qwen_tower, under
 from jaxpool.images.conversation import Conversation
 from jaxpool.nn.arch import Arch, Merger, Patches
 
@@ -29,10 +27,7 @@ def arch(config) -> Arch:
         Merger(text.hidden_size, side, side**2 * width, norm="patch"),
         mlp_dim=int(width * vision.mlp_ratio),
     )
-    table = rotary(text)
-    sections = text.rope_parameters.get("mrope_section") or [16, 24, 24]
-    turned = replace(table, axes=blocks(sections))
-    return decoder_arch(text, qkv_bias=True, out_bias=False, rotary=(turned,), vision=tower)
+    return qwen2_beside(text, tower)
 
 
 BLOCK = "blocks.{L}"
@@ -53,19 +48,31 @@ RENAMES = (
     (r"^(visual|language_model)\.", r"model.\1."),
     (r"^model\.(layers|embed_tokens|norm)\.", r"model.language_model.\1."),
 )
-IMAGE = "<|vision_start|><|image_pad|><|vision_end|>"
-AS_WRITTEN = Conversation(placeholder="<|image_pad|>", image=IMAGE)
-CHAT = (
-    "<|im_start|>system\n{instruction}<|im_end|>\n<|im_start|>user\n{content}<|im_end|>\n"
-    "<|im_start|>assistant\n<|endoftext|>"
-)
+ENDED = CHAT + "<|endoftext|>"
 HELPFUL = "You are a helpful assistant."
-GME = replace(AS_WRITTEN, seen=CHAT, read=CHAT, instruction=HELPFUL, counted=True)
+GME = replace(AS_WRITTEN, seen=ENDED, read=ENDED, instruction=HELPFUL, counted=True)
+
+
+def _of_a_page(text: str) -> str:
+    """The words of a text in a model of pages, which reads a black image before each text."""
+    return ENDED.format(instruction=HELPFUL, content=AS_WRITTEN.image + text)
+
+
+DSE = replace(
+    AS_WRITTEN,
+    seen=ENDED.replace("{instruction}", HELPFUL),
+    read=_of_a_page("Query: {content}"),
+    sides={"document": _of_a_page("Document: {content}")},
+    caption="What is shown in this image?",
+    blank=56,
+)
+WORDS = {"^gme-qwen2-?vl": GME, "^dse-qwen2|^vdr-2b-multi": DSE}  # by the model's name
 
 
 def conversation(name: str) -> Conversation:
     """The words of a model, by the name it is asked for as."""
-    return GME if re.search("^gme-qwen2-?vl", own_name(name).lower()) else AS_WRITTEN
+    known = (words for like, words in WORDS.items() if re.search(like, own_name(name).lower()))
+    return next(known, AS_WRITTEN)
 
 
 QWEN2_VL = Family(
@@ -79,5 +86,5 @@ QWEN2_VL = Family(
     pool="lasttoken",
     conversation=conversation,
     processor="Qwen2VL",
-    examples=("Alibaba-NLP/gme-Qwen2-VL-2B-Instruct",),
+    examples=("Alibaba-NLP/gme-Qwen2-VL-2B-Instruct", "MrLight/dse-qwen2-2b-mrl-v1"),
 )

@@ -8,9 +8,8 @@ from dataclasses import replace
 from converters.families.decoder import arch as decoder_arch
 from converters.families.qwen import QWEN3
 from converters.family import Family, dense, fused_attention, norm
-from converters.joined import interleaved, llama_names, qwen_tower, under
+from converters.joined import AS_WRITTEN, CHAT, interleaved, llama_names, qwen_tower, under
 from converters.rotary import rotary
-from jaxpool.images.conversation import Conversation
 from jaxpool.nn.arch import Arch, Merger, Patches
 
 
@@ -59,17 +58,7 @@ TOWER = (
     + merger_names("deep", "deepstack_merger_list.{L}", "m")
 )
 NAMES = llama_names("language_model.") + under("visual.", TOWER, "vision.")
-CHAT = (
-    "<|im_start|>system\n{instruction}<|im_end|>\n<|im_start|>user\n{content}<|im_end|>\n"
-    "<|im_start|>assistant\n"
-)
-CONVERSATION = Conversation(
-    placeholder="<|image_pad|>",
-    image="<|vision_start|><|image_pad|><|vision_end|>",
-    seen=CHAT,
-    read=CHAT,
-    instruction="Represent the user's input.",
-)
+CONVERSATION = replace(AS_WRITTEN, seen=CHAT, read=CHAT, instruction="Represent the user's input.")
 QWEN3_VL = Family(
     "Qwen3VL",
     arch,

@@ -6,7 +6,7 @@ They were trained on lower-cased texts padded to 64 tokens, whose padding is rea
 from dataclasses import replace
 
 from converters.family import Family, Head, activation, dense, norm
-from converters.towers import IGNORED, POSITIONS, TEXT, VISION, text_tower, tower, vision_arch
+from converters.towers import IGNORED, PICTURES, TEXT, text_tower, tower, vision_arch
 from jaxpool.heads.pools import Probe
 from jaxpool.heads.steps import Dense, Pool
 from jaxpool.nn.arch import Arch, Patches
@@ -44,10 +44,6 @@ def picture_steps(config, arch: Arch) -> tuple:
     return (probe,)
 
 
-PATCHES = """
-vision.embed.patch.kernel  vision_model.embeddings.patch_embedding.weight  E c h w
-vision.embed.patch.bias    vision_model.embeddings.patch_embedding.bias    E
-"""
 POOLS = "vision_model.head"
 HEADS = (
     dense("heads.head", "text_model.head")
@@ -62,7 +58,7 @@ heads.probe.{{query,key,value}}.bias    {POOLS}.attention.in_proj_bias    (N H|N
     + dense("heads.probe.down", f"{POOLS}.mlp.fc2", "D F")
 )
 
-NAMES = TEXT + VISION + POSITIONS + PATCHES
+NAMES = TEXT + PICTURES
 
 SIGLIP = Family(
     "Siglip",

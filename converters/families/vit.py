@@ -1,11 +1,9 @@
 """Vision towers by themselves: ViT (arXiv 2010.11929), and the classifiers made of SigLIP's."""
 
-from converters.families.siglip import PATCHES
 from converters.family import Family, activation, attention, dense, norm
 from converters.towers import (
     IGNORED,
-    POSITIONS,
-    VISION,
+    PICTURES,
     alone,
     image_classifier,
     patches_of,
@@ -83,7 +81,7 @@ VIT = Family(
 SIGLIP_CLASSIFIER = Family(
     "Siglip",
     vision_arch,
-    alone(VISION + POSITIONS + PATCHES),
+    alone(PICTURES),
     heads={"ImageClassification": image_classifier("mean")},
     ignored=(*IGNORED, r"^vision_model\.head\."),
     processor="Siglip",

@@ -68,6 +68,17 @@ def colbert(name: str = "linear") -> Head:
     )
 
 
+def token_vectors(name: str) -> Head:
+    """Late interaction of pages: a linear layer on every token, as wide as the file has it."""
+    return Head(
+        "token_embed",
+        lambda config, arch: (Dense("projection", arch.dim, config.embedding_dim),),
+        dense("heads.projection", name),
+        optional_bias=True,
+        sizes={"embedding_dim": f"{name}.weight"},
+    )
+
+
 def bert_heads(prefix: str, normed: str = "LayerNorm") -> dict[str, Head]:
     """BERT's heads: pooler and classifier, and the transform of `cls.predictions`."""
     lm = "cls.predictions"

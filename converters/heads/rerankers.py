@@ -45,6 +45,8 @@ PUBLISHED = (
 )
 # By the architecture, whose head compares the vectors of marker tokens.
 LISTWISE = {"JinaForRanking": ("jina-reranker-v3", Listwise("<|rerank_token|>", "<|embed_token|>"))}
+# By the architecture, whose classifier reads a prompt.
+WRITTEN = {"JinaVLForRanking": "jina-reranker-m0"}
 JOINED = ScoreTemplate("{{ messages[0].content }}{{ messages[1].content }}")
 
 
@@ -89,6 +91,8 @@ def find_template(checkpoint) -> Found | None:
     if checkpoint.architecture in LISTWISE:
         name, _ = LISTWISE[checkpoint.architecture]
         return Found(load_template(name), name, "architecture: a query with many documents")
+    if name := WRITTEN.get(checkpoint.architecture, ""):
+        return Found(load_template(name), name, "architecture")
     tokens = getattr(checkpoint.config, "classifier_from_token", None)
     if getattr(checkpoint.config, "use_sep_token", not tokens):
         return None

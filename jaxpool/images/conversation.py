@@ -1,8 +1,11 @@
 """`Conversation`: how a model that joins texts and images was asked when it was trained."""
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from jaxpool.images.tiles import TileWords
+from jaxpool.tasks.input_types import meaning
 
 UNUSED = range(0xFDD0, 0xFDF0)  # code points that Unicode keeps for a program's own use
 
@@ -12,27 +15,44 @@ class Conversation:
     """The words around texts and images.
 
     placeholder: the token at whose place an image stands; image: what stands for an image in a
-    prompt, the placeholder in it; seen, read: the prompt of what has an image, and of a text alone,
-    with {content} and {instruction}; instruction, caption: those of a caller who gives none (the
-    caption is for images without text); special_tokens: whether the tokenizer adds its own; first:
-    images come before a text that has no placeholder; counted: the tokens of an image are counted
-    like those of a text, where others have the rows and columns of the image (M-RoPE).
+    prompt, the placeholder in it; tiles: what that becomes where images are cut into tiles; seen,
+    read: the prompt of what has an image, and of a text alone, with {content} and {instruction};
+    sides: that of a text which is a "query", or a "document"; instruction, caption: those of a
+    caller who gives none (the caption is for images without text); special_tokens: whether the
+    tokenizer adds its own; last: the id of a token after each prompt; first: images come before a
+    text that has no placeholder; blank: pixels of the side of a black image, which stands where the
+    words of a text alone have one; counted: the tokens of an image are counted like those of a
+    text, where others have the rows and columns of the image (M-RoPE).
     """
 
     placeholder: str
     image: str
+    tiles: TileWords | None = None
     seen: str = "{content}"
     read: str = "{content}"
+    sides: Mapping[str, str] = field(default_factory=dict)
     instruction: str = ""
     caption: str = ""
     special_tokens: bool = True
+    last: int | None = None
     first: bool = False
+    blank: int = 0
     counted: bool = False
+
+    def of(self, input_type: str | None) -> "Conversation":
+        """The words for what a text is for (see `input_types`)."""
+        return replace(self, read=self.sides.get(meaning(input_type or ""), self.read))
+
+    @property
+    def plain(self) -> bool:
+        """Whether a text alone has no words around it."""
+        return self.read == "{content}"
 
     def is_written(self, prompt: str, images: bool = False) -> bool:
         """Whether a prompt begins as those do that are in these words already."""
         start = (self.seen if images else self.read).partition("{")[0]
-        return prompt.startswith(start or (self.image if images else ""))
+        start = start or (self.image if images else "")
+        return bool(start) and prompt.startswith(start)
 
     def put(self, content: str, instruction: str, images: bool) -> str:
         """Contents in the words around them; an instruction without a place comes before them."""

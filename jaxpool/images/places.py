@@ -19,14 +19,14 @@ def spread(
     ids: np.ndarray,
     token: int,
     images: Sequence[bool],
-    pictures: Sequence[Picture],
+    tokens: Sequence[np.ndarray],
     literal: np.ndarray,
 ) -> Place:
-    """Put its tokens at each placeholder, `literal` where that is no image."""
+    """Put an image's tokens at each placeholder, `literal` where that is no image."""
     pieces: list[np.ndarray] = []
-    last, left = 0, iter(pictures)
+    last, left = 0, iter(tokens)
     for at, image in zip(np.flatnonzero(ids == token), images, strict=True):
-        pieces += [ids[last:at], next(left).tokens(token) if image else literal]
+        pieces += [ids[last:at], next(left) if image else literal]
         last = at + 1  # type: ignore[assignment]
     whole = np.concatenate([*pieces, ids[last:]]).astype(np.int32)
     seen = whole == token

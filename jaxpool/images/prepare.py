@@ -10,10 +10,13 @@ from typing import Any
 import numpy as np
 
 from jaxpool.errors import RequestError
+from jaxpool.images.conversation import Conversation
 from jaxpool.images.patches import Picture
 from jaxpool.images.places import Place, coordinates
 from jaxpool.images.processor import Processor
+from jaxpool.images.tiles import Tiled
 from jaxpool.images.words import Words, encode, fitted, in_words
+from jaxpool.tasks.input_types import meaning
 from jaxpool.tasks.task import VECTORS, Task
 from jaxpool.tasks.validate import resolve_params
 from jaxpool.text.instructions import instruction
@@ -29,15 +32,24 @@ MOST = 999  # images of a prompt, unless a limit is given
 PLACE = 0  # the one token that a picture counts as, in a model that reads it by itself
 
 
-def joins(model, task: Task | tuple[Task, ...], prompt: Prompt) -> bool:
+def joins(
+    model, task: Task | tuple[Task, ...], prompt: Prompt, input_type: str | None = None
+) -> bool:
     """Whether a prompt has images, or is a text that belongs into a model's words."""
     if model.conversation is None or isinstance(prompt, Pictures):
         return isinstance(prompt, Pictures)
+    words = model.conversation.of(input_type)
     if isinstance(prompt, list):
-        return model.tokenizer.id(model.conversation.placeholder) in prompt
-    if model.conversation.placeholder in prompt:
+        return model.tokenizer.id(words.placeholder) in prompt
+    if words.placeholder in prompt:
         return True
-    return _asks(task) and not model.conversation.is_written(prompt)
+    known = words.plain or words.is_written(prompt)
+    return _asks(task) and (_told_apart(words, input_type) or not known)
+
+
+def _told_apart(words: Conversation, input_type: str | None) -> bool:
+    """Whether an input type needs no prompt of its name: the words say it."""
+    return bool(words.sides) and meaning(input_type or "") in SIDES
 
 
 def _asks(task: Task | tuple[Task, ...]) -> bool:
@@ -63,9 +75,11 @@ def joined(
     if offsets or any(one.late_chunking_params is not None for one in settings[0]):
         raise RequestError("late chunking and characters of tokens are for plain texts alone")
     options = Tokenization.of(tokenization_kwargs, limit_of(model, tasks), model.max_length)
-    asked = None if input_type in SIDES and input_type not in model.prompts else input_type
+    conversation = model.conversation.of(input_type)
+    known = input_type in SIDES or _told_apart(conversation, input_type)
+    asked = None if known and input_type not in model.prompts else input_type
     told = instruction(model, tasks[0], prompt, prompt_name, asked)
-    words = [in_words(model.conversation, one, told, _asks(task)) for one in prompts]
+    words = [in_words(conversation, one, told, _asks(task)) for one in prompts]
     return requests_of(model, words, options, tasks, list(zip(*settings, strict=True)))
 
 
@@ -94,7 +108,8 @@ def _seeing(prepared: Prepared, turned: bool, place: Place, pictures: list) -> P
     if not pictures:
         return prepared
     where = coordinates(place, pictures) if turned else None
-    return replace(prepared, pictures=tuple(pictures), soft=place.soft, coordinates=where)
+    seen = tuple(one for p in pictures for one in (p.pictures if isinstance(p, Tiled) else (p,)))
+    return replace(prepared, pictures=seen, soft=place.soft, coordinates=where)
 
 
 def pictures(model, task, prompts: list[Pictures], params) -> list[Prepared]:
@@ -122,7 +137,7 @@ def _only(model, prompt: Pictures) -> Any:
     return prompt.images[0]
 
 
-def _patches(model, prompt: Pictures | Words, source: Any) -> Picture:
+def _patches(model, prompt: Pictures | Words, source: Any) -> Picture | Tiled:
     """The patches of a prompt's picture."""
     return _processor(model, prompt.processing)(model.media.opened(source))
 
@@ -141,7 +156,7 @@ def _processor(model, asked: Mapping[str, Any] | None) -> Processor:
     return found
 
 
-def _each(reads: Sequence[Callable[[], Picture]]) -> list[Picture]:
+def _each(reads: Sequence[Callable[[], Picture | Tiled]]) -> list:
     """The results of some calls, several at a time: Pillow works outside Python's lock."""
     if len(reads) == 1:
         return [reads[0]()]

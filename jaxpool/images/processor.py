@@ -7,7 +7,8 @@ import numpy as np
 
 from jaxpool.errors import RequestError
 from jaxpool.images.patches import Picture, cut
-from jaxpool.images.resize import LIMIT, Exact, PatchBudget, PixelBudget, Rule
+from jaxpool.images.resize import LIMIT, Exact, LongestEdge, PatchBudget, PixelBudget, Rule
+from jaxpool.images.tiles import Tiled, Tiling
 
 BICUBIC = 3  # Pillow's number
 
@@ -18,8 +19,9 @@ class Processor:
 
     patch: pixels of a patch's side; resize: the rule of the size, None to keep it; crop: height and
     width of the middle that is taken, None for all; resample: Pillow's number of the filter; merge:
-    patches of a side that become one token; scale, mean, std: a value x of a channel goes into the
-    model as (x * scale - mean) / std, which the device computes.
+    patches of a side that become one token; tiles: how pictures are cut after that, None for not at
+    all; scale, mean, std: a value x of a channel goes into the model as (x * scale - mean) / std,
+    which the device computes.
     """
 
     patch: int
@@ -27,13 +29,16 @@ class Processor:
     crop: tuple[int, int] | None = None
     resample: int = BICUBIC
     merge: int = 1
+    tiles: Tiling | None = None
     scale: float = 1 / 255
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
 
     @property
     def one_size(self) -> tuple[int, int] | None:
-        """Height and width where all pictures get the same."""
+        """Height and width where all pictures, or tiles, get the same."""
+        if self.tiles:
+            return self.tiles.side, self.tiles.side
         return self.crop or (self.resize(1, 1) if isinstance(self.resize, Exact) else None)
 
     @property
@@ -43,19 +48,35 @@ class Processor:
             return self.resize.most
         if isinstance(self.resize, PixelBudget):
             return self.resize.most // self.patch**2
+        if self.tiles:
+            edge = self.resize.edge if isinstance(self.resize, LongestEdge) else 0
+            return self.each * self.tiles.most(edge) if edge or not self.tiles.split else 0
+        return self.each
+
+    @property
+    def each(self) -> int:
+        """The patches of a picture, or tile, where all have the same."""
         height, width = self.one_size or (0, 0)
         return (height // self.patch) * (width // self.patch)
 
-    def __call__(self, source: Any) -> Picture:
+    def __call__(self, source: Any) -> Picture | Tiled:
         """The patches of a picture (see `decode`); RequestError where it cannot be served."""
         try:
             from jaxpool.images.decode import decode
         except ImportError as error:
             raise ImportError("images need Pillow: pip install 'jaxpool[images]'") from error
-        return cut(self.pixels(decode(source)), self.patch, self.merge)
+        image = decode(source)
+        if self.tiles is None:
+            return cut(self.pixels(image), self.patch, self.merge)
+        tiles, rows, cols = self.tiles(self._resized(image), self.resample)
+        return Tiled(tuple(cut(tile, self.patch, self.merge) for tile in tiles), rows, cols)
 
     def pixels(self, image) -> np.ndarray:
         """An RGB `PIL.Image` resized and cropped, uint8 `[height, width, 3]`."""
+        pixels = np.asarray(self._resized(image))
+        return _middle(pixels, *self.crop) if self.crop else pixels
+
+    def _resized(self, image):
         if self.resize:
             height, width = self.resize(image.height, image.width)
             if height * width > LIMIT:
@@ -63,9 +84,8 @@ class Processor:
                     f"an image of {image.width} x {image.height} pixels is too long for this "
                     f"model: it would be resized to {width} x {height}"
                 )
-            image = image.resize((width, height), self.resample)
-        pixels = np.asarray(image)
-        return _middle(pixels, *self.crop) if self.crop else pixels
+            return image.resize((width, height), self.resample)
+        return image
 
 
 def _middle(pixels: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -82,4 +82,25 @@ class PixelBudget:
         return sides[0] * self.factor, sides[1] * self.factor
 
 
-Rule = Exact | ShortestEdge | PatchBudget | PixelBudget
+@dataclass(frozen=True)
+class LongestEdge:
+    """The longer side has a given length; the shorter follows, and is even (Idefics3)."""
+
+    edge: int
+    most: int = 4096  # of either side, in the end
+
+    def __call__(self, height: int, width: int) -> tuple[int, int]:
+        """The size."""
+        size = _scaled(height, width, self.edge, 2)
+        return _scaled(*size, self.most) if max(size) > self.most else size
+
+
+def _scaled(height: int, width: int, edge: int, multiple: int = 1) -> tuple[int, int]:
+    """The longer side of a length, the shorter rounded down, then up to a multiple."""
+    aspect = width / height
+    short = int(edge / aspect) if width >= height else int(edge * aspect)
+    short = max(1, -(-short // multiple) * multiple)
+    return (short, edge) if width >= height else (edge, short)
+
+
+Rule = Exact | LongestEdge | ShortestEdge | PatchBudget | PixelBudget

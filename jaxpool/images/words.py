@@ -12,7 +12,9 @@ import numpy as np
 
 from jaxpool.errors import RequestError
 from jaxpool.images.conversation import Conversation, Literal
+from jaxpool.images.patches import Picture
 from jaxpool.images.places import Place, spread
+from jaxpool.images.tiles import Tiled, expanded
 from jaxpool.text.options import Tokenization
 from jaxpool.text.prompts import Pictures, Prompt, Shortened
 from jaxpool.text.shorten import shorten
@@ -51,18 +53,17 @@ def in_words(conversation: Conversation, prompt: Prompt, told: str, whole: bool)
             text = conversation.put(text, told, images=True)
         return Words(text, None, prompt.images, (), prompt.processing)
     write = written(conversation.placeholder, lambda parts: conversation.write(parts, told))
-    images, own = (), None
+    text, places = write(parts)
     if isinstance(prompt, Pictures):
-        images, own = prompt.images, prompt.processing
-    prompt_text, places = write(parts)
-    return Words(prompt_text, places, images, parts, own, write)
+        return Words(text, places, prompt.images, parts, prompt.processing, write)
+    black = np.zeros((conversation.blank, conversation.blank, 3), np.uint8)
+    return Words(text, places, (black,) * (conversation.blank and sum(places)), parts, None, write)
 
 
 def _parts(conversation: Conversation, prompt: Prompt) -> tuple[str | None, ...]:
     """The parts of a prompt; none where its caller has put placeholders into the text."""
     if isinstance(prompt, str):
-        plain = conversation.read == "{content}" or not conversation.is_written(prompt)
-        return (prompt,) if plain else ()
+        return (prompt,) if conversation.plain or not conversation.is_written(prompt) else ()
     if not isinstance(prompt, Pictures):
         return ()
     if prompt.parts or isinstance(prompt.text, list):
@@ -94,8 +95,13 @@ def encode(model, texts: Sequence, options: Tokenization) -> list[np.ndarray]:
     else:
         found = model.tokenizer(read, special_tokens=special)
     encoded = iter(found)
+    last = model.conversation.last
+    end = np.array([] if last is None else [last], np.int32)
     return [
-        next(encoded).ids if isinstance(text, str) else np.array(text, np.int32) for text in texts
+        np.concatenate([next(encoded).ids, end])
+        if isinstance(text, str)
+        else np.array(text, np.int32)
+        for text in texts
     ]
 
 
@@ -131,4 +137,15 @@ def _placed(model, words: Words, ids: np.ndarray, pictures: list) -> Place:
             f"items: {wanted} for {len(pictures)} image(s)"
         )
     literal = model.tokenizer.spelled(name) if found > wanted else np.zeros(0, np.int32)
-    return spread(ids, token, places, pictures, literal)
+    tokens = [_tokens(model, token, picture) for picture in pictures]
+    return spread(ids, token, places, tokens, literal)
+
+
+def _tokens(model, token: int, picture: Picture | Tiled) -> np.ndarray:
+    """The ids of the place of an image."""
+    if isinstance(picture, Picture):
+        return picture.tokens(token)
+    words = model.conversation.tiles
+    text = words.write(model.conversation.placeholder, picture.rows, picture.cols)
+    (found,) = model.tokenizer([text], special_tokens=False)
+    return expanded(found.ids, token, picture.pictures)

@@ -120,8 +120,8 @@ class Merger:
 class Arch:
     """An architecture as data: hashable, so it is a static argument of every jitted function.
 
-    `windows` has the reach of each layer (a token attends to keys with |i - j| <= reach, 0 is
-    unlimited); `rotary_layers` the index in `rotary` of each layer's table.
+    `windows` has each layer's reach (a token sees keys with |i - j| <= reach, a patch its square of
+    that side, 0 is unlimited); `rotary_layers` the index in `rotary` of each layer's table.
     """
 
     vocab: int

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from jaxpool.nn.arch import Arch
 from jaxpool.nn.dropout import drop
-from jaxpool.nn.masks import NEVER, Places, visible
+from jaxpool.nn.masks import NEVER, Places, squares, visible
 from jaxpool.nn.positions import attention_bias
 from jaxpool.nn.segments import take
 from jaxpool.nn.splash import LANES, SPLASH, splash
@@ -94,7 +94,15 @@ def attention(
     if kept is not None or rate:
         kernel = partial(_dense, queries=places.map(lambda x: take(x, kept)), rate=rate)
     reaches = sorted(set(arch.windows)) or [0]
-    programs = [kernel(params, places, arch, reach) for reach in reaches]
+
+    def program(reach: int) -> Callable:
+        if not (reach and arch.patches):
+            return kernel(params, places, arch, reach)
+        # The patches of a square lie apart, which fused kernels do not expect.
+        inside = places._replace(segments=squares(batch, reach))
+        return KERNELS[xla(length)](params, inside, arch, 0)
+
+    programs = [program(reach) for reach in reaches]
 
     def attend(q, k, v, window, key=None):
         inputs = (q, k, v) if key is None or not rate else (q, k, v, key)

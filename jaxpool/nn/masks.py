@@ -40,3 +40,14 @@ def visible(queries: Places, keys: Places, arch: Arch, reach: int) -> jax.Array:
     if reach:
         seen &= jnp.abs(ahead) <= reach
     return seen
+
+
+def squares(batch, side: int) -> jax.Array:
+    """The number of each patch's square of `side` x `side`, its picture's own: int32 `[B, P]`."""
+    row, col, _, cols = jnp.moveaxis(batch.grid, -1, 0)
+    before = jnp.pad(batch.segments, ((0, 0), (1, 0)))[:, :-1]
+    index = jnp.arange(batch.segments.shape[1], dtype=jnp.int32)
+    # Pictures follow one another, and have no more squares than patches.
+    first = jax.lax.cummax(jnp.where(batch.segments != before, index, 0), axis=1)
+    number = 1 + first + row // side * -(-cols // side) + col // side
+    return jnp.where(batch.segments > 0, number, 0)

@@ -20,6 +20,13 @@ class Seen(NamedTuple):
     vectors: jax.Array
     deep: jax.Array | None = None
 
+    def in_rows(self, count: int) -> "Seen":
+        """The same for `count` rows, over which there may have been several each."""
+        deep = self.deep
+        if deep is not None:
+            deep = deep.reshape(len(deep), count, -1, deep.shape[-1])
+        return Seen(self.vectors.reshape(count, -1, self.vectors.shape[-1]), deep)
+
 
 def see(params: dict, hidden: jax.Array, states: jax.Array | None, tower: Arch) -> Seen:
     """Merge the hidden states `[B, P, D]` of a tower, and `states [J, B, P, D]` of some layers."""

@@ -61,8 +61,9 @@ def _see(params: dict, batch, tower, unroll: bool, dropout, key, remat) -> merge
     patches = type(batch)(
         None, batch.images, row * cols + col, pixels=batch.pixels, grid=batch.grid
     )
+    patches = vision.apart(patches, tower)
     hidden, states = _run(params, patches, tower, unroll, None, dropout, key, remat)
-    return merger.see(params, hidden, states, tower)
+    return merger.see(params, hidden, states, tower).in_rows(len(batch.images))
 
 
 def _run(

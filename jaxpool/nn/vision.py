@@ -31,6 +31,19 @@ def embed(params: dict, batch, arch: Arch, facts: Patches) -> jax.Array:
     return arch_norm(params["norm"], x, arch) if arch.embed_norm else x
 
 
+def apart(patches, arch: Arch):
+    """A batch of patches with a picture a row, where all are of one size: attention is of each.
+
+    The pictures of a row follow one another from its start; a row may be too short for any.
+    """
+    fixed = arch.patches is not None and not arch.patches.stretched
+    size = arch.positions - arch.before_patches if fixed and arch.positions else 0
+    count = patches.segments.shape[1] // size if size else 0
+    if not count:
+        return patches
+    return jax.tree.map(lambda x: x[:, : count * size].reshape(-1, size, *x.shape[2:]), patches)
+
+
 def _places(table: jax.Array, batch, facts: Patches) -> jax.Array:
     """The positions of a batch's tokens: float32 `[B, T, D]`."""
     if not facts.stretched:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from jaxpool.images.conversation import UNUSED
 from jaxpool.images.words import Words, written
 from jaxpool.text.prompts import Pictures
 
@@ -23,8 +24,17 @@ def in_template(conversation, sides: Sequence[Pictures | str], render: Callable)
 
     wrote = written(conversation.placeholder, write)
     seen = [side for side in sides if isinstance(side, Pictures)]
+    if len(seen) > 1:
+        seen = [seen[i] for i in _order(render, len(seen))]
     images = tuple(image for side in seen for image in side.images)
     processing = next((side.processing for side in seen), None)  # a call has one for both sides
     parts = tuple(part for own in of_sides for part in own)
     text, places = wrote(parts)
     return Words(text, places, images, parts, processing, wrote)
+
+
+def _order(render: Callable, count: int) -> list[int]:
+    """The order in which a template has what it is given."""
+    signs = [chr(UNUSED[i]) for i in range(count)]
+    words = render([tuple(signs)])[0]
+    return sorted(range(count), key=lambda i: words.find(signs[i]))

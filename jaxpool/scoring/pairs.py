@@ -25,6 +25,7 @@ from jaxpool.scoring.fit import fit
 from jaxpool.tasks.pooling_params import PoolingParams
 from jaxpool.tasks.task import Task
 from jaxpool.tasks.validate import resolve_params
+from jaxpool.text.late_interaction import tells_sides
 from jaxpool.text.options import Tokenization
 from jaxpool.text.prepare import encode
 from jaxpool.text.prepared import Prepared
@@ -191,7 +192,7 @@ def _sides(model, task: Task | tuple[Task, ...], call: Call) -> Sides:
                 texts,
                 call.params,
                 call.tokenization,
-                input_type=side if model.late_interaction and not call.options.plain else None,
+                input_type=side if tells_sides(model) and not call.options.plain else None,
             ),
         )
         for side, texts in (("query", call.queries), ("document", call.documents))

@@ -16,6 +16,12 @@ from jaxpool.text.prepared import Prepared
 SIDES = ("query", "document")
 
 
+def tells_sides(model) -> bool:
+    """Whether a model puts queries in other words than documents."""
+    words = model.conversation
+    return model.late_interaction is not None or bool(words and words.sides)
+
+
 @dataclass(frozen=True)
 class Expansion:
     """Mask tokens that fill queries up to `length` tokens.

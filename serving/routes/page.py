@@ -4,6 +4,7 @@ from pathlib import Path
 
 from fastapi import APIRouter, HTTPException, Request, Response
 
+from jaxpool.text.late_interaction import tells_sides
 from serving.encoding import json_response
 from serving.models import Served
 from serving.routes.common import prompts_of, serves, service, size_of
@@ -47,7 +48,7 @@ def _shown(served: Served) -> dict:
         "labels": {str(i): name for i, name in labels.items()},
         "images": served.model.processor is not None,
         "scores": served.scoring_task,
-        "sides": served.model.late_interaction is not None,
+        "sides": tells_sides(served.model),
     }
 
 

@@ -32,7 +32,9 @@ TEXT = dict(
 )
 
 
-def add_tokenizer(folder: Path) -> None:
+def add_tokenizer(
+    folder: Path, bos: str | None = None, eos: str = "<|endoftext|>", pad: str = "<|endoftext|>"
+) -> None:
     """A tokenizer of single bytes, a few words and special tokens."""
     vocab = {letter: IDS[letter] for letter in LETTERS}
     tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[]))
@@ -40,7 +42,7 @@ def add_tokenizer(folder: Path) -> None:
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_tokens([AddedToken(word, normalized=False) for word in WORDS])
     tokenizer.add_special_tokens([AddedToken(t, normalized=False, special=True) for t in SPECIAL])
-    names = {"eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>"}
+    names = {"eos_token": eos, "pad_token": pad} | ({"bos_token": bos} if bos else {})
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
 
 
@@ -108,6 +110,37 @@ def qwen2_vl(folder: Path, **changes) -> Path:
         **changes,
     )
     save_random(Qwen2VLForConditionalGeneration, config, folder)
+    facts = {"min_pixels": 16**2, "max_pixels": 96**2}
+    write_processor(folder, "Qwen2VL", patch_size=8, merge_size=2, **facts)
+    add_tokenizer(folder)
+    return folder
+
+
+def qwen2_5_vl(folder: Path, **changes) -> Path:
+    """Qwen2.5-VL: one layer of the tower sees all of an image, two see squares of 4 x 4 patches."""
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+    vision = dict(
+        depth=3,
+        hidden_size=48,
+        intermediate_size=56,
+        out_hidden_size=TEXT["hidden_size"],
+        num_heads=2,
+        patch_size=8,
+        spatial_merge_size=2,
+        window_size=32,
+        fullatt_block_indexes=[1],
+    )
+    rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [1, 2, 1]}
+    text = {name: size for name, size in TEXT.items() if name != "head_dim"}
+    config = Qwen2_5_VLConfig(
+        text_config=text | {"rope_parameters": rope},
+        vision_config=vision,
+        tie_word_embeddings=True,
+        **TOKEN_IDS,
+        **changes,
+    )
+    save_random(Qwen2_5_VLForConditionalGeneration, config, folder)
     facts = {"min_pixels": 16**2, "max_pixels": 96**2}
     write_processor(folder, "Qwen2VL", patch_size=8, merge_size=2, **facts)
     add_tokenizer(folder)

@@ -107,3 +107,85 @@ def test_gme_counts_the_tokens_of_images(gme, reference):
     with torch.no_grad():
         hidden = reference.model(**inputs, position_ids=places).last_hidden_state[0, -1].numpy()
     near(gme.encode(prompt), hidden / np.linalg.norm(hidden))
+
+
+def named(folder, tmp_path_factory, name: str):
+    """The same files in a folder of another name."""
+    link = tmp_path_factory.mktemp("named") / name
+    link.symlink_to(folder)
+    return link
+
+
+@pytest.fixture(scope="module")
+def dse(folder, tmp_path_factory):
+    return jaxpool.load(
+        str(named(folder, tmp_path_factory, "dse-qwen2-2b-mrl-v1")), data_parallel_size=1
+    )
+
+
+PAGE = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
+PAGE += "<|vision_start|>{}<|vision_end|>{}<|im_end|>\n<|im_start|>assistant\n<|endoftext|>"
+
+
+def test_the_words_of_dse(dse):
+    """A text stands after a black image: as a query, unless it is said to be a document."""
+    task, decode = dse.task("embed"), dse.tokenizer.fast.decode
+    assert dse.processor.resize.most == 2560 * 28**2
+    for text, options in (("Query: abc", {}), ("Document: abc", {"input_type": "document"})):
+        (one,) = dse.requests(task, "abc", **options)
+        count = len(one.pictures[0].patches)
+        assert not one.pictures[0].patches.any()
+        wanted = PAGE.format("<|image_pad|>" * (count // 4), text)
+        assert decode(one.ids, skip_special_tokens=False) == wanted
+    (one,) = dse.requests(task, {"image": IMAGES[0]})
+    end = "What is shown in this image?" + PAGE.split("{}")[2]
+    assert decode(one.ids, skip_special_tokens=False).endswith(end)
+
+
+@pytest.mark.slow
+def test_vectors_of_dse(dse, reference):
+    (one,) = dse.requests(dse.task("embed"), "abc")
+    hidden = reference(one.ids, [np.zeros((56, 56, 3), np.uint8)])[-1]
+    near(dse.encode("abc"), hidden / np.linalg.norm(hidden))
+
+
+@pytest.fixture(scope="module")
+def m0(folder, tmp_path_factory):
+    """jina-reranker-m0: the same tensors, and two linear layers for the answer."""
+    new = tmp_path_factory.mktemp("m0") / "reranker"
+    new.mkdir()
+    for file in folder.iterdir():
+        (new / file.name).write_bytes(file.read_bytes())
+    rng = np.random.default_rng(0)
+    tensors = load_file(folder / "model.safetensors")
+    for name, shape in (("0", (32, 32)), ("2", (1, 32))):
+        tensors[f"score.{name}.weight"] = rng.normal(0, 0.3, shape).astype(np.float32)
+        tensors[f"score.{name}.bias"] = rng.normal(0, 0.3, shape[:1]).astype(np.float32)
+    save_file(tensors, new / "model.safetensors", {"format": "pt"})
+    config = json.loads((new / "config.json").read_text())
+    (new / "config.json").write_text(json.dumps(config | {"architectures": ["JinaVLForRanking"]}))
+    return jaxpool.LLM(str(new), data_parallel_size=1), tensors
+
+
+def part(image) -> dict:
+    return {"type": "image_pil", "image_pil": image}
+
+
+@pytest.mark.slow
+def test_scores_of_m0(m0, reference):
+    """A document, then a query, images among them in that order; a token; two layers."""
+    llm, tensors = m0
+    query = {"content": [part(IMAGES[1]), {"type": "text", "text": "abc"}]}
+    documents = [{"content": [part(IMAGES[0])]}, "a text"]
+    found = llm.score(query, documents, use_tqdm=False)
+    image = "<|vision_start|>{}<|vision_end|>"
+    for one, images, text in zip(found, (IMAGES[:2], IMAGES[1:2]), (image, "a text"), strict=True):
+        ids = np.array(one.prompt_token_ids)
+        words = llm.model.tokenizer.fast.decode(ids[:-1], skip_special_tokens=False)
+        wanted = f"**Document**:\n{text}\n**Query**:\n{image}abc"
+        assert words.replace("<|image_pad|>", "") == wanted.replace("{}", "") and ids[-1] == 100
+        hidden = np.maximum(
+            reference(ids, images)[-1] @ tensors["score.0.weight"].T + tensors["score.0.bias"], 0
+        )
+        (logit,) = tensors["score.2.weight"] @ hidden + tensors["score.2.bias"]
+        np.testing.assert_allclose(one.outputs.score, 1 / (1 + np.exp(2.65 - logit)), rtol=2e-4)

@@ -18,6 +18,7 @@ PROMPTS = {
         "A: Q\nB: D\nGiven a query A and a passage B, determine whether the passage contains an "
         "answer to the query by providing a prediction of either 'Yes' or 'No'."
     ),
+    "jina-reranker-m0": "**Document**:\nD\n**Query**:\nQ",
     "jina-reranker-v3": (
         "<|im_start|>system\nYou are a search relevance expert who can determine a ranking of the "
         "passages based on how relevant they are to the query. If the query is a question, how "

@@ -1,0 +1,54 @@
+"""Qwen2.5-VL, and embeddings made of it (arXiv 2502.13923).
+
+Most layers of the tower attend within squares of an image. Prompts are the caller's, but for those
+of the models that colpali-engine made (see `colqwen`).
+"""
+
+from dataclasses import replace
+
+from converters.families.qwen2_vl import QWEN2_VL
+from converters.family import dense, fused_attention, norm
+from converters.joined import AS_WRITTEN, llama_names, qwen2_beside, qwen_tower, under
+from jaxpool.nn.arch import Arch, Merger, Patches
+
+
+def arch(config) -> Arch:
+    """Qwen2 beside the tower."""
+    text, vision = config.text_config, config.vision_config
+    side, width = vision.spatial_merge_size, vision.hidden_size
+    square = vision.window_size // side // vision.patch_size * side
+    whole = vision.fullatt_block_indexes
+    tower = qwen_tower(
+        vision,
+        width,
+        Patches(vision.patch_size, bias=False, frames=vision.temporal_patch_size),
+        Merger(text.hidden_size, side, side**2 * width, norm="patch"),
+        mlp_dim=vision.intermediate_size,
+        norm="rms",
+        gated=True,
+        windows=tuple(0 if layer in whole else square for layer in range(vision.depth)),
+    )
+    return qwen2_beside(text, tower)
+
+
+BLOCK = "blocks.{L}"
+TOWER = (
+    dense("embed.patch", "patch_embed.proj", "E c v h w")
+    + fused_attention(f"{BLOCK}.attn", "qkv", "proj")
+    + norm("layers.attention_norm", f"{BLOCK}.norm1")
+    + norm("layers.mlp_norm", f"{BLOCK}.norm2")
+    + dense("layers.mlp.gate", f"{BLOCK}.mlp.gate_proj", "F D")
+    + dense("layers.mlp.up", f"{BLOCK}.mlp.up_proj", "F D")
+    + dense("layers.mlp.down", f"{BLOCK}.mlp.down_proj", "D F")
+    + norm("merger.norm", "merger.ln_q")
+    + dense("merger.up", "merger.mlp.0", "u m")
+    + dense("merger.down", "merger.mlp.2", "t u")
+)
+QWEN2_5_VL = replace(
+    QWEN2_VL,
+    name="Qwen2_5_VL",
+    arch=arch,
+    names=llama_names("language_model.") + under("visual.", TOWER, "vision."),
+    conversation=AS_WRITTEN,
+    examples=("jinaai/jina-embeddings-v4-vllm-retrieval",),
+)
