@@ -14,6 +14,7 @@ from converters.registry import find
 from converters.report import CheckpointError
 from converters.rotary import stretched
 
+GLINER = "gliner_config.json"
 # No model has more of what a field's name counts: the first pattern in it decides.
 LIMITS = {"layer": 2**12, "expert": 2**13, "head": 2**16, "label": 2**20, "size": 2**31, "": 2**99}
 
@@ -78,7 +79,7 @@ def read_config(
     which has no config.json. What comes out is kept in the folder `store`: to import transformers,
     which knows the defaults, takes longer than all else of a start but JAX.
     """
-    raw = read_json(folder / "config.json", default=model_type and {"model_type": model_type})
+    raw = _raw(folder, model_type)
     _check_numbers(raw)
     if callable(overrides):
         family = find(raw)
@@ -95,6 +96,14 @@ def read_config(
     if store:
         config.keep(store)
     return family, config
+
+
+def _raw(folder: Path, model_type: str | None) -> dict:
+    """The fields of config.json, or of a file that says the same by another name."""
+    other = folder / GLINER
+    if not (folder / "config.json").is_file() and other.is_file():
+        return read_json(other) | {"model_type": "gliner"}
+    return read_json(folder / "config.json", default=model_type and {"model_type": model_type})
 
 
 def _check_numbers(fields: Mapping) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from converters.families import gliclass
+from converters.families import gliclass, gliner
 from converters.families.albert import ALBERT
 from converters.families.bart import BART, MBART
 from converters.families.bert import BERT, ERNIE
@@ -157,6 +157,7 @@ REMOTE: dict[str, Family] = {
 # By the `model_type` of a config.json that holds an encoder's: the family around the encoder's.
 AROUND: dict[str, Callable[[Family], Family]] = {
     "GLiClass": gliclass.around,
+    "gliner": gliner.around,
 }
 # Architectures whose names do not end in the name of their head.
 HEADS: dict[str, str] = {

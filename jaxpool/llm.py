@@ -9,6 +9,7 @@ from jaxpool.loading import load
 from jaxpool.loras import LoRARequest, Loras
 from jaxpool.scoring.decisions import prepare_decisions
 from jaxpool.scoring.pairs import Scoring, prepare_hybrid, prepare_scores
+from jaxpool.scoring.spans import prepare_spans
 from jaxpool.scoring.zero_shot import TEMPLATE, Labels, prepare_labels
 from jaxpool.tasks import outputs
 from jaxpool.tasks.entities import Entity
@@ -230,12 +231,20 @@ class LLM:
         return answers if given is request else answers[0]
 
     def entities(
-        self, texts: str | Sequence[str], *, use_tqdm: bool | Callable = True, **options: Any
+        self,
+        texts: str | Sequence[str],
+        *,
+        labels: Sequence[str] | None = None,
+        use_tqdm: bool | Callable = True,
+        **options: Any,
     ) -> list[list[Entity]]:
-        """The labelled spans of each text, for token classifiers (see `jaxpool.tasks.entities`).
+        """The labelled spans of each text.
 
-        options: aggregation, ignore, tokenization_kwargs.
+        labels: kinds of the call's own, for models of spans; options: threshold, nested (see
+        `scoring.spans`). Of token classifiers: aggregation, ignore (see `tasks.entities`).
         """
+        if labels is not None:
+            return self._score(prepare_spans(self.model, texts, labels, **options), use_tqdm)
         return offline.entities(self.model, texts, use_tqdm, **options)
 
     def generate(self, *args: Any, **kwargs: Any):

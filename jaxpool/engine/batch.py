@@ -73,7 +73,8 @@ class Controls(NamedTuple):
     skip: leading tokens (the prompt) that pooling leaves out; queries: what `similarity.MaxSim`
     compares with, where there is one; chunks: what `heads.PoolChunks` averages, where there is one;
     slots: the texts that `heads.PoolSlots` gives a vector, int32 `[slots]`, each by its place
-    row * segments + segment - 1, or -1.
+    row * segments + segment - 1, or -1; words: 1 where a word begins, int32 `[rows, length]`, for
+    `heads.Spans`.
     """
 
     dimensions: Any
@@ -82,6 +83,7 @@ class Controls(NamedTuple):
     queries: Queries | None = None
     chunks: Chunks | None = None
     slots: Any = None
+    words: Any = None
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,7 @@ class Request:
     pictures: tuple = ()
     soft: np.ndarray | None = None
     coordinates: np.ndarray | None = None
+    words: np.ndarray | None = None  # 1 for each token that begins a word
 
     @property
     def sees(self) -> bool:
@@ -202,7 +205,8 @@ def fill(
         batch.adapters and scatter(np.repeat([request.adapter for request in mine], sizes)),
         batch.context and scatter(_context(mine, sizes, within)),
     )
-    return made, controls(p, mine, segments_of(p.length), asked)
+    words = asked.words and scatter(np.concatenate([request.words for request in mine]))
+    return made, controls(p, mine, segments_of(p.length), asked)._replace(words=words)
 
 
 def _types(requests: list[Request]) -> list[np.ndarray]:

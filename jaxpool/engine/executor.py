@@ -14,6 +14,7 @@ from jaxpool.engine import joined
 from jaxpool.engine.batch import CONTROLS, Batch, Chunks, Controls, chunks_of, segments_of, slots_of
 from jaxpool.engine.sharding import output_sharding, put, replicated, rows_sharding
 from jaxpool.heads import queries
+from jaxpool.heads.spans import reads_words
 from jaxpool.heads.steps import Chains, compared, picked, pools_chunks, pools_slots
 from jaxpool.heads.steps import run as run_steps
 from jaxpool.nn.arch import Arch
@@ -118,7 +119,9 @@ class Executor:
         chunk = jax.ShapeDtypeStruct((rows, chunks_of(length)), jnp.int32, sharding=sharding)
         chunks = Chunks(chunk, chunk, chunk) if pools_chunks(chains) else None
         slots = self._slots(rows, length) if pools_slots(chains) else None
-        return batch, Controls(**controls, queries=compared, chunks=chunks, slots=slots)
+        words = batch.segments if reads_words(chains) else None
+        made = Controls(**controls, queries=compared, chunks=chunks, slots=slots, words=words)
+        return batch, made
 
     def _slots(self, rows: int, length: int) -> jax.ShapeDtypeStruct:
         count = slots_of(rows, length, self.mesh.shape["data"])

@@ -201,6 +201,12 @@ def _labels(checkpoint, config: PoolerConfig) -> dict[str, Task]:
     return {"classify": replace(task, rows=rows(checkpoint.config))}
 
 
+def _spans(checkpoint, config: PoolerConfig) -> dict[str, Task]:
+    """Spans of words, for labels of a call; raw, since the host picks what is likely."""
+    task = Task("token_classify", checkpoint.head_steps, False)
+    return {"token_classify": replace(task, rows=checkpoint.head.rows(checkpoint.config))}
+
+
 def _unread(checkpoint, steps: tuple) -> int | None:
     """transformers classifies a decoder's text by the last token that is not padding."""
     last = any(step.kinds == ("lasttoken",) for step in steps if isinstance(step, Pool))
@@ -222,6 +228,7 @@ TASKS = {
     "classify": _classification,
     "token_classify": _token_classification,
     "labels": _labels,
+    "spans": _spans,
     "decide": lambda checkpoint, config: {"decide": Task("decide", checkpoint.head_steps, False)},
 }
 

@@ -8,7 +8,7 @@ from jaxpool.heads.precision import PRECISIONS, SHIFTED, Quantize
 from jaxpool.heads.similarity import MaxSim
 from jaxpool.heads.steps import Pool, PoolChunks, is_pooled, width
 from jaxpool.tasks.input_types import find
-from jaxpool.tasks.token_rows import Inner, Labelled, Words
+from jaxpool.tasks.token_rows import Inner, Labelled, Spanned, Words
 
 VECTORS = ("embed", "token_embed")  # the tasks whose results may be quantized
 PRIORITY = ("embed", "classify", "token_embed", "token_classify", "sparse", "decide")
@@ -36,7 +36,7 @@ class Task:
     steps: tuple
     activate: bool = True
     routes: tuple[tuple[str, tuple], ...] = ()
-    rows: Inner | Words | Labelled | None = None
+    rows: Inner | Words | Labelled | Spanned | None = None
     precision: str = "float32"
     pictures: tuple = ()
     unread: int | None = None

@@ -78,3 +78,32 @@ class Labelled:
     def gather(self, ids: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """A number a label, `[labels]` of `[labels, 1]`."""
         return rows[:, 0]
+
+
+@dataclass(frozen=True)
+class Spanned:
+    """The words of a text behind its labels, of each of which come scores of spans.
+
+    token: the one before a label, spelled `label`; separator: what ends the labels; words: the
+    most of a text.
+    """
+
+    token: int
+    label: str
+    separator: str
+    words: int
+
+    def prompt(self, labels: Sequence[str]) -> list[str]:
+        """The words that come before a text."""
+        each = [[self.label, label] if label else [self.label] for label in labels]
+        return [*(word for words in each for word in words), self.separator]
+
+    def keep(self, ids: np.ndarray, tokenizer) -> np.ndarray:
+        """All rows: a call keeps those of words."""
+        if self.token not in ids:
+            raise RequestError("this model scores labels: name them as `labels`", "labels")
+        return np.arange(len(ids))
+
+    def gather(self, ids: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """The rows as they are."""
+        return rows

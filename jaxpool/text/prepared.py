@@ -9,7 +9,7 @@ from jaxpool.engine.batch import Request
 from jaxpool.heads.precision import finite, unpack
 from jaxpool.tasks.outputs import LateChunking
 from jaxpool.tasks.token_pooling import TokenPooling
-from jaxpool.tasks.token_rows import Inner, Labelled, Words
+from jaxpool.tasks.token_rows import Inner, Labelled, Spanned, Words
 from jaxpool.text.tokenizer import Tokens
 
 
@@ -24,7 +24,7 @@ class Epilogue:
     """
 
     keep: np.ndarray | None = None
-    rows: Inner | Words | Labelled | TokenPooling | None = None
+    rows: Inner | Words | Labelled | Spanned | TokenPooling | None = None
     columns: tuple[int, ...] | None = None
     shares: bool = False
     precision: str = "float32"

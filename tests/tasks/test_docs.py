@@ -19,6 +19,7 @@ from tests.images.photos import photo
 from tests.images.towers import save as save_alone
 from tests.serving.checkpoints import decider
 from tests.small import save
+from tests.tasks import gliner_model
 from tests.tasks.bge_m3 import save_bge_m3
 from tests.tasks.test_reward import reward_folder
 
@@ -53,6 +54,7 @@ def models(tmp_path_factory):
             BertForSequenceClassification, num_labels=3
         ),
         "MoritzLaurer/deberta-v3-base-zeroshot-v2.0": bert(nli, id2label=inference),
+        "urchade/gliner_medium-v2.1": str(gliner_model.save(tmp_path_factory.mktemp("g"), "bert")),
         "Qwen/Qwen3-0.6B": str(decider(tmp_path_factory.mktemp("decider") / "m")),
         "dslim/bert-base-NER": bert(BertForTokenClassification, id2label=tags),
         "BAAI/bge-m3": str(save_bge_m3(tmp_path_factory.mktemp("m3") / "model")),
