@@ -2,11 +2,13 @@
 
     python benchmarks/host.py ceiling [--count 2000] [--output FILE.json]
     python benchmarks/host.py rates [--seconds 4] [--output FILE.json]
+    python benchmarks/host.py workers [--seconds 4] [--most 2] [--output FILE.json]
 
 `ceiling` times each step from a line of JSON to the body of an answer, in processor time, for texts
 of 32 and 512 tokens by one tokenizer, and says what accelerator one core keeps busy. `rates` asks a
 server with a model of 2 layers and 32 features, beside a bare FastAPI route that parses and answers
-JSON, and the offline API with the same model. It needs `wrk` (`apt install wrk`).
+JSON, and the offline API with the same model. `workers` asks the same server with one process, and
+with more. They need `wrk` (`apt install wrk`).
 """
 
 import json
@@ -247,6 +249,36 @@ def rates(seconds: float = 4, count: int = 20000, output: Output = None) -> None
             rows = list(cases(server.port, plain.port, seconds))
         rows.append({"case": "offline", "requests/s": "", "of bare": ""} | offline(folder, count))
     measure.report(measure.machine() | {"clients": CLIENTS}, rows, output)
+
+
+@app.command()
+def workers(seconds: float = 4, most: int = 2, output: Output = None) -> None:
+    """Print rates, and processor time a request in workers and in the process with the device."""
+    rows = []
+    with tempfile.TemporaryDirectory() as made:
+        command = servers.jaxpool(toy(Path(made)), "float32")
+        for count in range(1, most + 1):
+            with servers.running([*command, "--api-workers", str(count)]) as server:
+                servers.settle(server.port)
+                for texts in (1, 16):
+                    rows.append(_spent(server.port, count, texts, seconds))
+    measure.report(measure.machine() | {"clients": CLIENTS}, rows, output)
+
+
+def _spent(port: int, count: int, texts: int, seconds: float) -> dict:
+    """A rate, and the processor time of a request in each kind of process."""
+    served = "vllm:e2e_request_latency_seconds_count"
+    spent_by = "process_cpu_seconds_total"
+    kinds = {"worker": spent_by + '{process="w', "device": spent_by + '{process="r'}
+    kinds = kinds if count > 1 else {"all": spent_by}
+    names = kinds.values()
+    before = [servers.metric(port, name) for name in (served, *names)]
+    rate = asked(port, "/v1/embeddings", texts, seconds)
+    after = [servers.metric(port, name) for name in (served, *names)]
+    done, *spent = (b - a for a, b in zip(before, after, strict=True))
+    row = {"processes": count, "texts": texts, "requests/s": round(rate)}
+    each = zip(kinds, spent, strict=True)
+    return row | {f"us in {name}": round(took / done * 1e6) for name, took in each}
 
 
 def offline(folder: str, count: int) -> dict:

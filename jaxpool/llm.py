@@ -16,6 +16,7 @@ from jaxpool.tasks.entities import Entity
 from jaxpool.tasks.model_config import ModelConfig
 from jaxpool.tasks.pooling_params import PoolerConfig, PoolingParams, with_adapter, with_task
 from jaxpool.tasks.task import REQUIRED, several
+from jaxpool.tokenizing import Tokenizers
 from jaxpool.vllm_options import engine_options
 
 GENERATIVE = (
@@ -28,7 +29,8 @@ class LLM:
     """Runs a pooling model offline.
 
     The arguments are those of `jaxpool.load`. `trust_remote_code` is accepted and never runs
-    code from a checkpoint: every architecture is implemented here.
+    code from a checkpoint: every architecture is implemented here. tokenizer_workers: processes
+    that tokenize calls of thousands of texts.
     """
 
     def __init__(
@@ -50,26 +52,26 @@ class LLM:
         tensor_parallel_size: int = 1,
         data_parallel_size: int | None = None,
         served_model_name: str | None = None,
+        tokenizer_workers: int = 0,
         **engine: Any,
     ):
-        self.model = load(
-            model,
-            runner=runner,
-            convert=convert,
-            dtype=dtype,
-            revision=revision,
-            max_model_len=max_model_len,
-            hf_overrides=hf_overrides,
-            pooler_config=pooler_config,
-            chat_template=chat_template,
-            lora_path=lora_path,
-            add_eos_token=add_eos_token,
-            default_prompt_name=default_prompt_name,
-            tensor_parallel_size=tensor_parallel_size,
-            data_parallel_size=data_parallel_size,
-            served_model_name=served_model_name,
-            **engine_options(engine),
-        )
+        asked = engine_options(engine) | {
+            "runner": runner,
+            "convert": convert,
+            "revision": revision,
+            "max_model_len": max_model_len,
+            "hf_overrides": hf_overrides,
+            "pooler_config": pooler_config,
+            "chat_template": chat_template,
+            "lora_path": lora_path,
+            "add_eos_token": add_eos_token,
+            "default_prompt_name": default_prompt_name,
+            "tensor_parallel_size": tensor_parallel_size,
+            "data_parallel_size": data_parallel_size,
+            "served_model_name": served_model_name,
+        }
+        self.model = load(model, dtype=dtype, **asked)
+        self.tokenizers = Tokenizers(tokenizer_workers, model, asked)
         self.loras = Loras(self.model.executor, self.model.checkpoint, self.model.options)
 
     @property
@@ -262,7 +264,9 @@ class LLM:
         task = self.model.select(name, options.get("input_type"), precision)
         params = with_task(params, options.pop("task", None))
         params = self._adapted(params, options.pop("lora_request", None))
-        requests, results = offline.run(self.model, task, prompts, params, use_tqdm, **options)
+        requests, results = offline.run(
+            self.model, task, prompts, params, use_tqdm, self.tokenizers.prepare, **options
+        )
         if isinstance(task, tuple):
             names = several(name)
             results = [dict(zip(names, parts, strict=True)) for parts in results]

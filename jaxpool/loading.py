@@ -62,67 +62,106 @@ def load(
     alone loads its base. add_eos_token: end each text with that token (None: as the files say).
     default_prompt_name: the prompt of texts without one. options: of the engine, and of media.
     """
-    media, engine = _options(options)
-    start(engine.distributed)
+    start(EngineOptions(**_options(options)[1]).distributed)
     enable_cache()
-    compiled = serialized.find(engine.compiled) if engine.compiled else None
-    settings = as_pooler_config(pooler_config)
-    asked = (runner, convert, hf_overrides, lora_path, settings)
-    checkpoint = _open(model, revision, *asked, compiled)
-    text = (chat_template, max_model_len, add_eos_token)
-    made = _model(served_model_name or model, checkpoint, settings, dtype, *text, engine)
-    loaded = replace(made, default_prompt_name=default_prompt_name, media=media)
-    loaded.prepare(compiled)
+    asked = (runner, convert, revision, hf_overrides, pooler_config, lora_path)
+    text = (max_model_len, chat_template, add_eos_token, default_prompt_name)
+    made = _described(model, served_model_name, asked, text, options)
+    loaded = _on_devices(made, dtype)
+    loaded.prepare(_compiled(made.options))
     return loaded
 
 
-def _options(given: dict[str, Any]) -> tuple[MediaOptions, EngineOptions]:
-    """The options of pictures, and those of the engine."""
-    media = {field.name for field in fields(MediaOptions)} & set(given)
-    rest = {name: value for name, value in given.items() if name not in media}
-    return MediaOptions(**{name: given[name] for name in media}), EngineOptions(**rest)
-
-
-def _open(model, revision, runner, convert, overrides, lora_path, settings, compiled):
-    """The checkpoint of a model's name; none of its weights are read."""
-    from converters.checkpoint import open_checkpoint
-    from converters.files.locate import resolve
-
-    folder = resolve(model, revision)
-    adapter = resolve(lora_path) if lora_path else None
-    store = compiled.folder if compiled else cache_folder()
-    answers = settings.step_answers
-    return open_checkpoint(folder, overrides, runner, convert, adapter, answers, model, store)
-
-
-def _model(
-    name: str,
-    checkpoint,
-    settings: PoolerConfig,
-    dtype: str,
-    chat_template: str | None,
-    max_model_len: int | None,
-    add_eos_token: bool | None,
-    options: EngineOptions,
+def describe(
+    model: str,
+    *,
+    runner: str = "auto",
+    convert: str = "auto",
+    revision: str | None = None,
+    max_model_len: int | None = None,
+    hf_overrides: Mapping | Callable | None = None,
+    pooler_config: PoolerConfig | Mapping | None = None,
+    chat_template: str | None = None,
+    lora_path: str | None = None,
+    add_eos_token: bool | None = None,
+    default_prompt_name: str | None = None,
+    served_model_name: str | None = None,
+    **options: Any,
 ) -> Model:
-    """The model of a checkpoint; its parameters are read last, after all checks."""
-    if settings.step_answers and checkpoint.architecture.endswith("ForCausalLM"):
-        # The head computes only these columns.
-        settings = replace(settings, pooling_type=None, returned_token_ids=None)
+    """A checkpoint without its weights, by the arguments of `load`, for a process without a device.
+
+    It knows its tasks and prepares requests; it has neither `params` nor a `mesh` to run them.
+    """
+    asked = (runner, convert, revision, hf_overrides, pooler_config, lora_path)
+    text = (max_model_len, chat_template, add_eos_token, default_prompt_name)
+    return _described(model, served_model_name, asked, text, options)
+
+
+def _described(model: str, name: str | None, asked: tuple, text: tuple, options: dict) -> Model:
+    media, engine = _options(options)
+    max_model_len, chat_template, add_eos_token, default_prompt_name = text
+    checkpoint, settings = _open(model, asked, _compiled(EngineOptions(**engine)))
     resolution = resolve_tasks(checkpoint, settings)
     tokenizer = open_tokenizer(checkpoint, resolution, add_eos_token)
     limit = max_length(checkpoint, tokenizer, max_model_len)
     template = _template(checkpoint, chat_template)
     if template and ("classify" in resolution.tasks or checkpoint.listwise):
         template.render(tokenizer.transformers, [("", "")], {})  # an error shows here, not later
+    return Model(
+        name or model,
+        checkpoint.arch,
+        {},
+        resolution,
+        tokenizer,
+        limit,
+        None,
+        checkpoint,
+        template,
+        EngineOptions(**engine),
+        default_prompt_name,
+        MediaOptions(**media),
+    )
+
+
+def _compiled(options: EngineOptions) -> serialized.Compiled | None:
+    return serialized.find(options.compiled) if options.compiled else None
+
+
+def _options(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The options of pictures, and those of the engine."""
+    names = {field.name for field in fields(MediaOptions)}
+    media = {name: value for name, value in given.items() if name in names}
+    return media, {name: value for name, value in given.items() if name not in names}
+
+
+def _open(model: str, asked: tuple, compiled: serialized.Compiled | None) -> tuple:
+    """The checkpoint of a model's name, of whose weights none are read, and how it pools."""
+    from converters.checkpoint import open_checkpoint
+    from converters.files.locate import resolve
+
+    runner, convert, revision, overrides, pooler_config, lora_path = asked
+    settings = as_pooler_config(pooler_config)
+    folder = resolve(model, revision)
+    adapter = resolve(lora_path) if lora_path else None
+    store = compiled.folder if compiled else cache_folder()
+    answers = settings.step_answers
+    found = open_checkpoint(folder, overrides, runner, convert, adapter, answers, model, store)
+    if answers and found.architecture.endswith("ForCausalLM"):
+        # The head computes only these columns.
+        settings = replace(settings, pooling_type=None, returned_token_ids=None)
+    return found, settings
+
+
+def _on_devices(made: Model, dtype: str) -> Model:
+    """A described model with its parameters, which are read after all checks."""
+    checkpoint, options = made.checkpoint, made.options
     mesh, kind = _mesh(options), parameter_dtype(dtype)
     arch = _on_device(checkpoint.arch, kind, attention.platform_of(mesh.devices.flat[0]))
     params = _read(checkpoint, kind, tree_shardings(checkpoint.leaves, mesh))
     params = quantization.quantize(params, options.quantization)
     if options.enable_lora:
         arch, params = with_slots(arch, params, mesh, options)
-    text = (tokenizer, limit)
-    return Model(name, arch, params, resolution, *text, mesh, checkpoint, template, options)
+    return replace(made, arch=arch, params=params, mesh=mesh)
 
 
 def open_tokenizer(checkpoint, resolution, add_eos_token: bool | None = None) -> Tokenizer:

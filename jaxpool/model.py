@@ -48,7 +48,7 @@ class Model:
     resolution: Resolution
     tokenizer: Tokenizer
     max_length: int
-    mesh: jax.sharding.Mesh
+    mesh: Any  # None, and no parameters, where `loading.describe` made it
     checkpoint: Any
     score_template: ScoreTemplate | None = None
     options: EngineOptions = EngineOptions()
@@ -71,10 +71,8 @@ class Model:
     @cached_property
     def executor(self) -> Executor:
         """The compiled programs of this model."""
-        expands = self.late_interaction is not None and self.late_interaction.unseen
         own = {name: part for name, part in self.params.items() if name != "vision"}
-        context = self.shares_prefixes or expands
-        return Executor(own, self.arch.replace(vision=None), self.mesh, context)
+        return Executor(own, self.arch.replace(vision=None), self.mesh, self.context)
 
     @cached_property
     def picture_engine(self) -> Engine | None:
@@ -127,15 +125,16 @@ class Model:
         return self.checkpoint.listwise
 
     @property
-    def shares_prefixes(self) -> bool:
-        """Whether texts that begin with the same tokens may share them: last token of a decoder.
+    def context(self) -> bool:
+        """Whether batches have a `context` (see `Batch`): queries are expanded, or prefixes shared.
 
         Not where the rotation of a token depends on the length of its text.
         """
         task = self.tasks.get("classify") or self.tasks.get("decide")
         last = task is not None and Pool(("lasttoken",)) in task.steps
         fixed = all(table.scaling not in ("dynamic", "longrope") for table in self.arch.rotary)
-        return self.arch.causal and last and fixed
+        expands = self.late_interaction is not None and self.late_interaction.unseen
+        return expands or (self.arch.causal and last and fixed)
 
     @property
     def tasks(self) -> Mapping[str, Task]:

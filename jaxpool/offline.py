@@ -73,9 +73,10 @@ def run(
     prompts: Any,
     params: PoolingParams | Sequence[PoolingParams] | None = None,
     use_tqdm: bool | Callable = False,
+    way: Callable = prepare,
     **options: Any,
 ) -> tuple[list[Prepared], list]:
-    """The requests of prompts (see `prepare`) and their results.
+    """The requests of prompts, by `prepare` or another `way` to make them, and their results.
 
     Prompts beyond the first window are tokenized in a thread while the device computes; a prompt
     that is refused there ends the call at once, not when its turn comes. With several processes,
@@ -83,7 +84,7 @@ def run(
     """
     prompts = as_prompts(prompts)
     check_count(len(prompts), params)
-    make = partial(_prepare, model, task, prompts, params, options)
+    make = partial(_prepare, partial(way, model, task), prompts, params, options)
     seen = any(isinstance(prompt, Pictures) for prompt in prompts)
     most = PICTURES if seen else WINDOW
     windows = _windows(len(prompts), len(prompts) if model.mesh.is_multi_process else most)
@@ -120,7 +121,7 @@ def entities(
     if not all(isinstance(text, str) for text in texts):
         raise TypeError("entities are spans of characters: every prompt must be a text")
     task, labels = model.task("token_classify"), model.model_config.id2label
-    options = {"tokenization_kwargs": tokenization_kwargs, "offsets": True}
+    options: Any = {"tokenization_kwargs": tokenization_kwargs, "offsets": True}
     requests, results = run(model, task, texts, None, use_tqdm, **options)
     found = []
     for text, r, probs in zip(texts, requests, results, strict=True):
@@ -170,9 +171,9 @@ def _note(failed: list[Future], future: Future) -> None:
         failed.append(future)
 
 
-def _prepare(model, task, prompts: list, params, options: dict, window: slice) -> list[Prepared]:
+def _prepare(way: Callable, prompts: list, params, options: dict, window: slice) -> list[Prepared]:
     each = params is not None and not isinstance(params, PoolingParams)
-    return prepare(model, task, prompts[window], params[window] if each else params, **options)
+    return way(prompts[window], params[window] if each else params, **options)
 
 
 def bar(use_tqdm: bool | Callable, total: int):

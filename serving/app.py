@@ -39,7 +39,7 @@ def create_app(options: Options, service: Service | None = None) -> ASGIApp:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI):
-        service.start()
+        await service.begin()
         if service.batches:
             service.batches.start()
         yield

@@ -106,6 +106,8 @@ class Batches:
                 if not mine:  # another process of the server has it
                     return
                 document = self.store.get("batch", name)
+                if document["status"] not in OPEN:  # another has answered it
+                    return
                 try:
                     await self._answer(document)
                 except Exception as error:  # a full disk, a file that is gone

@@ -139,6 +139,12 @@ class Options(BaseSettings):
     batch_invariant: bool = Field(False, description="bit-identical results whatever the load")
     tensor_parallel_size: int = Field(1, description="devices that share each layer (-tp)")
     data_parallel_size: int | None = Field(None, description="copies of the model (-dp)")
+    api_workers: int | None = Field(
+        None, description="processes that speak HTTP (by the cores if not given)", ge=1
+    )
+    replicas: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+        1, description="processes that have the model, each on chips of its own; auto: one a chip"
+    )
     distributed: Cluster = Field(
         None, description="one server of several processes: auto, or jax.distributed's JSON"
     )

@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 
-import jaxpool
 from jaxpool.engine.engine import InFlight
 from jaxpool.heads.steps import Chains
 from jaxpool.offline import collect, exact
@@ -141,37 +140,3 @@ def _kinds(requests: Sequence) -> tuple[Sequence, Sequence]:
 
 def _computed(in_flight: InFlight) -> int:
     return sum(plan.rows * plan.length for plan, _ in in_flight.batches)
-
-
-def load_model(path: str, options: Any, name: str | None = None) -> Any:
-    """`jaxpool.load` with the options of the command line, and a token budget that fits."""
-    model = jaxpool.load(
-        path,
-        runner=options.runner,
-        convert=options.convert,
-        dtype=options.dtype,
-        revision=options.revision,
-        max_model_len=options.max_model_len,
-        max_num_batched_tokens=options.max_num_batched_tokens,
-        hf_overrides=options.hf_overrides or None,
-        pooler_config=options.pooler_config or None,
-        quantization=options.quantization,
-        add_eos_token=options.add_eos_token,
-        batch_invariant=options.batch_invariant,
-        compiled=options.compiled,
-        tensor_parallel_size=options.tensor_parallel_size,
-        data_parallel_size=options.data_parallel_size,
-        distributed=options.distributed or False,
-        default_prompt_name=options.default_prompt_name,
-        served_model_name=name,
-        allowed_media_domains=options.allowed_media_domains,
-        allowed_local_media_path=options.allowed_local_media_path,
-        limit_mm_per_prompt=options.limit_mm_per_prompt,
-        mm_processor_kwargs=options.mm_processor_kwargs or None,
-        enable_lora=options.enable_lora,
-        max_loras=max(options.max_loras, len(options.lora_modules)),
-        max_lora_rank=options.max_lora_rank,
-    )
-    if options.warmup != "none":
-        model.engine.fit([model.task()])
-    return model

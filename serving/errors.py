@@ -50,6 +50,18 @@ class APIError(Exception):
         super().__init__(message + detail)
         self.status, self.param, self.retry_after = status, param, retry_after
 
+    def __reduce__(self):
+        """In another process it is an error of the same answer."""
+        return _sent, (str(self), self.status, self.kind, self.param, self.retry_after)
+
+
+def _sent(
+    message: str, status: int, kind: str | None, param: str | None, retry_after: int | None
+) -> APIError:
+    error = APIError(status, message, retry_after=retry_after)
+    error.kind, error.param = kind, param
+    return error
+
 
 class InvalidUserInput(APIError):
     """What vLLM's routes of adapters call a wrong request."""

@@ -38,7 +38,7 @@ def follow(options: Options) -> int:
     admitted, and needs the others for it.
     """
     from jaxpool.engine.distributed import follow, leader_line
-    from serving.engine import load_model
+    from serving.loading import load_model
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)

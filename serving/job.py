@@ -38,7 +38,8 @@ class Job:
     """What one client asked for at once: computed in parts, rejoined when the last is done.
 
     ends: the tokens of its requests up to the end of each; first: the first request that still
-    waits; missing: results that are to come; dropped: nobody wants them.
+    waits; missing: results that are to come; dropped: nobody wants them; engine: the number of the
+    device process that computes it.
     """
 
     task: Hashable
@@ -52,6 +53,7 @@ class Job:
     first: int = 0
     missing: int = field(init=False)
     dropped: bool = False
+    engine: str = "0"
 
     def __post_init__(self):
         self.missing = len(self.requests)

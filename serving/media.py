@@ -100,7 +100,8 @@ def _image(part: dict, served: Served) -> str:
         )
     if served.model.processor is None:
         raise APIError(400, f"{served.name} is not a multimodal model")
-    if served.model.mesh.is_multi_process:
+    mesh = served.model.mesh
+    if mesh is not None and mesh.is_multi_process:
         raise APIError(400, "images are not served by several processes")
     url = part.get("image_url")
     url = url.get("url") if isinstance(url, dict) else url

@@ -32,16 +32,15 @@ LABELS = ("model_name", "engine")
 
 
 class Metrics:
-    """One server's metrics; `models` is called at each scrape for what is loaded then.
+    """The metrics of a process; `models` is called at each scrape for what is loaded then.
 
-    A metric is a function of the values of its labels.
+    A metric is a function of the values of its labels. engine: the label of the devices' own.
     """
 
-    def __init__(self, models):
-        self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)
-        PlatformCollector(registry=self.registry)
-        self.registry.register(_Live(models))
+    def __init__(self, models: Callable[[], Sequence], engine: str = "0"):
+        self.engine = engine
+        self.live = Live(models, engine)
+        self.registry = _registry(self.live)
         self.requests = self._counter("http_requests", "Requests", "handler", "method", "status")
         self.latency = self._histogram(
             "http_request_duration_seconds", "Whole requests", LATENCY, "handler", "method"
@@ -88,30 +87,39 @@ class Metrics:
     def batch(self, name: str, parts: list, computed: int) -> None:
         """Record one batch of `parts` of jobs that took `computed` tokens with its padding."""
         real = sum(part.tokens for part in parts)
-        self.batch_tokens(name, "0").observe(real)
+        self.batch_tokens(name, self.engine).observe(real)
         self.batch_size(name).observe(sum(map(len, parts)))
         self.batch_share(name).observe(min(1.0, real / max(computed, 1)))
-        self.prompt_tokens(name, "0").inc(real)
+        self.prompt_tokens(name, self.engine).inc(real)
 
     def job(self, name: str, job: Any) -> None:
         """Record one finished job."""
-        self.success(name, "0", "stop").inc()
-        self.job_tokens(name, "0").observe(job.tokens)
+        labels = name, job.engine
+        self.success(*labels, "stop").inc()
+        self.job_tokens(*labels).observe(job.tokens)
         self.truncated(name).inc(job.truncated)
-        self.e2e(name, "0").observe(job.times.whole)
-        self.queued(name, "0").observe(job.times.queued)
-        self.inference(name, "0").observe(job.times.computing)
+        self.e2e(*labels).observe(job.times.whole)
+        self.queued(*labels).observe(job.times.queued)
+        self.inference(*labels).observe(job.times.computing)
 
     def text(self) -> bytes:
         """The exposition of all metrics."""
         return generate_latest(self.registry)
 
 
-class _Live:
+def _registry(live: "Live") -> CollectorRegistry:
+    made = CollectorRegistry()
+    ProcessCollector(registry=made)
+    PlatformCollector(registry=made)
+    made.register(live)
+    return made
+
+
+class Live:
     """Gauges of the queues, the compiled programs and the devices."""
 
-    def __init__(self, models):
-        self.models = models
+    def __init__(self, models: Callable[[], Sequence], engine: str):
+        self.models, self.engine = models, engine
 
     def describe(self):
         """Nothing is known before a model is loaded."""
@@ -125,26 +133,26 @@ class _Live:
         rate = _gauge("jaxpool:tokens_per_second", "Measured speed of the device")
         compiled = _gauge("jaxpool:compilations", "Programs compiled")
         for model in self.models():
-            queue, labels = model.queue, (model.name, "0")
+            queue, labels = model.queue, (model.name, self.engine)
             running.add_metric(labels, queue.running)
             waiting.add_metric(labels, queue.requests)
             tokens.add_metric(labels, queue.tokens)
             rate.add_metric(labels, queue.rate)
             compiled.add_metric(labels, queue.engine.compilations)
-        yield from (running, waiting, tokens, rate, compiled, _memory())
+        yield from (running, waiting, tokens, rate, compiled, _memory(self.engine))
 
 
 def _gauge(name: str, text: str) -> GaugeMetricFamily:
     return GaugeMetricFamily(name, text, labels=LABELS)
 
 
-def _memory() -> GaugeMetricFamily:
+def _memory(engine: str) -> GaugeMetricFamily:
     """Bytes in use on each device; on CPU the process's own."""
-    gauge = GaugeMetricFamily("jaxpool:device_memory_bytes", "In use", labels=["device"])
+    gauge = GaugeMetricFamily("jaxpool:device_memory_bytes", "In use", labels=["device", "engine"])
     jax = sys.modules.get("jax")
     for device in jax.local_devices() if jax else ():
         stats = device.memory_stats() or {}
-        gauge.add_metric([str(device)], stats.get("bytes_in_use", _resident()))
+        gauge.add_metric([str(device), engine], stats.get("bytes_in_use", _resident()))
     return gauge
 
 

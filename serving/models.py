@@ -1,20 +1,16 @@
-"""The models of a server: loading, names, and what each can do."""
+"""The models of a server: their names, and what each can do."""
 
 import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from serving import followers
 from serving.config import LoraModule, Options
-from serving.device import Owner
 from serving.errors import APIError, NotServed, unknown_model
-from serving.memory import keep_out_of_collections
-from serving.queue import Queue
 from serving.slots import Slot
 
 log = logging.getLogger("jaxpool.serving")
@@ -22,17 +18,21 @@ log = logging.getLogger("jaxpool.serving")
 
 @dataclass
 class Served:
-    """A loaded model, its queue, and the names clients call it by; or a model with an adapter.
+    """A model, and the names clients call it by; or a model with an adapter.
 
-    Both share all but names and path: a batch has requests of either. loras: the adapters of the
-    model; parent: its name, where this has an adapter, which is that of the slot.
+    Both share all but names and path: a batch has requests of either. budget: tokens of a batch;
+    fingerprint: that of the model (vectors of an adapter are of another space, which has none);
+    parent: its name, where this has an adapter. Where the model is on a device of this process,
+    queue and loras are its own, and slot is that of the adapter.
     """
 
     names: Sequence[str]
     path: str
     model: Any
-    queue: Queue
-    loras: Any
+    budget: int
+    fingerprint: str | None
+    queue: Any = None
+    loras: Any = None
     chat_template: str | None = None
     created: int = field(default_factory=lambda: int(time.time()))
     parent: str | None = None
@@ -47,11 +47,6 @@ class Served:
     def label(self) -> str:
         """The name in metrics: that of the model, since adapters come and go."""
         return self.parent or self.name
-
-    @property
-    def fingerprint(self) -> str | None:
-        """That of the model; vectors of an adapter are of another space, which has none."""
-        return None if self.parent else self.model.fingerprint
 
     @cached_property
     def templates(self) -> dict[str, str]:
@@ -81,32 +76,35 @@ class Served:
         return "classify" if self.model.checkpoint.config.num_labels == 1 else None
 
     def adapted(self, module: LoraModule) -> "Served":
-        """The model with an adapter, which is loaded in the thread that calls."""
+        """The model with an adapter; where it is on a device, this thread loads it there."""
+        return replace(
+            self,
+            names=[module.name],
+            path=module.path,
+            fingerprint=None,
+            created=int(time.time()),
+            parent=self.name,
+            slot=Slot(self._slot(module) if self.loras else 0),
+        )
+
+    def _slot(self, module: LoraModule) -> int:
         from jaxpool.loras import LoRARequest
 
         begun = time.monotonic()
         number = self.loras.slot(LoRARequest(module.name, 1, module.path))
         log.info("adapter %r ready after %.1f s", module.name, time.monotonic() - begun)
-        return replace(
-            self,
-            names=[module.name],
-            path=module.path,
-            created=int(time.time()),
-            parent=self.name,
-            slot=Slot(number),
-        )
+        return number
 
 
 class Registry:
     """All models of a server. Empty, and answering 503, until the first is loaded."""
 
-    def __init__(self, options: Options, owner: Owner):
-        self.options, self.owner = options, owner
+    def __init__(self, options: Options):
+        self.options = options
         self.served: list[Served] = []
         self.adapters: dict[str, Served] = {}
         self.changing = asyncio.Lock()  # held while adapters are loaded or unloaded
         self.error: str | None = None
-        self.leader: Any = None  # of the processes of a distributed server
 
     @property
     def state(self) -> str:
@@ -119,40 +117,6 @@ class Registry:
     def every(self) -> list[Served]:
         """The models, and after them their adapters."""
         return [*self.served, *self.adapters.values()]
-
-    def load(self) -> None:
-        """Load every model, in the order of the command line; runs on the device thread."""
-        try:
-            if self.options.distributed:
-                self.leader = followers.lead()
-            names = served_names(self.options)
-            modules = modules_of(self.options, names)
-            for args in zip(self.options.models, names, modules, strict=True):
-                self._load(*args)
-            keep_out_of_collections()
-        except Exception as error:
-            self.error = f"{type(error).__name__}: {error}"
-            log.critical("cannot load the model", exc_info=error)
-            raise
-
-    def _load(self, path: str, names: list[str], modules: list[LoraModule]) -> None:
-        from jaxpool.loras import Loras
-        from serving.engine import ModelEngine, load_model
-
-        begun = time.monotonic()
-        model = load_model(path, self.options, names[0])
-        if self.leader:
-            model.executor.tell = partial(self.leader.order, len(self.served))
-        engine = ModelEngine(model, self.leader)
-        if self.options.warmup != "none":
-            engine.warm(model.task(), self.options.warmup == "all")
-        queue = self.owner.add(engine, self.options.max_queued_tokens)
-        loras = Loras(model.executor, model.checkpoint, model.options)
-        served = Served(names, path, model, queue, loras, template(self.options))
-        self.adapters |= {module.name: served.adapted(module) for module in modules}
-        self.served.append(served)
-        seconds, space = time.monotonic() - begun, model.fingerprint
-        log.info("model %s ready after %.1f s, fingerprint %s", names[0], seconds, space)
 
     def find(self, name: str | None, able: Callable[[Served], Any] = lambda served: True) -> Served:
         """The model of a name, the first able one where none is given."""

@@ -43,6 +43,12 @@ class Protocol(HttpToolsProtocol):
         self._stop()
         super().on_headers_complete()
 
+    def on_message_complete(self):
+        """Read on: a large body pauses that, and the client's leaving would not be noticed."""
+        super().on_message_complete()
+        if not self.pipeline:
+            self.flow.resume_reading()
+
     def connection_lost(self, exc):
         """Nothing is left to watch; who computes for the client learns of it."""
         self._stop()

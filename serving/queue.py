@@ -54,17 +54,9 @@ class Queue:
         self._lanes: dict[Hashable, list] = {}
         self._jobs: set[Job] = set()
 
-    def wait(self) -> float:
-        """Seconds until all that is queued now is computed, by the measured rate."""
-        return self.tokens / self.rate
-
     def check(self, deadline: float = math.inf) -> None:
         """Raise `Overloaded` if a job that arrives now would be refused."""
-        wait = self.wait()
-        if self.tokens >= self.limit:
-            raise Overloaded(f"The queue is full: {self.tokens} tokens wait", wait)
-        if time.monotonic() + wait > deadline:
-            raise Overloaded(f"The deadline cannot be met: the wait is {wait:.1f} s", wait)
+        admit(self.tokens, self.limit, self.rate, deadline)
 
     async def submit(
         self,
@@ -210,6 +202,15 @@ class Queue:
     def measured(self, tokens: int, seconds: float) -> None:
         """Account for a finished batch in the rate."""
         self.rate += SMOOTHING * (tokens / max(seconds, 1e-6) - self.rate)
+
+
+def admit(tokens: int, limit: int, rate: float, deadline: float = math.inf) -> None:
+    """Raise `Overloaded` where too many tokens wait, or take too long at a rate."""
+    wait = tokens / rate
+    if tokens >= limit:
+        raise Overloaded(f"The queue is full: {tokens} tokens wait", wait)
+    if time.monotonic() + wait > deadline:
+        raise Overloaded(f"The deadline cannot be met: the wait is {wait:.1f} s", wait)
 
 
 def settle(

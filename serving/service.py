@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -11,29 +11,26 @@ from fastapi import Request
 
 from serving.batches import Batches
 from serving.config import Options
-from serving.device import Failed, Owner
+from serving.devices import Devices
 from serving.errors import APIError, Gone, refusing
 from serving.job import Job
-from serving.metrics import Metrics
+from serving.local import Local
 from serving.middleware import header
-from serving.models import Registry, Served
-from serving.queue import Queue
+from serving.models import Served
 
 INLINE = 4096  # characters that are tokenized at once, without a thread in between
 TOKENIZERS = 2
 PATIENCE = 30  # seconds a request may be tokenized
 LOADERS = 8  # requests whose pictures are fetched and decoded
-DEPTH = 2  # batches on the device: one is answered while the other computes, on CPU side by side
 
 
 class Service:
-    """What the routes share."""
+    """What the routes share. devices: where jobs are computed, in this process if not given."""
 
-    def __init__(self, options: Options):
+    def __init__(self, options: Options, devices: Devices | None = None):
         self.options = options
-        self.owner = Owner(DEPTH, self._batch)
-        self.models = Registry(options, self.owner)
-        self.metrics = Metrics(lambda: self.models.served)
+        self.devices = devices or Local(options)
+        self.models, self.metrics = self.devices.models, self.devices.metrics
         self.active = 0
         self.batches: Batches | None = None
         self.threads = tokenizing_threads()
@@ -41,24 +38,24 @@ class Service:
         self.loaders = ThreadPoolExecutor(LOADERS, thread_name_prefix="load")
 
     def start(self) -> None:
-        """Start the device thread; its first work is to load the models."""
-        self.owner.begin(self.models.load)
+        """Start what loads the models."""
+        self.devices.start()
+
+    async def begin(self) -> None:
+        """Start, and wait until the server may listen."""
+        self.start()
+        await self.devices.settled()
 
     async def stop(self) -> None:
         """End the threads."""
-        self.owner.stop()
         for threads in (self.threads, self.templates, self.loaders):
             threads.shutdown(wait=False)
-        for served in self.models.served:
-            await asyncio.to_thread(served.queue.engine.stop)
-        await asyncio.to_thread(self.owner.join, 5)
-        if self.models.leader:
-            self.models.leader.close()
+        await self.devices.stop()
 
-    @property
-    def load(self) -> int:
+    async def load(self) -> int:
         """Requests being answered, if they are counted."""
-        return self.active if self.options.enable_server_load_tracking else 0
+        counted = self.options.enable_server_load_tracking
+        return await self.devices.answering(self.active) if counted else 0
 
     async def check_health(self) -> None:
         """Raise unless every model is loaded and the device answers within the timeout."""
@@ -66,7 +63,7 @@ class Service:
             raise APIError(503, self.models.state, retry_after=1)
         try:
             async with asyncio.timeout(self.options.health_timeout):
-                await self.owner.probe()
+                await self.devices.probe()
         except TimeoutError:
             raise APIError(503, "The engine does not answer") from None
         except ConnectionError as error:  # another process of the server
@@ -80,7 +77,7 @@ class Service:
         loads: it reads pictures too, which may take its thread as long as a host takes to send one.
         """
         try:
-            served.queue.check()  # before the work of tokenizing
+            self.devices.check(served)  # before the work of tokenizing
         except APIError as error:
             self._refused(served.label, error)
             raise
@@ -130,10 +127,9 @@ class Service:
         """The finished job of some requests; cancelled if the client disconnects."""
         deadline = deadline_of(request)
         try:
-            with served.slot.used(served.name, requests) as own:
-                job = await while_connected(
-                    request, _computed(served.queue, task, own, priority, deadline)
-                )
+            job = await while_connected(
+                request, self.devices.compute(served, task, requests, priority, deadline)
+            )
         except APIError as error:
             self._refused(served.label, error)
             raise
@@ -149,22 +145,10 @@ class Service:
         else:
             self.metrics.success(name, "0", "error").inc()
 
-    def _batch(self, queue, parts: list, seconds: float) -> None:
-        served = next(served for served in self.models.served if served.queue is queue)
-        self.metrics.batch(served.name, parts, queue.engine.computed)
-
 
 def tokenizing_threads() -> ThreadPoolExecutor:
     """Threads for texts that the event loop does not tokenize by itself."""
     return ThreadPoolExecutor(TOKENIZERS, thread_name_prefix="tokenize")
-
-
-async def _computed(queue: Queue, task: Any, requests: Sequence, *how: Any) -> Job:
-    try:
-        await queue.engine.available(task, requests)
-    except Exception as error:
-        raise Failed(error) from error
-    return await queue.submit(task, requests, *how)
 
 
 def deadline_of(request: Request) -> float:

@@ -21,7 +21,17 @@ FLOORS = (
     ("engine",),
     ("text", "images", "search"),
     ("scoring",),
-    ("fingerprint", "flax_module", "loras", "offline", "model", "loading", "vllm_options", "llm"),
+    (
+        "fingerprint",
+        "flax_module",
+        "loras",
+        "offline",
+        "model",
+        "loading",
+        "tokenizing",
+        "vllm_options",
+        "llm",
+    ),
     ("train", "jobs", "integrations", "info", "cli"),
 )
 BELOW = {"nn", "heads"}  # the plain JAX library: what they import of others

@@ -49,7 +49,7 @@ def prepare_decisions(model, given: Sequence[Any]) -> Scoring:
         read = [pair for group in groups for pair in _prompts(model, settings, state, group)]
         tokens = encode(model, [ids for ids, _ in read], Tokenization.of(None, model.max_length))
         own = requests(model, (task,), tokens, [(params,)] * len(read))
-        shared = common([one.ids for one in own]) if model.executor.context else 0
+        shared = common([one.ids for one in own]) if model.context else 0
         made += [replace(one, shared=shared) for one in own]
         each.append([question for _, question in read])
     names = [Pair(str(i), one.ids.tolist()) for i, one in enumerate(made)]

@@ -128,7 +128,7 @@ def _cross_encoder(model, task: Task, call: Call) -> Scoring:
         raise ValueError("Scoring API is only enabled for num_labels == 1.")
     pairs = list(zip(compare.repeated(queries, documents), documents, strict=True))
     requests = templated(model, task, pairs, call, call.params)
-    if len(queries) == 1 and model.executor.context:
+    if len(queries) == 1 and model.context:
         prefix = common([r.ids for r in requests if not r.sees])
         requests = [r if r.sees else replace(r, shared=prefix) for r in requests]
     names = [Pair(str(i), r.ids.tolist()) for i, r in enumerate(requests)]

@@ -4,7 +4,6 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel
 
-from serving import adapters
 from serving.config import LoraModule
 from serving.errors import InvalidUserInput
 from serving.routes.common import json_only, service
@@ -37,7 +36,7 @@ async def load(body: LoadRequest, request: Request) -> Response:
     module = LoraModule(
         name=body.lora_name, path=body.lora_path, base_model_name=body.base_model_name
     )
-    await adapters.load(service(request).models, module)
+    await service(request).devices.load_adapter(module)
     return PlainTextResponse(f"Success: LoRA adapter '{body.lora_name}' added successfully.")
 
 
@@ -47,5 +46,5 @@ async def unload(body: UnloadRequest, request: Request) -> Response:
     if not body.lora_name:
         message = "'lora_name' needs to be provided to unload a LoRA adapter."
         raise InvalidUserInput(400, message)
-    await adapters.unload(service(request).models, body.lora_name)
+    await service(request).devices.unload_adapter(body.lora_name)
     return PlainTextResponse(f"Success: LoRA adapter '{body.lora_name}' removed successfully.")

@@ -197,7 +197,7 @@ async def info(request: Request) -> Response:
         "model_dtype": model.arch.dtype,
         "model_type": _kind(served),
         "max_input_length": model.max_length,
-        "max_batch_tokens": model.engine.budget,
+        "max_batch_tokens": served.budget,
         "max_batch_requests": None,
         "max_client_batch_size": None,
         "max_concurrent_requests": None,

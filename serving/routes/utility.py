@@ -58,13 +58,13 @@ def _version() -> str:
 @router.get("/load")
 async def load(request: Request) -> Response:
     """Requests being answered, where `--enable-server-load-tracking` counts them."""
-    return json_response({"server_load": service(request).load})
+    return json_response({"server_load": await service(request).load()})
 
 
 @router.get("/metrics")
 async def metrics(request: Request) -> Response:
     """Prometheus metrics."""
-    text = service(request).metrics.text()
+    text = await service(request).devices.page()
     return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 

@@ -13,6 +13,7 @@ import checkpoints
 import httpx
 import pytest
 import uvicorn
+from apart import Apart
 from checkpoints import MINILM
 from tasks.bge_m3 import save_bge_m3
 
@@ -84,10 +85,13 @@ BUILDERS = {
 
 
 class Live:
-    """A server in a thread of this process; `client` talks to it."""
+    """A server in a thread of this process; `client` talks to it.
 
-    def __init__(self, options: Options):
-        self.service = Service(options)
+    apart: its devices are behind the sockets and the memory of a server of several processes.
+    """
+
+    def __init__(self, options: Options, apart: bool = False):
+        self.service = Service(options, Apart(options) if apart else None)
         config = uvicorn.Config(
             create_app(options, self.service),
             port=0,
@@ -131,9 +135,9 @@ def start():
     """Start a server of the given options; all are stopped at the end of the session."""
     running = []
 
-    def begin(models, **options):
+    def begin(models, apart=False, **options):
         options = {"served_model_name": ["m"], "dtype": "float32", "warmup": "none"} | options
-        running.append(Live(Options(models=[str(path) for path in models], **options)))
+        running.append(Live(Options(models=[str(path) for path in models], **options), apart))
         return running[-1]
 
     yield begin
@@ -161,11 +165,11 @@ def servers(start, folders):
     """The server of a name in `KINDS`, started once."""
     running = {}
 
-    def server(name):
-        if name not in running:
+    def server(name, apart=False):
+        if (name, apart) not in running:
             options = {"served_model_name": [name]} | KINDS[name]
-            running[name] = start([folders(name)], **options)
-        return running[name]
+            running[name, apart] = start([folders(name)], apart, **options)
+        return running[name, apart]
 
     return server
 
@@ -179,6 +183,8 @@ class Process:
             self.port = free.getsockname()[1]
         self.url, self.log = f"http://127.0.0.1:{self.port}", log
         command = [sys.executable, "-m", "jaxpool.cli", "serve", model, "--host", "127.0.0.1"]
+        if "--api-workers" not in arguments:  # whatever machine this is
+            command += ["--api-workers", "1"]
         with log.open("wb") as sink:
             self.process = subprocess.Popen(
                 [*command, "--port", str(self.port), *arguments], stdout=sink, stderr=sink
@@ -207,6 +213,20 @@ def cpu_seconds(pid: int) -> float:
     """Processor time a process has used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory, folders):
+    """A server of two workers and two replicas, all of which answer."""
+    arguments = "--api-workers 2 --replicas 2 --served-model-name m --warmup none --dtype float32"
+    arguments += ' --hf-overrides {"matryoshka_dimensions":[8,24,64]}'
+    arguments += " --enable-lora --max-lora-rank 4 --allow-runtime-lora-updating --api-key k"
+    arguments += " --max-queued-tokens 1000 --enable-server-load-tracking"
+    log = tmp_path_factory.mktemp("fleet") / "log"
+    server = Process(str(folders("mat")), tuple(arguments.split()), log)
+    yield server
+    server.process.kill()
+    server.process.wait()
 
 
 @pytest.fixture

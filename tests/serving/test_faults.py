@@ -54,11 +54,11 @@ def test_a_killed_device_thread_ends_health_and_every_request(start, folders):
         raise SystemExit
 
     async def kill():
-        await server.service.owner.call(die)
+        await server.service.devices.owner.call(die)
 
     with pytest.raises(Exception, match="dead"):
         asyncio.run(kill())
-    server.service.owner.join(5)
+    server.service.devices.owner.join(5)
     begun = time.monotonic()
     assert server.client.get("/health").status_code == 503
     assert status(server, json={"input": TEXT}) == 503
