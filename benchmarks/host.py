@@ -270,7 +270,7 @@ def _spent(port: int, count: int, texts: int, seconds: float) -> dict:
     served = "vllm:e2e_request_latency_seconds_count"
     spent_by = "process_cpu_seconds_total"
     kinds = {"worker": spent_by + '{process="w', "device": spent_by + '{process="r'}
-    kinds = kinds if count > 1 else {"all": spent_by}
+    kinds = kinds if count > 1 else {"worker": spent_by, "device": spent_by}  # it is both
     names = kinds.values()
     before = [servers.metric(port, name) for name in (served, *names)]
     rate = asked(port, "/v1/embeddings", texts, seconds)
