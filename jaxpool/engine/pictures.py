@@ -46,7 +46,12 @@ def run_distinct(engine, task, requests: Sequence[Request]) -> Iterator[tuple[in
 
 
 def _content(request: Request) -> tuple:
-    """What the result of a picture depends on, its patches by their hash."""
-    picture = request.picture
-    hashed = hashlib.blake2b(picture.patches.tobytes(), digest_size=16).digest()
-    return hashed, picture.rows, picture.cols, request.dimensions, request.activate
+    """What the result of a picture depends on; its patches, and a query, by their hash."""
+    picture, query = request.picture, request.query
+    asked = None if query is None else (query.shape, _hash(query))
+    own = (request.dimensions, request.activate, request.adapter, asked)
+    return _hash(picture.patches), picture.rows, picture.cols, *own
+
+
+def _hash(array: np.ndarray) -> bytes:
+    return hashlib.blake2b(array.tobytes(), digest_size=16).digest()

@@ -1,5 +1,7 @@
 """Models of two towers against transformers' torch models: texts, pictures of odd sizes, mixes."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +14,7 @@ from converters.report import CheckpointError
 from jaxpool import PoolingParams
 from jaxpool.engine import planner
 from jaxpool.engine.batch import Request
+from jaxpool.engine.pictures import run_distinct
 from jaxpool.nn.transformer import forward
 from jaxpool.nn.vision import _taps
 from tests.images import models
@@ -233,6 +236,25 @@ def test_equal_pictures_are_computed_once(loaded):
     outputs = loaded("clip").embed(prompts, pooling_params=params, use_tqdm=False)
     one, two = (output.outputs.embedding for output in outputs)
     assert abs(np.linalg.norm(one) - 1) < 1e-5 < abs(np.linalg.norm(two) - 1)
+
+
+def test_one_picture_with_several_queries_and_adapters(loaded):
+    """Equal pictures are one only if they are asked the same."""
+    picture = loaded("clip").model.processor(photos()[0])
+    request = Request(np.zeros(1, np.int32), picture=picture)
+    queries = np.arange(12, dtype=np.float32).reshape(2, 3, 2)
+    asked = [replace(request, query=query) for query in (*queries, queries[0].copy())]
+    asked += [replace(request, adapter=1), request]
+    results = {i: result.item() for i, result in run_distinct(Asked(), "task", asked)}
+    assert [results[i] for i in range(len(asked))] == [15.0, 51.0, 15.0, 1.0, 0.0]
+
+
+class Asked:
+    """An engine whose results are the sums of what requests ask for."""
+
+    def run(self, task, requests):
+        for i, request in enumerate(requests):
+            yield i, np.sum(0.0 if request.query is None else request.query) + request.adapter
 
 
 def test_little_padding_on_a_mix_of_photo_sizes(loaded):
