@@ -26,6 +26,7 @@ from converters.families.jina_bert import JINA_BERT, JINA_BERT_QK
 from converters.families.jina_v3 import JINA_FLASH, JINA_V3
 from converters.families.jina_v5 import JINA_V5
 from converters.families.jina_vl import JINA_VL
+from converters.families.lfm2 import LFM2, LFM2_BIDIRECTIONAL
 from converters.families.llama import (
     ARCEE,
     GRANITE,
@@ -50,6 +51,7 @@ from converters.families.pre_norm import ESM, MEGATRON_BERT, ROBERTA_PRE_NORM, X
 from converters.families.qwen import QWEN2, QWEN3, QWEN3_MOE
 from converters.families.qwen2_5_vl import QWEN2_5_VL
 from converters.families.qwen2_vl import QWEN2_VL
+from converters.families.qwen3_5 import QWEN3_5, QWEN3_5_TEXT
 from converters.families.qwen3_vl import QWEN3_VL
 from converters.families.rembert import REMBERT
 from converters.families.roberta import CAMEMBERT, DATA2VEC, LUKE, ROBERTA, XLM_ROBERTA
@@ -102,6 +104,8 @@ FAMILIES: dict[str, Family] = {
     "iquestcoder": IQUESTCODER,
     "jina_embeddings_v3": JINA_V3,
     "jina_embeddings_v5": JINA_V5,
+    "lfm2": LFM2,
+    "lfm2_bidirectional": LFM2_BIDIRECTIONAL,
     "llama": LLAMA,
     "llama_bidirec": LLAMA_BIDIRECTIONAL,
     "luke": LUKE,
@@ -125,6 +129,8 @@ FAMILIES: dict[str, Family] = {
     "qwen2_5_vl": QWEN2_5_VL,
     "qwen2_vl": QWEN2_VL,
     "qwen3": QWEN3,
+    "qwen3_5": QWEN3_5,
+    "qwen3_5_text": QWEN3_5_TEXT,
     "qwen3_moe": QWEN3_MOE,
     "qwen3_vl": QWEN3_VL,
     "rembert": REMBERT,
@@ -164,6 +170,7 @@ HEADS: dict[str, str] = {
     "BertSpladeSparseEmbeddingModel": "MaskedLM",
     "BgeM3EmbeddingModel": "Model",
     "ColBERTJinaRobertaModel": "ColBERT",
+    "ColBERTLfm2Model": "ColBERT",
     "ColBERTModernBertModel": "ColBERT",
     "HF_ColBERT": "ColBERT",
     "JinaForRanking": "Ranking",
@@ -180,6 +187,8 @@ ARCHITECTURES: dict[str, Family] = {
     "ColQwen3": COLQWEN3,
     "JinaEmbeddingsV5Model": JINA_V5,
     "JinaVLForRanking": JINA_VL,
+    "Lfm2BidirectionalForMaskedLM": LFM2_BIDIRECTIONAL,
+    "Lfm2BidirectionalModel": LFM2_BIDIRECTIONAL,
     "LlamaBidirectionalForSequenceClassification": LLAMA_BIDIRECTIONAL,
     "LlamaBidirectionalModel": LLAMA_BIDIRECTIONAL,
     "Ministral3BidirectionalModel": MINISTRAL3_BIDIRECTIONAL,

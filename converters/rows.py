@@ -26,7 +26,7 @@ import numpy as np
 
 from converters.files.buffers import aligned, copy_lines
 from converters.report import CheckpointError, check
-from jaxpool.nn.params import Leaf
+from jaxpool.nn.leaf import Leaf
 
 Numbers = Mapping[str, Sequence[int]]  # the layers that a letter counts
 

@@ -17,7 +17,7 @@ def head_of(family, config, arch: Arch, chosen: tuple[Head | None, bool], source
     """The head as this file has it: itself, whether the tasks come from it, its table and steps."""
     head, uses_head = chosen
     table = _head_table(family, head, source, config)
-    if head and head.task == "sparse" and not _has(table, source):
+    if head and head.task == "sparse" and _lacks(table, source):
         # Many embedding models keep the name of the masked language model they were trained from.
         head, uses_head = family.heads.get("Model"), False
         table = _head_table(family, head, source, config)
@@ -64,10 +64,19 @@ def output_of(family: Family, source: Source, config) -> tuple[str, bool]:
     return next(names, ""), getattr(config, "tie_word_embeddings", True)
 
 
+def _kernels(table: list[rows.Row]) -> list[str]:
+    """The names of a head's kernels, without those that are tied."""
+    return [row.name for row in table if row.exported and row.paths[0].endswith(".kernel")]
+
+
 def _has(table: list[rows.Row], source: Source) -> bool:
-    """Whether a kernel of a head's table lies in the file (a tied one does not count)."""
-    kernels = [row for row in table if row.exported and row.paths[0].endswith(".kernel")]
-    return any(row.name in source.keys() for row in kernels)
+    """Whether a kernel of a head's own lies in the file."""
+    return any(name in source.keys() for name in _kernels(table))
+
+
+def _lacks(table: list[rows.Row], source: Source) -> bool:
+    """Whether a head has kernels of its own, none of which lies in the file."""
+    return bool(_kernels(table)) and not _has(table, source)
 
 
 def _read_sizes(head: Head, source: Source, config) -> None:

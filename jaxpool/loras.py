@@ -34,7 +34,7 @@ def with_slots(
     """An architecture and its parameters with empty slots for adapters of the layers' kernels."""
     shared = arch.disentangled or arch.shared_layers
     beside = arch.vision or arch.decoder
-    if arch.adapters or beside or shared or any(arch.sparse):
+    if arch.adapters or beside or shared or arch.experts or arch.mixer:
         raise ValueError(
             "enable_lora: not for models with pictures, decoders, experts, shared layers, or own "
             "adapters"

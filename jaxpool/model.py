@@ -128,13 +128,14 @@ class Model:
     def context(self) -> bool:
         """Whether batches have a `context` (see `Batch`): queries are expanded, or prefixes shared.
 
-        Not where the rotation of a token depends on the length of its text.
+        Not where the rotation of a token depends on the length of its text, nor where layers do not
+        attend: what goes on from a prefix is then more than its keys and values.
         """
         task = self.tasks.get("classify") or self.tasks.get("decide")
         last = task is not None and Pool(("lasttoken",)) in task.steps
         fixed = all(table.scaling not in ("dynamic", "longrope") for table in self.arch.rotary)
         expands = self.late_interaction is not None and self.late_interaction.unseen
-        return expands or (self.arch.causal and last and fixed)
+        return expands or (self.arch.causal and last and fixed and not self.arch.mixer)
 
     @property
     def tasks(self) -> Mapping[str, Task]:

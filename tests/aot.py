@@ -12,7 +12,8 @@ from jaxpool.heads.steps import Normalize, Pool
 from jaxpool.nn import params
 from jaxpool.nn.arch import Arch, Rotary
 from jaxpool.nn.attention import choose
-from jaxpool.nn.params import is_leaf
+from jaxpool.nn.leaf import is_leaf
+from jaxpool.nn.records import DeltaNet, ShortConvolution
 
 
 def encoder(vocab: int, layers: int, dim: int, positions: int) -> Arch:
@@ -33,12 +34,30 @@ def decoder(vocab: int, layers: int, dim: int, heads: int, kv: int, head: int, m
     return Arch(**sizes, head_dim=head, mlp_dim=mlp, **plain, **turn, **norms, **more)
 
 
+def hybrid(arch: Arch, mixer, attention: str, **more) -> Arch:
+    """A decoder whose layers attend where `attention` has an "a"."""
+    layers = tuple(kind == "a" for kind in attention)
+    return arch.replace(mixer=mixer, attention_layers=layers, qk_norm="head", **more)
+
+
+LFM2 = hybrid(
+    decoder(65536, 16, 1024, 16, 8, 64, 4608), ShortConvolution(1024, 3), "ccaccaccacacacac"
+)
+QWEN3_5 = hybrid(
+    decoder(248320, 24, 1024, 8, 2, 256, 3584),
+    DeltaNet(16, 16, 128, 128, 4),
+    "ddda" * 6,
+    gated_attention=True,
+    rotary=(Rotary(1e7, 64),),
+)
 # name: architecture, longest text, devices of the model axis
 MODELS = {
     "BERT-base": (encoder(30522, 12, 768, 512), 512, 1),
     "BGE-M3": (encoder(250002, 24, 1024, 8194), 8192, 1),
     "Qwen3-Embedding-0.6B": (decoder(151669, 28, 1024, 16, 8, 128, 3072, qk_norm="head"), 8192, 1),
     "Qwen3-Embedding-8B": (decoder(151665, 36, 4096, 32, 8, 128, 12288, qk_norm="head"), 8192, 4),
+    "LFM2-350M": (LFM2, 8192, 1),
+    "Qwen3.5-0.8B": (QWEN3_5, 8192, 1),
     "Gemma-7B": (decoder(256000, 28, 3072, 16, 16, 256, 24576), 8192, 4),
 }
 

@@ -81,13 +81,18 @@ def size(shape: str) -> int:
 
 
 def layer(text: str) -> list[tuple[str, str, list[str]]]:
-    """The kernels of the loop over the layers: name, shape and the shapes of the operands."""
+    """The kernels of the loop over the layers: name, shape and the shapes of the operands.
+
+    None where the layers of an architecture repeat no pattern, and so are no loop.
+    """
     computations = {
         found[1]: part
         for part in text.split("\n\n")
         if (found := re.match(NAME, part.strip().removeprefix("ENTRY ")))
     }
     bodies = [computations[name] for name in re.findall(f"body={NAME}", text)]
+    if not bodies:
+        return []
     line = re.compile(rf"{NAME} = (\(.*?\)|\S+) ([\w-]+)\((.*?)\)")
     found = [line.search(one) for one in max(bodies, key=len).splitlines()[1:]]
     operations = [one.groups() for one in found if one]
@@ -99,11 +104,12 @@ def layer(text: str) -> list[tuple[str, str, list[str]]]:
     ]
 
 
-def moved(kernels, layers: int) -> int:
+def moved(kernels, arch) -> float:
     """Bytes read and written by a layer; of stacked weights, what is cut out of them."""
     read = [shape for *_, operands in kernels for shape in operands]
-    once = [shape for shape in read if not re.match(rf"\w+\[{layers},", shape)]
-    return sum(map(size, [shape for _, shape, _ in kernels] + once))
+    steps = arch.layers // arch.period
+    once = [shape for shape in read if not re.match(rf"\w+\[{steps},", shape)]
+    return sum(map(size, [shape for _, shape, _ in kernels] + once)) / arch.period
 
 
 def check(model: str, rows: int, length: int) -> dict:
@@ -124,7 +130,7 @@ def check(model: str, rows: int, length: int) -> dict:
         raise ValueError(f"products in float32: {', '.join(wide)}")
     gib = {name: round(account[name] / 2**30, 3) for name in ("argument", "temp")}
     row = {"model": model, "rows": rows, "length": length, "attention": kernel, "GiB": gib}
-    row["MB moved a layer"] = round(moved(kernels, programs.arch.layers) / 1e6, 1)
+    row["MB moved a layer"] = round(moved(kernels, programs.arch) / 1e6, 1)
     return row | {"seconds": round(seconds, 1)}
 
 

@@ -30,7 +30,8 @@ from jaxpool.heads.steps import Normalize, Pool
 from jaxpool.nn import params as parameters
 from jaxpool.nn.arch import Arch, Rotary
 from jaxpool.nn.attention import choose
-from jaxpool.nn.params import flatten, is_leaf
+from jaxpool.nn.leaf import is_leaf
+from jaxpool.nn.params import flatten
 from jaxpool.train.adapters import TRAINED, add_adapters
 from jaxpool.train.objectives import objective
 from jaxpool.train.optimizers import adamw, divided

@@ -9,7 +9,7 @@ from jaxpool.heads.steps import Dense, Pool
 from jaxpool.nn.arch import Arch
 
 LAST = Pool(("lasttoken",))
-EPSILONS = ("rms_norm_eps", "norm_epsilon", "layer_norm_eps")
+EPSILONS = ("rms_norm_eps", "norm_epsilon", "layer_norm_eps", "norm_eps")
 IGNORED = (r"rotary_emb\.inv_freq$", r"^lm_head\.", r"^output\.weight$")
 
 
@@ -27,13 +27,19 @@ def arch(config, **switches) -> Arch:
         qkv_bias=bias,
         out_bias=bias,
         gated=True,
-        activation=activation(_known(config, "hidden_act") or config.hidden_activation),
+        activation=_activation(config),
         mlp_bias=bool(_known(config, "mlp_bias")),
         max_length=reach(config),
     )
     if "rotary" not in switches:
         kinds["rotary"] = (rotary(config),)
     return Arch(**(kinds | switches))
+
+
+def _activation(config) -> str:
+    """SwiGLU's where the class has no such field."""
+    names = (_known(config, name) for name in ("hidden_act", "hidden_activation"))
+    return activation(next(filter(None, names), "silu"))
 
 
 def _known(config, name: str) -> Any:
@@ -167,6 +173,12 @@ def value(name: str, **defaults) -> Head:
     )
 
 
+# Word weights of a decoder that was trained as a masked language model.
+MASKED_LM = Head(
+    "sparse",
+    lambda config, arch: (Dense("decoder", arch.dim, arch.vocab, bias=False),),
+    "heads.decoder.kernel lm_head.weight=model.embed_tokens.weight O I\n",
+)
 HEADS = {"SequenceClassification": score(), "TokenClassification": token_score()}
 # Qwen2.5-Math-RM: a value a token; -PRM: two labels, read after each step (<extra_0>).
 REWARD = reward(1, use_activation=False)

@@ -40,7 +40,7 @@ def restore(folder: Path, leaves: dict, dtype, shardings: dict) -> dict:
     """The parameter tree, each process and device reading its own shards."""
     from orbax.checkpoint import StandardCheckpointer
 
-    from jaxpool.nn.params import is_leaf
+    from jaxpool.nn.leaf import is_leaf
 
     target = jax.tree.map(
         lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, dtype, sharding=place),

@@ -14,7 +14,7 @@ from converters.report import CheckpointError
 from jaxpool.heads.precision import Squash
 from jaxpool.heads.steps import Activate, Dense, Norm, Normalize, Pool, PoolSlots
 from jaxpool.heads.words import WeighedPool, WordsPresent
-from jaxpool.nn.layers import TORCH_ACTIVATIONS
+from jaxpool.nn.primitives import TORCH_ACTIVATIONS
 
 MODES = {
     "cls_token": "cls",

@@ -5,9 +5,9 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxpool.engine.devices import devices as all_devices
-from jaxpool.nn.params import Leaf, is_leaf
+from jaxpool.nn.leaf import Leaf, is_leaf
 
-MODEL_AXES = ("N", "K", "F", "u")  # split over "model"; everything else is replicated
+MODEL_AXES = ("N", "K", "F", "n", "p", "u", "x")  # split over "model"; all else is replicated
 
 
 def make_mesh(model: int = 1, data: int | None = None, devices=None) -> Mesh:

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 
 from jaxpool.heads.pooling import POOLS
 from jaxpool.heads.steps import Pool
-from jaxpool.nn import layers
-from jaxpool.nn.masks import NEVER
-from jaxpool.nn.params import Leaf
+from jaxpool.nn import primitives
+from jaxpool.nn.leaf import Leaf
+from jaxpool.nn.segments import NEVER
 
 
 @dataclass(frozen=True)
@@ -86,14 +86,14 @@ class Probe(Pool):
     def __call__(self, params, x, context):
         """`[B, T, D] -> [B, R, D]`."""
         params = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), params)
-        query = layers.dense(params["query"], params["embedding"], "d,dnh->nh")
-        key, value = (layers.dense(params[n], x, "btd,dnh->btnh") for n in ("key", "value"))
+        query = primitives.dense(params["query"], params["embedding"], "d,dnh->nh")
+        key, value = (primitives.dense(params[n], x, "btd,dnh->btnh") for n in ("key", "value"))
         scores = jnp.einsum("nh,btnh->bnt", query, key) * (self.dim // self.heads) ** -0.5
         seen = self.mask(context)[:, :, None]
         weights = jax.nn.softmax(jnp.where(seen, scores[:, None], NEVER), axis=-1)
         mixed = jnp.einsum("brnt,btnh->brnh", weights, value)
-        y = layers.dense(params["out"], mixed, "brnh,nhd->brd")
-        act = layers.ACTIVATIONS[self.activation]
-        hidden = layers.norm(params["norm"], y, "layer", self.eps)
-        hidden = act(layers.dense(params["up"], hidden, "brd,df->brf"))
-        return y + layers.dense(params["down"], hidden, "brf,fd->brd")
+        y = primitives.dense(params["out"], mixed, "brnh,nhd->brd")
+        act = primitives.ACTIVATIONS[self.activation]
+        hidden = primitives.norm(params["norm"], y, "layer", self.eps)
+        hidden = act(primitives.dense(params["up"], hidden, "brd,df->brf"))
+        return y + primitives.dense(params["down"], hidden, "brf,fd->brd")

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 
 from jaxpool.heads.pooling import PICKS, POOLS
 from jaxpool.heads.similarity import MaxSim
-from jaxpool.nn import layers
-from jaxpool.nn.params import Leaf
+from jaxpool.nn import primitives
+from jaxpool.nn.leaf import Leaf
 from jaxpool.nn.segments import members
 
 Chains = tuple[tuple, ...]  # the steps of each task that one program serves
@@ -136,10 +136,10 @@ class Dense:
     def __call__(self, params, x, context):
         """`[..., I] -> [..., O]`."""
         params = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), params)
-        out = layers.ACTIVATIONS[self.activation](layers.dense(params, x, "bti,io->bto"))
+        out = primitives.ACTIVATIONS[self.activation](primitives.dense(params, x, "bti,io->bto"))
         if self.residual:
             kept = params.get("residual")
-            out = out + (x if kept is None else layers.dense(kept, x, "bti,io->bto"))
+            out = out + (x if kept is None else primitives.dense(kept, x, "bti,io->bto"))
         return out
 
 
@@ -161,7 +161,7 @@ class Norm:
 
     def __call__(self, params, x, context):
         """`[..., O] -> [..., O]`."""
-        return layers.norm(params, x, self.kind, self.eps)
+        return primitives.norm(params, x, self.kind, self.eps)
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ class Activate:
 
     def __call__(self, params, x, context):
         """`[..., C] -> [..., C]`."""
-        act = jax.nn.softmax if self.kind == "softmax" else layers.ACTIVATIONS[self.kind]
+        act = jax.nn.softmax if self.kind == "softmax" else primitives.ACTIVATIONS[self.kind]
         return jnp.where(context.of(context.controls.activate), act(x), x)
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from jaxpool.heads.pooling import POOLS
 from jaxpool.heads.steps import Pool, PoolSlots
-from jaxpool.nn.params import Leaf
+from jaxpool.nn.leaf import Leaf
 
 
 @dataclass(frozen=True)

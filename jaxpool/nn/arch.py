@@ -3,117 +3,20 @@
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
+from jaxpool.nn.records import (
+    DeltaNet,
+    Disentangled,
+    Merger,
+    Patches,
+    Rotary,
+    ShortConvolution,
+)
+
 Norm = Literal["layer", "rms"]
 Placement = Literal["pre", "post", "sandwich", "branch"]
 QKNorm = Literal["none", "head", "full", "layer"]
-
-
-@dataclass(frozen=True)
-class Rotary:
-    """One rotary table: the first `dim` features of each head rotate, with base `theta`.
-
-    `scaling` names the rule that scales the frequencies ("none", "linear", "ntk", "dynamic",
-    "yarn", "llama3", "longrope"); the other fields are its parameters, zero where a rule does not
-    use them. `interleaved` pairs neighbouring features instead of halves. `dim` 0: no rotation;
-    otherwise the tables of one architecture agree on it. `growth`: queries that turn as a whole
-    grow with the logarithm of how often their position holds `original_length` (Llama 4's card).
-    axes: which coordinate of a token each pair of features turns by, where tokens have several
-    (rows and columns of an image); repeats: frequencies are those of `dim / repeats` features.
-    """
-
-    theta: float
-    dim: int
-    interleaved: bool = False
-    scaling: str = "none"
-    factor: float = 1.0
-    original_length: int = 0
-    beta_fast: float = 32.0
-    beta_slow: float = 1.0
-    low_freq: float = 1.0
-    high_freq: float = 4.0
-    attention_factor: float = 1.0
-    growth: float = 0.0
-    truncate: bool = True
-    short: tuple[float, ...] = ()
-    long: tuple[float, ...] = ()
-    axes: tuple[int, ...] = ()
-    repeats: int = 1
-
-
-@dataclass(frozen=True)
-class Disentangled:
-    """Attention scores from contents and from relative positions, added (arXiv 2006.03654).
-
-    span: half the rows of the table of relative positions, 0 without one; max_distance: where
-    logarithmic buckets end, 0 for one row a distance; shared: positions use the projections of
-    contents; normed: the table has a norm; taps: width of a convolution beside the first
-    layer, 0 without one.
-    """
-
-    span: int
-    max_distance: int = 0
-    content_to_position: bool = True
-    position_to_content: bool = True
-    shared: bool = False
-    normed: bool = False
-    key_bias: bool = True
-    taps: int = 0
-    conv_groups: int = 1
-    conv_activation: str = "tanh"
-
-
-@dataclass(frozen=True)
-class Patches:
-    """What a vision tower reads in place of tokens: squares of 8-bit RGB pixels.
-
-    side: pixels of a square's side; class_token: a learned vector comes before the patches of each
-    picture, and so many registers, without positions; stretched: the table of positions is a square
-    (after the class token's) that is stretched over each picture's grid, corner onto corner where
-    `corners`, by cubic pieces where `cubic` (sharp: no antialiasing); otherwise its rows are
-    counted; frames: kernels for so many frames of a video, of which a picture fills all; scale,
-    mean, std: a value x of a channel is read as (x * scale - mean) / std.
-    """
-
-    side: int
-    bias: bool = True
-    class_token: bool = False
-    registers: int = 0
-    stretched: bool = False
-    corners: bool = False
-    cubic: Literal["", "smooth", "sharp"] = ""
-    frames: int = 1
-    scale: float = 1 / 255
-    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
-    std: tuple[float, ...] = (1.0, 1.0, 1.0)
-
-    @property
-    def values(self) -> int:
-        """Numbers of one square."""
-        return 3 * self.side**2
-
-
-@dataclass(frozen=True)
-class Merger:
-    """How a tower's patches become vectors that stand among those of a text's tokens.
-
-    width: features of a text's tokens; side: side x side neighbouring patches become one vector;
-    hidden: features between two linear layers, 0 for one layer alone; norm: of each patch, of
-    those joined, or none; deep: layers of the tower whose outputs are merged as well, and added to
-    the vectors of the text after its first layers, one each (arXiv 2406.04334).
-    """
-
-    width: int
-    side: int = 1
-    hidden: int = 0
-    norm: Literal["none", "patch", "joined"] = "none"
-    activation: str = "gelu"
-    bias: bool = True
-    deep: tuple[int, ...] = ()
-
-    @property
-    def patches(self) -> int:
-        """The patches that become one vector."""
-        return self.side**2
+# The parts that not all layers have, each with the letter that counts those that do (see `params`).
+PARTS = {"a": "attention", "b": "mixer", "J": "mlp", "M": "experts"}
 
 
 @dataclass(frozen=True)
@@ -170,6 +73,11 @@ class Arch:
     attention_softcap: float = 0.0
     qkv_bias: bool = True
     out_bias: bool = True
+    gated_attention: bool = False  # what a head gives is multiplied by the sigmoid of its gate
+
+    # What mixes tokens in the layers that do not attend
+    mixer: ShortConvolution | DeltaNet | None = None
+    attention_layers: tuple[bool, ...] = ()  # which layers attend; empty: all
 
     # MLP
     gated: bool = False
@@ -214,7 +122,7 @@ class Arch:
                 f"Arch.experts_per_token must lie in 1..{self.experts} (Arch.experts), "
                 f"got {self.experts_per_token}"
             )
-        for field in ("windows", "rotary_layers", "expert_layers"):
+        for field in ("windows", "rotary_layers", "attention_layers", "expert_layers"):
             value = getattr(self, field)
             if value and len(value) != self.layers:
                 raise ValueError(
@@ -242,20 +150,23 @@ class Arch:
         return int(self.patches.class_token) + self.patches.registers if self.patches else 0
 
     @property
-    def sparse(self) -> tuple[bool, ...]:
-        """Which layers have experts."""
-        return self.expert_layers or (self.experts > 0,) * self.layers
+    def parts(self) -> tuple[tuple[str, str], ...]:
+        """The parts of each layer: "attention" or "mixer", and "mlp" or "experts"."""
+        attends = self.attention_layers or (True,) * self.layers
+        sparse = self.expert_layers or (self.experts > 0,) * self.layers
+        mixing, thinking = ("mixer", "attention"), ("mlp", "experts")
+        return tuple((mixing[x], thinking[y]) for x, y in zip(attends, sparse, strict=True))
 
     @property
     def period(self) -> int:
         """The number of layers after which the kinds of layers repeat."""
-        kinds, layers = self.sparse, self.layers
+        kinds, layers = self.parts, self.layers
         return next(p for p in range(1, layers + 1) if kinds[:p] * (layers // p) == kinds)
 
     def numbers(self) -> dict[str, tuple[int, ...]]:
-        """The layers that the letters J and M of axis strings stand for (see `params`)."""
-        kinds = (("J", False), ("M", True))
-        return {x: tuple(i for i, y in enumerate(self.sparse) if y == z) for x, z in kinds}
+        """The layers that the letters of `PARTS` stand for in axis strings."""
+        every = list(enumerate(self.parts))
+        return {x: tuple(i for i, parts in every if name in parts) for x, name in PARTS.items()}
 
     def sizes(self) -> dict[str, int]:
         """Size of each dimension letter (glossary in `params`)."""
@@ -288,7 +199,9 @@ class Arch:
             "t": self.merger.width if self.merger else 0,
             "j": len(self.merger.deep) if self.merger else 0,
             "W": self.expert_dim or self.mlp_dim,
-        } | {letter: len(layers) for letter, layers in self.numbers().items()}
+            **{letter: len(layers) for letter, layers in self.numbers().items()},
+            **(self.mixer.sizes() if self.mixer else {}),
+        }
 
     def switches(self) -> dict[str, Any]:
         """The fields that differ from their defaults."""

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 
 from jaxpool.nn.arch import Arch
 from jaxpool.nn.dropout import drop
-from jaxpool.nn.masks import NEVER, Places, squares, visible
+from jaxpool.nn.masks import Places, squares, visible
 from jaxpool.nn.positions import attention_bias
-from jaxpool.nn.segments import take
+from jaxpool.nn.segments import NEVER, take
 from jaxpool.nn.splash import LANES, SPLASH, splash
 
 DENSE = 256  # longer rows are computed in blocks of queries: linear memory, scores stay in cache

@@ -14,7 +14,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
 from jaxpool.nn.arch import Arch
-from jaxpool.nn.masks import NEVER
+from jaxpool.nn.segments import NEVER
 
 BEHIND = -1  # the segment of what lies behind the end of a row
 SMALLEST = 16  # tokens or features of a product

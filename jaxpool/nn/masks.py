@@ -7,8 +7,6 @@ import jax.numpy as jnp
 
 from jaxpool.nn.arch import Arch
 
-NEVER = -1e30  # finite: a query that may see no key gives the mean of all, not NaN
-
 
 class Places(NamedTuple):
     """Where some tokens lie: segments, positions and contexts (see `Batch`), `[B, T]` each."""

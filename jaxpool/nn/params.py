@@ -11,32 +11,23 @@ Dimension letters, the same in axis strings, einsums and comments everywhere:
     f features of a bottleneck
     A taps, Q input features of a group of a convolution
     X experts            W expert features   M layers with experts, J layers with a dense MLP
+    a layers that attend b layers with another mixer; inside that: p features,
+    n key heads, k features of a key, x value heads, y features of a value
     h height, w width, c channels of a patch of pixels, v frames, s registers before them
     m features of joined patches, u of a merger's hidden layer, t of a text; j deep mergers
 """
 
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import keystr, tree_flatten_with_path, tree_map, tree_unflatten
 
-from jaxpool.nn.arch import Arch, Disentangled, Merger
-
-
-class Leaf(NamedTuple):
-    """A parameter that is not there yet: its axis string and its shape."""
-
-    axes: str
-    shape: tuple[int, ...]
-
-
-def is_leaf(node) -> bool:
-    """True for a `Leaf`; pass as `is_leaf` to the functions of `jax.tree`."""
-    return isinstance(node, Leaf)
+from jaxpool.nn.arch import PARTS, Arch, Disentangled, Merger
+from jaxpool.nn.leaf import Leaf, is_leaf
 
 
 def axes(arch: Arch) -> dict:
@@ -133,6 +124,8 @@ def _layer_axes(arch: Arch, norm: dict) -> dict:
         "out": dense("N H D", "D", arch.out_bias),
     }
     cross = {} if arch.start is None else {"cross": dict(attention)}
+    if arch.gated_attention:
+        attention["gate"] = dense("D N H", "N H", arch.qkv_bias)
     if arch.disentangled:
         attention |= _position_axes(arch.disentangled, dense)
     if arch.qk_norm != "none":
@@ -148,7 +141,7 @@ def _layer_axes(arch: Arch, norm: dict) -> dict:
     if arch.bottleneck:
         norms.append("bottleneck_norm")
     norms += [f"{name}_norm" for name in cross]
-    tree = {"attention": attention} | {name: norm for name in norms} | cross
+    tree: dict = {name: norm for name in norms} | cross
     if arch.layer_scale:
         tree |= {"attention_gain": {"scale": "D"}, "mlp_gain": {"scale": "D"}}
     if arch.bottleneck:
@@ -156,12 +149,22 @@ def _layer_axes(arch: Arch, norm: dict) -> dict:
     if arch.relative_layers:
         tree["relative"] = {"embedding": "U N"}
     tree = tree_map(lambda axes: f"L {axes}", tree)
-    if not all(arch.sparse):
-        letter = "J" if arch.experts else "L"
-        tree["mlp"] = tree_map(lambda axes: f"{letter} {axes}", _mlp_axes(arch))
-    if any(arch.sparse):
-        tree["experts"] = tree_map(lambda axes: f"M {axes}", _expert_axes(arch))
-    return tree
+    return tree | _part_axes(arch, attention)
+
+
+def _part_axes(arch: Arch, attention: dict) -> dict:
+    """The parts that not all layers have, stacked over those that do."""
+    parts = {"attention": attention, "mlp": _mlp_axes(arch)}
+    if arch.mixer:
+        parts["mixer"] = arch.mixer.axes()
+    if arch.experts:
+        parts["experts"] = _expert_axes(arch)
+    numbers, made = arch.numbers(), {}
+    for letter, name in PARTS.items():
+        if numbers[letter]:
+            count = "L" if len(numbers[letter]) == arch.layers else letter
+            made[name] = tree_map(lambda axes, x=count: f"{x} {axes}", parts[name])
+    return made
 
 
 def _position_axes(facts: Disentangled, dense) -> dict:

@@ -33,14 +33,14 @@ def is_quantized(params: dict) -> bool:
 def quantize(params: dict, kind: str | None) -> dict:
     """The same tree with the dense kernels of the layers in 8 bits (None: as it is).
 
-    Embeddings, experts and heads keep their dtype. One leaf at a time.
+    Embeddings, experts, short convolutions and heads keep their dtype. One leaf at a time.
     """
     if kind is None:
         return params
     dtype, scale = KINDS[kind]
 
     def convert(tree: dict, name: str) -> dict:
-        if name in ("experts", "relative") or not isinstance(tree, dict):
+        if name in ("conv", "experts", "relative") or not isinstance(tree, dict):
             return tree
         if "kernel" not in tree:
             return {key: convert(part, key) for key, part in tree.items()}

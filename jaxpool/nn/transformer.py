@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxpool.nn import decoder, disentangled, layers, merger, positions, vision
-from jaxpool.nn.arch import Arch
+from jaxpool.nn.arch import PARTS, Arch
 from jaxpool.nn.attention import attention
 from jaxpool.nn.dropout import OFF, Dropout, drop, dropped, split
 from jaxpool.nn.experts import experts
+from jaxpool.nn.mixers import mixer
 from jaxpool.nn.params import from_bits, unstack
 from jaxpool.nn.remat import remat as checkpointed
 from jaxpool.nn.segments import take
@@ -151,7 +152,7 @@ def _block(params: dict, batch, arch: Arch, dropout: Dropout, seen: merger.Seen 
         if look is None or kept is not None:
             look = attention(p if arch.relative_layers else params, batch, arch, kept, rate)
         look = partial(look, window=window, key=weights_key)
-        mix = lambda y: _attention(p["attention"], y, table, look, arch, chosen, kept)  # noqa: E731
+        mix = lambda y: _mix(p, y, batch, table, look, arch, chosen, kept)  # noqa: E731
         mix = dropped(mix, dropout.hidden, attention_key)
         x = _residual(p, "attention", x, mix, arch, first, kept)
         x = _cross(p, x, read, arch, kept, cross_keys)
@@ -198,14 +199,14 @@ def _cross(p: dict, x, read, arch: Arch, kept, keys) -> jax.Array:
 
 
 def _member(group: dict, i: int, arch: Arch) -> dict:
-    """The parameters of layer `i` of a period; MLPs and experts are stacked separately."""
-    sparse = arch.sparse[: arch.period]
-    kind, other = ("experts", "mlp") if sparse[i] else ("mlp", "experts")
-    rank = sparse[:i].count(sparse[i])
+    """The parameters of layer `i` of a period; parts that not all layers have lie closer."""
+    before = [name for parts in arch.parts[:i] for name in parts]
+    others = set(PARTS.values()) - set(arch.parts[i])
+    places = {name: i for name in group} | {name: before.count(name) for name in arch.parts[i]}
     return {
-        name: jax.tree.map(lambda leaf, at=rank if name == kind else i: leaf[at], part)
+        name: jax.tree.map(lambda leaf, at=places[name]: leaf[at], part)
         for name, part in group.items()
-        if name != other
+        if name not in others
     }
 
 
@@ -254,6 +255,13 @@ def _residual(p: dict, name: str, x, branch, arch: Arch, skip=None, kept=None) -
             return stays + before(branch(x))
 
 
+def _mix(p: dict, x, batch, table, attend, arch: Arch, chosen, kept) -> jax.Array:
+    """What the tokens of a text take from one another, by attention or another mixer."""
+    if "mixer" in p:
+        return mixer(p["mixer"], x, batch, arch, chosen, kept)
+    return _attention(p["attention"], x, table, attend, arch, chosen, kept)
+
+
 def _attention(p: dict, x, table, attend, arch: Arch, chosen, kept) -> jax.Array:
     mine = take(chosen, kept)
     q = layers.dense(p["query"], take(x, kept), "btd,dnh->btnh", mine)
@@ -267,7 +275,11 @@ def _attention(p: dict, x, table, attend, arch: Arch, chosen, kept) -> jax.Array
         mine_turn = jnp.stack([take(part, kept) for part in mine_turn])
         q = positions.rotate(q, mine_turn, interleaved)
         k = positions.rotate(k, turn, interleaved)
-    return layers.dense(p["out"], attend(q, k, v), "btnh,nhd->btd", mine)
+    mixed = attend(q, k, v)
+    if arch.gated_attention:
+        gate = layers.dense(p["gate"], take(x, kept), "btd,dnh->btnh", mine)
+        mixed = mixed * jax.nn.sigmoid(gate)
+    return layers.dense(p["out"], mixed, "btnh,nhd->btd", mine)
 
 
 def _qk_norm(p: dict, x, arch: Arch) -> jax.Array:

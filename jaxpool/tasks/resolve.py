@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from jaxpool.heads.largest import Largest
 from jaxpool.heads.others import PoolOthers
 from jaxpool.heads.steps import Activate, Calibrate, Cut, Norm, Normalize, Pool, is_pooled, width
-from jaxpool.nn.layers import TORCH_ACTIVATIONS
+from jaxpool.nn.primitives import TORCH_ACTIVATIONS
 from jaxpool.tasks.pooling_params import PoolerConfig, sequence_pooling, sequence_pooling_name
 from jaxpool.tasks.task import Task, default
 from jaxpool.tasks.validate import check_step

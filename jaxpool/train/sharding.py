@@ -6,9 +6,10 @@ from jax.experimental.multihost_utils import process_allgather
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxpool.engine.sharding import leaf_sharding
-from jaxpool.nn.params import Leaf, is_leaf
+from jaxpool.nn.arch import PARTS
+from jaxpool.nn.leaf import Leaf, is_leaf
 
-LAYERS = ("L", "J", "M")  # a step of the scan takes one entry: splitting them would gather all
+LAYERS = ("L", *PARTS)  # a step of the scan takes one entry: splitting them would gather all
 
 
 def fsdp_sharding(leaf: Leaf, mesh: Mesh) -> NamedSharding:

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 from converters import rows
 from converters.checkpoint import open_checkpoint
 from converters.report import CheckpointError
-from jaxpool.nn.params import Leaf
+from jaxpool.nn.leaf import Leaf
 
 CONFIG = hf.BertConfig(
     vocab_size=97,

@@ -12,6 +12,7 @@ from jaxpool.engine.batch import Batch
 from jaxpool.nn import params
 from jaxpool.nn.arch import Arch, Rotary
 from jaxpool.nn.attention import choose
+from jaxpool.nn.leaf import is_leaf
 from jaxpool.nn.transformer import forward
 
 SIZES = {"vocab": 9, "layers": 4, "dim": 32, "heads": 4, "head_dim": 8, "mlp_dim": 64}
@@ -45,7 +46,7 @@ def lowered(arch: Arch, length: int, function=forward) -> str:
     arch = arch.replace(dtype="bfloat16")
     arch = arch.replace(kernel=choose("gpu", arch))
     leaf = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.bfloat16)  # noqa: E731
-    tree = jax.tree.map(leaf, params.abstract(arch), is_leaf=params.is_leaf)
+    tree = jax.tree.map(leaf, params.abstract(arch), is_leaf=is_leaf)
     tokens = jax.ShapeDtypeStruct((ROWS, length), jnp.int32)
     traced = jax.jit(function, static_argnums=2).trace(tree, Batch(*[tokens] * 3), arch)
     return traced.lower(lowering_platforms=("cuda",)).as_text()

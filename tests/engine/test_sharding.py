@@ -11,6 +11,7 @@ from jaxpool.engine.executor import Executor
 from jaxpool.engine.sharding import make_mesh
 from jaxpool.heads.steps import Normalize, Pool
 from jaxpool.nn import params
+from jaxpool.nn.leaf import is_leaf
 from jaxpool.nn.params import flatten
 from jaxpool.tasks.task import Task
 from tests.engine.test_engine import texts
@@ -91,7 +92,7 @@ def split(letter: str, axis: str, mesh):
         sharding = NamedSharding(mesh, PartitionSpec(*spec))
         return jax.ShapeDtypeStruct(leaf.shape, "float32", sharding=sharding)
 
-    return jax.tree.map(place, params.abstract(BERT), is_leaf=params.is_leaf)
+    return jax.tree.map(place, params.abstract(BERT), is_leaf=is_leaf)
 
 
 def test_layers_spread_over_the_mesh_are_seen_as_gathers():
