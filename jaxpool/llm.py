@@ -1,14 +1,13 @@
 """`LLM`: vLLM's offline API over `Model`."""
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
 from typing import Any
 
 from jaxpool import offline
 from jaxpool.loading import load
 from jaxpool.loras import LoRARequest, Loras
 from jaxpool.scoring.decisions import prepare_decisions
-from jaxpool.scoring.pairs import Scoring, prepare_hybrid, prepare_scores
+from jaxpool.scoring.pairs import prepare_hybrid, prepare_scores
 from jaxpool.scoring.spans import prepare_spans
 from jaxpool.scoring.zero_shot import TEMPLATE, Labels, prepare_labels
 from jaxpool.tasks import outputs
@@ -182,7 +181,7 @@ class LLM:
         scoring = prepare_scores(
             self.model, data_1, data_2, params, tokenization_kwargs, chat_template
         )
-        scores = self._score(scoring, use_tqdm)
+        scores = offline.score(self.model, scoring, use_tqdm)
         return [
             outputs.ScoringRequestOutput(
                 pair.request_id, outputs.ScoringOutput(float(score)), pair.tokens
@@ -207,7 +206,7 @@ class LLM:
         params = PoolingParams(extra_kwargs={"weights": weights})
         queries, documents = zip(*([pairs] if single else pairs), strict=True)
         scoring = prepare_hybrid(self.model, queries, documents, params, tokenization_kwargs)
-        scores = self._score(scoring, use_tqdm)
+        scores = offline.score(self.model, scoring, use_tqdm)
         return {name: one.tolist()[0] if single else one.tolist() for name, one in scores.items()}
 
     def reward(
@@ -229,7 +228,7 @@ class LLM:
         request: `{"state": ..., "questions": {name: question}}` or its JSON: `tasks.decisions`.
         """
         given = request if isinstance(request, list) else [request]
-        answers = self._score(prepare_decisions(self.model, given), use_tqdm)
+        answers = offline.score(self.model, prepare_decisions(self.model, given), use_tqdm)
         return answers if given is request else answers[0]
 
     def entities(
@@ -246,7 +245,9 @@ class LLM:
         `scoring.spans`). Of token classifiers: aggregation, ignore (see `tasks.entities`).
         """
         if labels is not None:
-            return self._score(prepare_spans(self.model, texts, labels, **options), use_tqdm)
+            return offline.score(
+                self.model, prepare_spans(self.model, texts, labels, **options), use_tqdm
+            )
         return offline.entities(self.model, texts, use_tqdm, **options)
 
     def generate(self, *args: Any, **kwargs: Any):
@@ -291,14 +292,6 @@ class LLM:
     ) -> list[outputs.ClassificationRequestOutput]:
         params = self._adapted(params, lora_request)
         scoring = prepare_labels(self.model, texts, labels, params, tokenization_kwargs)
-        each = zip(scoring.pairs, self._score(scoring, use_tqdm), strict=True)
+        each = zip(scoring.pairs, offline.score(self.model, scoring, use_tqdm), strict=True)
         made, wrap = outputs.ClassificationRequestOutput, outputs.CLASSIFICATION.output
         return [made(one.request_id, wrap(probs), one.tokens) for one, probs in each]
-
-    def _score(self, scoring: Scoring, use_tqdm) -> Any:
-        results: list = []
-        for part in scoring.parts:
-            given = part.after(results)
-            with closing(offline.bar(use_tqdm, len(given))) as bar:
-                results += offline.collect(self.model, part.task, given, bar.update)
-        return scoring.combine(results)

@@ -218,6 +218,16 @@ def collect(
     return results
 
 
+def score(model, scoring, use_tqdm) -> Any:
+    """What comes of the parts of a `scoring.pairs.Scoring`, computed one after the other."""
+    results: list = []
+    for part in scoring.parts:
+        given = part.after(results)
+        with closing(bar(use_tqdm, len(given))) as progress:
+            results += collect(model, part.task, given, progress.update)
+    return scoring.combine(results)
+
+
 def exact(task: Task | tuple[Task, ...]) -> Task:
     """The task whose results are joined on the host, before it quantizes them."""
     return (task[0] if isinstance(task, tuple) else task).at("float32")

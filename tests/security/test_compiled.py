@@ -56,12 +56,12 @@ def imported(file):
             yield getattr(node, "module", "")
 
 
-def test_nothing_in_the_package_reads_a_pickle_but_the_reader_of_tensors():
+def test_pickles_are_read_by_the_reader_of_tensors_and_between_a_servers_own_processes():
     files = [
         f for name in ("jaxpool", "converters", "serving") for f in (ROOT / name).rglob("*.py")
     ]
     users = {file.name for file in files if PICKLES & set(imported(file))}
-    assert users == {"torch_file.py", "torch_save.py"}
+    assert users == {"torch_file.py", "torch_save.py", "wire.py"}
 
 
 def test_the_files_are_no_pickles(compiled):
