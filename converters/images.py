@@ -8,6 +8,7 @@ from typing import Any
 
 from converters.files.folder import read_json
 from converters.heads.rerankers import own_name
+from converters.other_images import other_processor
 from converters.report import CheckpointError
 from jaxpool.errors import RequestError
 from jaxpool.images.processor import Processor
@@ -156,8 +157,8 @@ def read_processor(
     """The processor of a folder, `kind` where its files name none; patch: pixels of a patch's side.
 
     merge: patches of a side that become one token, where the files say nothing of it; asked: fields
-    (`CHANGEABLE`) that replace those of the files. CheckpointError where it is of an unknown kind,
-    or asks for what is not known.
+    (`CHANGEABLE`) that replace those of the files. Other kinds than `KINDS` are transformers';
+    CheckpointError where these cannot be used, or the files ask for the unknown.
     """
     if unknown := sorted(set(asked or ()) - CHANGEABLE):
         raise RequestError(f"mm_processor_kwargs: {unknown}; may change: {sorted(CHANGEABLE)}")
@@ -166,7 +167,7 @@ def read_processor(
     name = own.get("image_processor_type") or own.get("feature_extractor_type")
     kind = _kind(str(name)) if name else kind
     if kind not in KINDS:
-        raise CheckpointError(f"preprocessor_config.json: {name} is not known; known: {[*KINDS]}")
+        return other_processor(folder, str(name), patch, asked or {})
     defaults, rule = KINDS[kind]
     given = own | dict(asked or {})
     facts = {**defaults, **{key: value for key, value in given.items() if value is not None}}

@@ -14,12 +14,12 @@ from jaxpool.engine import serialized
 from jaxpool.engine.batch import Request
 from jaxpool.engine.engine import Engine, EngineOptions
 from jaxpool.engine.executor import Executor
-from jaxpool.engine.pictures import run_distinct
 from jaxpool.engine.programs import Programs
 from jaxpool.fingerprint import fingerprint
 from jaxpool.heads.steps import Pool
 from jaxpool.images.media import MediaOptions
 from jaxpool.images.processor import Processor
+from jaxpool.images.towers import TowerEngine, alone
 from jaxpool.nn import quantization
 from jaxpool.nn.arch import Arch
 from jaxpool.scoring import pairs
@@ -71,25 +71,27 @@ class Model:
     @cached_property
     def executor(self) -> Executor:
         """The compiled programs of this model."""
+        if self.arch.patches and self.picture_engine:
+            return self.picture_engine.executor
         own = {name: part for name, part in self.params.items() if name != "vision"}
         return Executor(own, self.arch.replace(vision=None), self.mesh, self.context)
 
     @cached_property
-    def picture_engine(self) -> Engine | None:
+    def tower(self) -> TowerEngine | None:
         """What runs the vision tower, by itself or before the texts around it; None without one."""
         if not (processor := self.processor):
             return None
-        own, arch, length = self.params, self.arch, self.max_length
-        tower = arch.vision or arch
-        if arch.patches:
-            length = processor.most + arch.before_patches
-        elif not arch.joins:
-            own = {"heads": self.params.get("heads", {})} | self.params["vision"]
-            arch, length = tower, processor.most + tower.before_patches
         tasks = [task.of_pictures for task in self.tasks.values() if task.pictures]
         programs = Programs(tasks, pairs.comparing(self, tasks))
-        executor = self.executor if self.arch.patches else Executor(own, arch, self.mesh)
-        return Engine(executor, length, self.options, programs)
+        own, arch = alone(self.params, self.arch)
+        length = self.max_length if arch.joins else processor.most + arch.before_patches
+        executor = Executor(own, arch, self.mesh, packed=arch.joins or not processor.one_size)
+        return TowerEngine(Engine(executor, length, self.options, programs), self.media.cache)
+
+    @property
+    def picture_engine(self) -> Engine | None:
+        """The plans, shapes and executables of the tower."""
+        return self.tower.engine if self.tower else None
 
     @property
     def engines(self) -> dict[str, Engine]:
@@ -262,10 +264,8 @@ class Model:
         read = [i for i, request in enumerate(requests) if not request.sees]
         seen = [i for i, request in enumerate(requests) if request.sees]
         parts = [(partial(self.engine.run, task), read)] if read else []
-        if seen and self.picture_engine:
-            way: Any = partial(run_distinct, self.picture_engine)
-            way = self.picture_engine.run if self.arch.joins else way
-            parts.append((partial(way, of_pictures(task)), seen))
+        if seen and self.tower:
+            parts.append((partial(self.tower.run, of_pictures(task)), seen))
         for run, indices in parts:
             for i, result in run([requests[i] for i in indices]):
                 yield indices[i], result

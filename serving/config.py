@@ -122,6 +122,9 @@ class Options(BaseSettings):
     mm_processor_kwargs: dict[str, Any] = Field(
         {}, description="JSON merged into preprocessor_config.json"
     )
+    mm_processor_cache_gb: float = Field(
+        0, ge=0, description="GiB of memory for patches and vectors of images seen before"
+    )
     trust_request_mm_kwargs: bool = Field(
         False, description="let requests bring mm_processor_kwargs"
     )
@@ -216,6 +219,7 @@ class _File(YamlConfigSettingsSource):
 LISTS = {"api_key", "served_model_name", "lora_modules", "allowed_media_domains"}
 LISTS |= {"allowed_origins", "allowed_methods", "allowed_headers"}
 SHORT = {"-tp": "--tensor-parallel-size", "-dp": "--data-parallel-size"}
+SHORT |= {"--mm-cache-gb": "--mm-processor-cache-gb"}
 
 
 def parse(arguments: Sequence[str] | None = None) -> Options:

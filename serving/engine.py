@@ -20,7 +20,7 @@ class ModelEngine:
 
     def __init__(self, model: Any, leader: Any = None):
         self.model, self.engine, self.leader = model, model.engine, leader
-        seen = model.picture_engine if not model.mesh.is_multi_process else None
+        seen = model.tower if not model.mesh.is_multi_process else None
         self.pictures = Pictures(seen) if seen else None
         self.computed = 0  # tokens of the latest batch with its padding
         self._warmup: Warmup | None = None
@@ -82,8 +82,8 @@ class ModelEngine:
         texts = iter(self._texts(task, read, in_flight))
         if not pictures:
             return list(texts)
-        self.computed += _computed(pictures)
-        found = iter(self.pictures.engine.finish(pictures)) if self.pictures else iter(())
+        self.computed += _computed(pictures.in_flight)
+        found = iter(self.pictures.tower.finish(pictures)) if self.pictures else iter(())
         return [r.finish(next(found)) if r.sees else next(texts) for r in requests]
 
     def _texts(self, task: Any, requests: Sequence, in_flight: InFlight | None) -> list:
@@ -138,5 +138,6 @@ def _kinds(requests: Sequence) -> tuple[Sequence, Sequence]:
     return ([r for r in requests if not r.sees] if seen else requests), seen
 
 
-def _computed(in_flight: InFlight) -> int:
-    return sum(plan.rows * plan.length for plan, _ in in_flight.batches)
+def _computed(in_flight: InFlight | None) -> int:
+    batches = in_flight.batches if in_flight else ()
+    return sum(plan.rows * plan.length for plan, _ in batches)

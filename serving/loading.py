@@ -44,6 +44,7 @@ def _asked(options: Options, name: str | None) -> dict[str, Any]:
         "allowed_local_media_path": options.allowed_local_media_path,
         "limit_mm_per_prompt": options.limit_mm_per_prompt,
         "mm_processor_kwargs": options.mm_processor_kwargs or None,
+        "mm_processor_cache_gb": options.mm_processor_cache_gb,
         "enable_lora": options.enable_lora,
         "max_loras": max(options.max_loras, len(options.lora_modules)),
         "max_lora_rank": options.max_lora_rank,

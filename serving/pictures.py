@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any
 
-from jaxpool.engine.engine import Engine, InFlight
+from jaxpool.images.towers import Started, TowerEngine
 from jaxpool.tasks.task import of_pictures, taking_pictures
 from serving.warmup import Warmup
 
@@ -12,8 +12,8 @@ from serving.warmup import Warmup
 class Pictures:
     """Runs the requests of pictures by themselves, beside those of texts."""
 
-    def __init__(self, engine: Engine):
-        self.engine = engine
+    def __init__(self, tower: TowerEngine):
+        self.tower, self.engine = tower, tower.engine
         self._warmup: Warmup | None = None
 
     def warm(self, tasks: Sequence | None) -> None:
@@ -30,17 +30,17 @@ class Pictures:
         if not self._warmup:
             return []
         program = self.engine.programs.of(of_pictures(task))
-        longest = max(len(request.ids) for request in requests)
+        longest = max(map(self.tower.length, requests))
         return self._warmup.demand([program], longest)
 
-    def start(self, task: Any, requests: Sequence) -> InFlight:
+    def start(self, task: Any, requests: Sequence) -> Started:
         """Dispatch their batches."""
         for made in self.waits(task, requests):
             made.result()
         if self._warmup:
             program = self.engine.programs.of(of_pictures(task))
             self.engine.buckets = self._warmup.lengths([program])
-        return self.engine.start(of_pictures(task), requests)
+        return self.tower.start(of_pictures(task), requests)
 
     def stop(self) -> None:
         """End the warm-up."""

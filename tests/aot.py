@@ -1,12 +1,19 @@
 """Programs of real shapes to be compiled ahead of time, for chips that are not there."""
 
+import json
 from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from converters.configuration import read_config
+from jaxpool.engine import joined
+from jaxpool.engine.engine import Bucketing
 from jaxpool.engine.executor import Executor
+from jaxpool.engine.planner import bucket_lengths, shapes
 from jaxpool.engine.sharding import leaf_sharding
 from jaxpool.heads.steps import Normalize, Pool
 from jaxpool.nn import params
@@ -50,7 +57,39 @@ QWEN3_5 = hybrid(
     gated_attention=True,
     rotary=(Rotary(1e7, 64),),
 )
-# name: architecture, longest text, devices of the model axis
+
+
+def read(architecture: str, kind: str, **parts: dict) -> Arch:
+    """A model of a text and a tower, out of its config.json."""
+    with TemporaryDirectory() as folder:
+        fields = {"architectures": [architecture], "model_type": kind, **parts}
+        (Path(folder) / "config.json").write_text(json.dumps(fields))
+        family, config = read_config(Path(folder))
+    return family.arch(config)
+
+
+def siglip() -> Arch:
+    """The vision tower of SigLIP-so400m."""
+    sizes = dict(hidden_size=1152, intermediate_size=4304, num_hidden_layers=27)
+    sizes |= dict(num_attention_heads=16, image_size=384, patch_size=14)
+    arch = read("SiglipModel", "siglip", vision_config=sizes)
+    assert arch.vision is not None
+    return arch.vision
+
+
+def qwen3_vl_2b() -> Arch:
+    """Qwen3-VL-2B, pictures among the tokens of a text."""
+    turn = {"rope_type": "default", "rope_theta": 5e6, "mrope_section": [24, 20, 20]}
+    text = dict(hidden_size=2048, intermediate_size=6144, num_hidden_layers=28, head_dim=128)
+    text |= dict(num_attention_heads=16, num_key_value_heads=8, vocab_size=151936)
+    text["rope_parameters"] = turn | {"mrope_interleaved": True}
+    vision = dict(depth=24, hidden_size=1024, intermediate_size=4096, num_heads=16, patch_size=16)
+    vision |= dict(out_hidden_size=2048, deepstack_visual_indexes=[5, 11, 17])
+    name = "Qwen3VLForConditionalGeneration"
+    return read(name, "qwen3_vl", text_config=text, vision_config=vision)
+
+
+# name: architecture, longest text or patches of a picture, devices of the model axis
 MODELS = {
     "BERT-base": (encoder(30522, 12, 768, 512), 512, 1),
     "BGE-M3": (encoder(250002, 24, 1024, 8194), 8192, 1),
@@ -58,6 +97,8 @@ MODELS = {
     "Qwen3-Embedding-8B": (decoder(151665, 36, 4096, 32, 8, 128, 12288, qk_norm="head"), 8192, 4),
     "LFM2-350M": (LFM2, 8192, 1),
     "Qwen3.5-0.8B": (QWEN3_5, 8192, 1),
+    "SigLIP-so400m": (siglip(), 729, 1),
+    "Qwen3-VL-2B": (qwen3_vl_2b(), 4096, 1),
     "Gemma-7B": (decoder(256000, 28, 3072, 16, 16, 256, 24576), 8192, 4),
 }
 
@@ -71,17 +112,32 @@ def abstract(arch: Arch, place) -> dict:
     return jax.tree.map(make, params.abstract(arch), is_leaf=is_leaf)
 
 
+def every_shape(model: str, bucketing: Bucketing, data: int = 1) -> list[tuple[int, int]]:
+    """The `(rows, length)` of a model's programs; a picture by itself fills a row."""
+    arch, longest, _ = MODELS[model]
+    lengths = (longest,) if arch.patches else bucket_lengths(longest, bucketing.steps)
+    return shapes(lengths, bucketing.tokens // joined.weight(arch), data)
+
+
+def placed(arch: Arch, platform: str) -> Arch:
+    """An architecture, and the tower beside it, in bfloat16 with the kernels of a platform."""
+    tower = arch.vision and placed(arch.vision, platform)
+    arch = arch.replace(dtype="bfloat16", vision=tower)
+    return arch.replace(kernel=choose(platform, arch))
+
+
 @cache
 def executor(model: str, mesh: Mesh, layers: int | None = None) -> Executor:
     """The programs of a model on a mesh, of other than its own number of `layers` if given."""
     arch, longest, _ = MODELS[model]
-    arch = arch.replace(dtype="bfloat16", max_length=longest)
-    arch = arch.replace(kernel=choose(mesh.devices.flat[0].platform, arch))
+    arch = placed(arch.replace(max_length=longest), mesh.devices.flat[0].platform)
     arch = arch if layers is None else arch.replace(layers=layers)
-    return Executor(abstract(arch, lambda leaf: leaf_sharding(leaf, mesh)), arch, mesh)
+    weights = abstract(arch, lambda leaf: leaf_sharding(leaf, mesh))
+    return Executor(weights, arch, mesh, packed=arch.patches is None)
 
 
 def lower(executor: Executor, rows: int, length: int) -> jax.stages.Lowered:
-    """The program from token ids to normalized vectors."""
-    steps = (Pool(("lasttoken" if executor.arch.causal else "cls",)), Normalize())
+    """The program from token ids, or patches, to normalized vectors."""
+    kind = "lasttoken" if executor.arch.causal else "mean" if executor.arch.patches else "cls"
+    steps = (Pool((kind,)), Normalize())
     return executor.lower(((steps,), rows, length))

@@ -25,11 +25,12 @@ from jax._src.cudnn import fused_attention_stablehlo
 from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh
 
+from jaxpool.engine import joined
 from jaxpool.engine.engine import BUCKETING
 from jaxpool.engine.executor import memory
-from jaxpool.engine.planner import bucket_lengths, shapes
+from jaxpool.nn.arch import Arch
 from jaxpool.nn.attention import backend
-from tests.aot import MODELS, executor, lower
+from tests.aot import MODELS, every_shape, executor, lower
 
 ONE_CHIP = [name for name, (*_, chips) in MODELS.items() if chips == 1]
 CAPACITY = 80e9
@@ -68,8 +69,7 @@ def mesh() -> Mesh:
 
 def buckets(model: str) -> list[tuple[int, int]]:
     """The smallest and the largest `(rows, length)` of each length."""
-    bucketing = BUCKETING["gpu"]
-    every = shapes(bucket_lengths(MODELS[model][1], bucketing.steps), bucketing.tokens)
+    every = every_shape(model, BUCKETING["gpu"])
     each = [[*same] for _, same in groupby(every, lambda shape: shape[1])]
     return [shape for same in each for shape in dict.fromkeys((same[0], same[-1]))]
 
@@ -83,7 +83,8 @@ def size(shape: str) -> int:
 def layer(text: str) -> list[tuple[str, str, list[str]]]:
     """The kernels of the loop over the layers: name, shape and the shapes of the operands.
 
-    None where the layers of an architecture repeat no pattern, and so are no loop.
+    None where the layers of an architecture repeat no pattern, and so are no loop; the longer of
+    two, where there is a tower beside a text.
     """
     computations = {
         found[1]: part
@@ -104,11 +105,11 @@ def layer(text: str) -> list[tuple[str, str, list[str]]]:
     ]
 
 
-def moved(kernels, arch) -> float:
+def moved(kernels, arch: Arch) -> float:
     """Bytes read and written by a layer; of stacked weights, what is cut out of them."""
+    stacks = "|".join(str(one.layers // one.period) for one in (arch, arch.vision) if one)
     read = [shape for *_, operands in kernels for shape in operands]
-    steps = arch.layers // arch.period
-    once = [shape for shape in read if not re.match(rf"\w+\[{steps},", shape)]
+    once = [shape for shape in read if not re.match(rf"\w+\[({stacks}),", shape)]
     return sum(map(size, [shape for _, shape, _ in kernels] + once)) / arch.period
 
 
@@ -118,19 +119,21 @@ def check(model: str, rows: int, length: int) -> dict:
     start = time.perf_counter()
     compiled = lower(programs, rows, length).compile()
     seconds = time.perf_counter() - start
-    text, kernel, account = compiled.as_text(), backend(programs.arch, length), memory(compiled)
-    found = [name for name, mark in MARKS.items() if mark in text]
-    if found != [kernel]:
+    arch, patches = programs.arch, length * (joined.weight(programs.arch) - 1)
+    text, kernel, account = compiled.as_text(), backend(arch, length), memory(compiled)
+    found = {name for name, mark in MARKS.items() if mark in text}
+    if found != {kernel} | ({backend(arch.vision, patches)} if arch.vision else set()):
         raise ValueError(f"attention should be {kernel}, found {', '.join(found) or 'XLA'}")
     if account["argument"] + account["temp"] + account["output"] > CAPACITY:
         raise ValueError(f"does not fit: {account}")
     kernels = layer(text)
-    wide = [name for name, shape, _ in kernels if shape.startswith(f"f32[{rows * length},")]
+    starts = tuple(f"f32[{size}," for size in (rows * length, rows * patches))
+    wide = [name for name, shape, _ in kernels if shape.startswith(starts)]
     if wide and rows * length > SMALL:
         raise ValueError(f"products in float32: {', '.join(wide)}")
     gib = {name: round(account[name] / 2**30, 3) for name in ("argument", "temp")}
     row = {"model": model, "rows": rows, "length": length, "attention": kernel, "GiB": gib}
-    row["MB moved a layer"] = round(moved(kernels, programs.arch) / 1e6, 1)
+    row["MB moved a layer"] = round(moved(kernels, arch) / 1e6, 1)
     return row | {"seconds": round(seconds, 1)}
 
 

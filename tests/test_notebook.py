@@ -56,3 +56,23 @@ def test_ray_corpus(monkeypatch):
     assert count and int(count[1]) > 200 and f"{count[1]} vectors, fixed_size_list" in printed
     for name in ("numpy.linalg.inv", "numpy.sum", "numpy.concatenate"):
         assert name in printed
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.filterwarnings("ignore")
+def test_pictures(monkeypatch, tmp_path):
+    """Real photographs and DINOv2's real weights; the other two models are small and random."""
+    from tests.images import joined_models, models
+    from tests.images.test_dinov2_small import convert
+
+    monkeypatch.chdir(tmp_path)
+    for name, folder in {
+        "DINO": convert(tmp_path / "dino"),
+        "CLIP": models.save(tmp_path / "clip", "clip"),
+        "PAGES": joined_models.qwen3_vl(tmp_path / "pages"),
+    }.items():
+        monkeypatch.setenv(name, str(folder))
+    printed = run("pictures.ipynb", monkeypatch, 600)
+    assert "found 6 of 6" in printed
+    assert re.search(r"page [123]: 6 x \d vectors of 32 features", printed), printed

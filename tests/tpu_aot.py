@@ -28,9 +28,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxpool.engine.engine import BUCKETING
 from jaxpool.engine.executor import Executor, memory
-from jaxpool.engine.planner import bucket_lengths, shapes
 from jaxpool.nn.attention import backend
-from tests.aot import MODELS, abstract, executor, lower
+from tests.aot import MODELS, abstract, every_shape, executor, lower
 from tests.weight_gathers import gathered_weights
 
 TOPOLOGIES = ("v5e:2x2", "v6e:2x2", "v5p:2x2x1")
@@ -64,12 +63,10 @@ def buckets(models, topologies, few: bool) -> list[Bucket]:
     """Everything to compile: the smallest and largest buckets, then the rest by their cost."""
     ends, rest = [], []
     for model in models:
-        arch, longest, split = MODELS[model]
+        split = MODELS[model][2]
         for topology in topologies:
             data = mesh(topology, split).shape["data"]
-            these = shapes(
-                bucket_lengths(longest, BUCKETING["tpu"].steps), BUCKETING["tpu"].tokens, data
-            )
+            these = every_shape(model, BUCKETING["tpu"], data)
             ends += [Bucket(model, topology, *these[i]) for i in (0, -1)]
             rest += [Bucket(model, topology, *shape) for shape in these[1:-1]]
     rest.sort(key=lambda b: b.rows * b.length * MODELS[b.model][0].dim)
@@ -81,7 +78,8 @@ def facts(bucket: Bucket) -> dict:
 
     XLA counts the body of the loop over the layers once, and nothing of a Pallas kernel. The
     estimate counts the body, which is what the program of one layer lacks, for all layers but the
-    last, which has a place of its own; it leaves out what splash attention does.
+    last, which has a place of its own; it leaves out what splash attention does. There is none for
+    two loops, a tower's and a text's.
     """
     whole = programs(bucket)
     lowered = lower(whole, *bucket[2:])
@@ -97,7 +95,8 @@ def facts(bucket: Bucket) -> dict:
     layers, account = whole.arch.layers, memory(compiled)
     found = {"attention": backend(whole.arch, bucket.length), **account, "seconds": seconds}
     for name in ("flops", "optimal_seconds"):
-        known = min(last[name], once[name]) > 0  # an instruction without an estimate counts -1 s
+        # An instruction without an estimate counts -1 s.
+        known = min(last[name], once[name]) > 0 and not whole.arch.joins
         found[name] = last[name] + (layers - 1) * (once[name] - last[name]) if known else -1
     found["gathered"] = gathered_weights(compiled.as_text(), whole.params)
     CACHE.mkdir(parents=True, exist_ok=True)

@@ -94,7 +94,7 @@ class Engine:
     Every method that takes a task also takes a tuple of tasks: each request then has a tuple of
     results, all from one forward. `real_tokens` and `computed_tokens` (with padding) count the
     tokens and patches that were dispatched. The engine of a vision tower takes requests of
-    pictures, in rows of `max_length` patches; where pictures stand among texts, rows have both.
+    pictures of up to `max_length` patches; where pictures stand among texts, rows have both.
     """
 
     def __init__(
@@ -104,7 +104,8 @@ class Engine:
         # With one text a row, packing cannot reduce padding; finer buckets can.
         steps = FINE if options.batch_invariant else bucketing().steps
         tower = executor.arch.patches is not None
-        self.buckets = (max_length,) if tower else planner.bucket_lengths(max_length, steps)
+        least = max_length if not executor.packed else planner.PACKED if tower else planner.SHORTEST
+        self.buckets = planner.bucket_lengths(max_length, steps, least)
         self.multiple = executor.mesh.shape["data"]
         self.weight = joined.weight(executor.arch)
         self.budget = _budget(options.max_num_batched_tokens, max_length, tower) // self.weight
@@ -130,7 +131,8 @@ class Engine:
             return plan_shared(requests, *shape, self.executor.arch.dim)
         how = planner.plan_alone if self.options.batch_invariant else planner.plan
         if self.executor.arch.patches:
-            return how(self.buckets * len(requests), *shape), requests
+            least = 0 if self.executor.packed else self.buckets[-1]
+            return how(pictures.sizes(requests, self.executor.arch, least), *shape), requests
         plans = []
         for group in queries.groups(requests):
             lengths = [len(requests[i].ids) for i in group]
@@ -157,7 +159,7 @@ class Engine:
         """The arrays that a program takes of a batch: `Batch` and `Controls`."""
         arch = self.executor.arch
         if arch.patches:
-            return pictures.fill(plan, requests, arch.patches, arch.before_patches)
+            return pictures.fill(plan, requests, arch, self.executor.segments(plan.length))
         reads = self.executor.arguments((program, plan.rows, plan.length))
         if arch.joins:
             return joined.fill(plan, requests, arch, *reads)

@@ -46,15 +46,24 @@ class Executor:
     """Runs the programs of one model. Safe for threads.
 
     Each is compiled when it is first needed. context: batches have a `context` (see `Batch`);
-    compilations: how many programs were compiled; frozen: compiling a further one is an error;
-    stored: how to load those compiled elsewhere; tell: called with what the device is about to
-    compile (a key), or to run (its chains, batch and controls), for other processes to do the same.
+    packed: a row may hold several requests, not where each picture fills one; compilations: how
+    many programs were compiled; frozen: compiling a further one is an error; stored: how to load
+    those compiled elsewhere; tell: called with what the device is about to compile (a key), or to
+    run (its chains, batch and controls), for other processes to do the same.
     """
 
-    def __init__(self, params: dict, arch: Arch, mesh: jax.sharding.Mesh, context: bool = False):
+    def __init__(
+        self,
+        params: dict,
+        arch: Arch,
+        mesh: jax.sharding.Mesh,
+        context: bool = False,
+        packed: bool = True,
+    ):
         if mesh.devices.flat[0].platform == "cpu" and arch.layers:
             params = _as_bits(params)
-        self.params, self.arch, self.mesh, self.context = params, arch, mesh, context
+        self.params, self.arch, self.mesh = params, arch, mesh
+        self.context, self.packed = context, packed
         self.compilations, self.frozen = 0, False
         self.stored: dict[Key, Callable[[], jax.stages.Compiled]] = {}
         self.tell: Callable[..., None] = lambda *order: None
@@ -110,7 +119,7 @@ class Executor:
         """The abstract batch and controls of a key."""
         chains, rows, length = key
         batch, sharding = self._batch(rows, length), rows_sharding(self.mesh)
-        places = (rows, 1 if self.arch.patches else segments_of(length))
+        places = (rows, self.segments(length))
         controls = {
             name: jax.ShapeDtypeStruct(places, kind, sharding=sharding)
             for name, (kind, _) in CONTROLS.items()
@@ -122,6 +131,10 @@ class Executor:
         words = batch.segments if reads_words(chains) else None
         made = Controls(**controls, queries=compared, chunks=chunks, slots=slots, words=words)
         return batch, made
+
+    def segments(self, length: int) -> int:
+        """How many requests a row of `length` can hold."""
+        return segments_of(length) if self.packed else 1
 
     def _slots(self, rows: int, length: int) -> jax.ShapeDtypeStruct:
         count = slots_of(rows, length, self.mesh.shape["data"])

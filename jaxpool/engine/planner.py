@@ -18,9 +18,9 @@ IN_FLIGHT = 2  # batches dispatched ahead of the one whose results are being fet
 SLACK = 0.02  # share of a call's tokens that may be padding if that avoids another shape
 
 
-def bucket_lengths(max_length: int, steps: int = 2) -> tuple[int, ...]:
-    """Row lengths from 16 up to `max_length`, `steps` in each doubling: powers of two if 1."""
-    buckets, bucket = [], SHORTEST
+def bucket_lengths(max_length: int, steps: int = 2, shortest: int = SHORTEST) -> tuple[int, ...]:
+    """Row lengths from `shortest` up to `max_length`, `steps` in each doubling."""
+    buckets, bucket = [], shortest
     while bucket < max_length:
         buckets += [bucket + bucket * i // steps for i in range(steps)]
         bucket *= 2

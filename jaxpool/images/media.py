@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from jaxpool.errors import RequestError
+from jaxpool.images.cache import Cache
 from jaxpool.images.fetch import SCHEMES, Fetch
 from jaxpool.text.prompts import Url
 
@@ -16,16 +18,27 @@ class MediaOptions:
     allowed_media_domains: hosts whose http(s) URLs are fetched ("*": every public one), none unless
     named; allowed_local_media_path: the folder of `file:` URLs; limit_mm_per_prompt: {"image": the
     most pictures of a prompt}; mm_processor_kwargs: what replaces fields of the checkpoint's
-    preprocessor_config.json (sizes and filters alone: scale and mean are folded into the weights).
+    preprocessor_config.json (sizes and filters alone: scale and mean are folded into the weights);
+    mm_processor_cache_gb: GiB of host memory for what is kept of pictures between calls.
     """
 
     allowed_media_domains: Sequence[str] | None = None
     allowed_local_media_path: str = ""
     limit_mm_per_prompt: Mapping[str, Any] = field(default_factory=dict)
     mm_processor_kwargs: Mapping[str, Any] | None = None
+    mm_processor_cache_gb: float = 0.0
 
     def __post_init__(self):
         self.most_images(0)  # a wrong limit is refused where it is given
+        if not 0 <= self.mm_processor_cache_gb < 2**20:
+            raise ValueError(
+                f"mm_processor_cache_gb must be 0 or more, got {self.mm_processor_cache_gb}"
+            )
+
+    @cached_property
+    def cache(self) -> Cache:
+        """The patches of pictures, and the results of those that are read by themselves."""
+        return Cache(int(self.mm_processor_cache_gb * 2**30))
 
     @property
     def fetch(self) -> Fetch:

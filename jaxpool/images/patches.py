@@ -22,6 +22,11 @@ class Picture(NamedTuple):
         return np.full(self.rows * self.cols // self.merge**2, token, np.int32)
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of its patches."""
+        return self.patches.nbytes
+
+    @property
     def grid(self) -> np.ndarray:
         """Row, column, and number of rows and columns for each patch, int32 `[rows * cols, 4]`."""
         m = self.merge

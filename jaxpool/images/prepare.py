@@ -1,5 +1,6 @@
 """From prompts with pictures to what the engine computes on: pictures become patches."""
 
+import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -138,8 +139,17 @@ def _only(model, prompt: Pictures) -> Any:
 
 
 def _patches(model, prompt: Pictures | Words, source: Any) -> Picture | Tiled:
-    """The patches of a prompt's picture."""
-    return _processor(model, prompt.processing)(model.media.opened(source))
+    """The patches of a prompt's picture, which are kept if they are those of a file's bytes."""
+    processor, opened = _processor(model, prompt.processing), model.media.opened(source)
+    cache = model.media.cache
+    if not cache.most or not isinstance(opened, bytes):
+        return processor(opened)
+    key = processor, hashlib.blake2b(opened, digest_size=16).digest()
+    found = cache.get(key)
+    if found is None:
+        found = processor(opened)
+        cache.put(key, found, found.nbytes)
+    return found
 
 
 def _processor(model, asked: Mapping[str, Any] | None) -> Processor:

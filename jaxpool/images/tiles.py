@@ -20,6 +20,11 @@ class Tiled(NamedTuple):
     rows: int
     cols: int
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all patches."""
+        return sum(picture.nbytes for picture in self.pictures)
+
 
 @dataclass(frozen=True)
 class Tiling:

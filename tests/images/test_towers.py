@@ -1,7 +1,5 @@
 """Models of two towers against transformers' torch models: texts, pictures of odd sizes, mixes."""
 
-from dataclasses import replace
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +12,6 @@ from converters.report import CheckpointError
 from jaxpool import PoolingParams
 from jaxpool.engine import planner
 from jaxpool.engine.batch import Request
-from jaxpool.engine.pictures import run_distinct
 from jaxpool.nn.transformer import forward
 from jaxpool.nn.vision import _taps
 from tests.images import models
@@ -84,19 +81,22 @@ def test_half_precision(kind, towers, loaded):
         assert cosine(a, b) >= BF16_COSINE
 
 
-def test_quantized(towers, loaded):
-    small = jaxpool.LLM(str(towers("clip")), quantization="int8", data_parallel_size=1)
+@pytest.mark.parametrize("kind", ["clip", pytest.param("siglip", marks=pytest.mark.slow)])
+def test_quantized(kind, towers, loaded):
+    small = jaxpool.LLM(str(towers(kind)), quantization="int8", data_parallel_size=1)
     layers = small.model.params["vision"]["layers"]
     assert layers["mlp"]["up"]["kernel"].dtype == jnp.int8
     prompts = [of(image) for image in photos()]
-    for a, b in zip(vectors(small, prompts), vectors(loaded("clip"), prompts), strict=True):
+    for a, b in zip(vectors(small, prompts), vectors(loaded(kind), prompts), strict=True):
         assert cosine(a, b) >= 0.99
 
 
-@pytest.mark.parametrize("kind", ["clip", "siglip2"])
-def test_on_a_mesh(kind, towers, loaded):
-    """Two devices to a tower, four rows at once: the same vectors."""
-    mesh = jaxpool.LLM(str(towers(kind)), tensor_parallel_size=2, data_parallel_size=4)
+@pytest.mark.parametrize(
+    "kind,data", [("clip", 4), ("siglip2", 4), pytest.param("siglip", 1, marks=pytest.mark.slow)]
+)
+def test_on_a_mesh(kind, data, towers, loaded):
+    """Two devices to a tower, four rows at once or one: the same vectors."""
+    mesh = jaxpool.LLM(str(towers(kind)), tensor_parallel_size=2, data_parallel_size=data)
     kernel = mesh.model.params["vision"]["layers"]["mlp"]["up"]["kernel"]
     assert kernel.addressable_shards[0].data.shape[-1] * 2 == kernel.shape[-1]
     prompts = [of(image) for image in photos()] + TEXTS
@@ -186,75 +186,36 @@ def test_a_processor_that_does_not_fit_the_tower(tmp_path):
     (folder / "preprocessor_config.json").write_text(
         '{"image_processor_type": "NewImageProcessor"}'
     )
-    with pytest.raises(CheckpointError, match="NewImageProcessor is not known"):
+    with pytest.raises(
+        CheckpointError, match="NewImageProcessor is not known, nor to transformers"
+    ):
         open_checkpoint(folder)
 
 
-def test_no_compile_after_warm_up(towers):
-    """Random mixed calls use the programs that are there."""
-    llm = jaxpool.LLM(
-        str(towers("clip")), warmup=("embed",), forbid_compiles=True, data_parallel_size=1
-    )
-    images, rng = photos(), np.random.default_rng(0)
-    for count in (1, 2, 3, 30, 7):
-        pick = rng.integers(0, len(images) + 1, count)
-        prompts = ["text"] + [of(images[i]) if i < len(images) else TEXTS[0] * 2 for i in pick]
-        assert len(vectors(llm, prompts)) == count + 1
-    engine = llm.model.picture_engine
-    assert engine.real_tokens > 0.85 * engine.computed_tokens * 16 / 17
+def small(image, patches: int) -> dict:
+    return of(image) | {"mm_processor_kwargs": {"max_num_patches": patches}}
 
 
-def test_batches_hold_one_picture_a_row(loaded):
-    engine = loaded("siglip2").model.picture_engine
-    requests = [
-        Request(np.zeros(1, np.int32), picture=loaded("siglip2").model.processor(p))
-        for p in photos()
-    ]
+def test_pictures_of_few_patches_share_rows(towers, loaded):
+    """Each has the vector that it has alone, whatever lies beside it; little is padding."""
+    folder = towers("siglip2")
+    given = {"mm_processor_kwargs": {"max_num_patches": 256}}
+    wide = jaxpool.LLM(str(folder), data_parallel_size=1, **given)
+    engine = wide.model.picture_engine
+    assert engine.buckets == (128, 192, 256)
+    rng = np.random.default_rng(0)
+    sizes = np.exp(rng.uniform(np.log(30), np.log(600), (24, 2))).astype(int)
+    prompts = [small(photo(*size, i), (30, 64, 256)[i % 3]) for i, size in enumerate(sizes)]
+    requests = wide.model.requests(wide.model.task("embed"), prompts)
     plans, _ = engine.plan(requests)
     assert sorted(i for plan in plans for i in plan.request) == list(range(len(requests)))
-    for plan in plans:
-        assert (plan.rows, plan.length) in engine.shapes
-        batch, _ = engine.fill((), plan, requests)
-        for row, request in zip(plan.row, plan.request, strict=True):
-            count = len(requests[request].picture.patches)
-            assert batch.segments[row].sum() == count
-            np.testing.assert_array_equal(batch.grid[row, :count], requests[request].picture.grid)
-
-
-def test_equal_pictures_are_computed_once(loaded):
-    """By their content, in any form; a call that asks for something else of one is computed."""
-    model = loaded("clip").model
-    image, other = photos()[:2]
-    wanted = model.encode([image, other])
-    before = model.picture_engine.real_tokens
-    found = model.encode([image, other, image.copy(), np.asarray(image)])
-    assert model.picture_engine.real_tokens - before == 2 * model.processor.most
-    np.testing.assert_allclose(found, wanted[[0, 1, 0, 0]], atol=1e-6)
-    raw = PoolingParams(use_activation=False)
-    params = [PoolingParams(), raw]
-    prompts = [{"image": image}] * 2
-    outputs = loaded("clip").embed(prompts, pooling_params=params, use_tqdm=False)
-    one, two = (output.outputs.embedding for output in outputs)
-    assert abs(np.linalg.norm(one) - 1) < 1e-5 < abs(np.linalg.norm(two) - 1)
-
-
-def test_one_picture_with_several_queries_and_adapters(loaded):
-    """Equal pictures are one only if they are asked the same."""
-    picture = loaded("clip").model.processor(photos()[0])
-    request = Request(np.zeros(1, np.int32), picture=picture)
-    queries = np.arange(12, dtype=np.float32).reshape(2, 3, 2)
-    asked = [replace(request, query=query) for query in (*queries, queries[0].copy())]
-    asked += [replace(request, adapter=1), request]
-    results = {i: result.item() for i, result in run_distinct(Asked(), "task", asked)}
-    assert [results[i] for i in range(len(asked))] == [15.0, 51.0, 15.0, 1.0, 0.0]
-
-
-class Asked:
-    """An engine whose results are the sums of what requests ask for."""
-
-    def run(self, task, requests):
-        for i, request in enumerate(requests):
-            yield i, np.sum(0.0 if request.query is None else request.query) + request.adapter
+    assert max(plan.segment.max() for plan in plans) > 2
+    assert all((plan.rows, plan.length) in engine.shapes for plan in plans)
+    found = vectors(wide, prompts)
+    assert engine.real_tokens >= 0.85 * engine.computed_tokens
+    narrow = loaded("siglip2")
+    for i in range(0, len(prompts), 3):
+        np.testing.assert_allclose(found[i], vectors(narrow, prompts[i : i + 1])[0], atol=1e-5)
 
 
 def test_little_padding_on_a_mix_of_photo_sizes(loaded):

@@ -102,6 +102,17 @@ def test_vectors_of_pictures(folders):
     assert not np.allclose(smaller.encode(images), vectors, atol=1e-3)
 
 
+def test_smaller_pictures_of_a_call(folders):
+    """Each is alone in its row, and has the vector of a model that was loaded for its size."""
+    sides = (28, 42, 56, 28)
+    crops = [{"crop_size": {"height": side, "width": side}} for side in sides]
+    prompts = [of(i) | {"mm_processor_kwargs": c} for i, c in zip(photos(), crops, strict=False)]
+    found = jaxpool.load(str(folders("dinov2")), **SMALL).encode(prompts)
+    for image, crop, vector in zip(photos(), crops[:2], found, strict=False):
+        alone = jaxpool.load(str(folders("dinov2")), mm_processor_kwargs=crop, **SMALL)
+        np.testing.assert_allclose(vector, alone.encode(image), atol=1e-5)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [{"dtype": "bfloat16"}, {"quantization": "int8"}])
 def test_fewer_bits(options, folders):

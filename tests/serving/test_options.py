@@ -48,6 +48,7 @@ FLAGS = {
     "allowed-local-media-path": ("/pictures", "/pictures"),
     "limit-mm-per-prompt": ('{"image": 1}', {"image": 1}),
     "mm-processor-kwargs": ('{"resample": 2}', {"resample": 2}),
+    "mm-processor-cache-gb": ("0.5", 0.5),
     "allowed-origins": ('["https://a"]', ["https://a"]),
     "allowed-methods": ('["GET"]', ["GET"]),
     "allowed-headers": ('["X"]', ["X"]),
