@@ -45,6 +45,25 @@ def test_finetune(monkeypatch):
     assert abs(after - theirs) < 2e-3
 
 
+def numbers(pattern: str, printed: str) -> tuple[float, ...]:
+    """The numbers in what a notebook prints."""
+    found = re.search(pattern, printed)
+    assert found, printed
+    return tuple(map(float, found.groups()))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.filterwarnings("ignore")
+def test_lora(monkeypatch):
+    """An adapter improves what is held out; each request has its vectors, over HTTP too."""
+    printed = run("lora.ipynb", monkeypatch, 1500)
+    before, after = numbers(r"before (0\.\d+), with the adapter (0\.\d+)", printed)
+    assert after > before + 0.02
+    assert numbers(r"one batch or two: vectors within (\S+)", printed)[0] < 1e-5
+    assert numbers(r"served: vectors within (\S+)", printed)[0] < 1e-5
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.filterwarnings("ignore")
