@@ -165,9 +165,11 @@ def read_processor(
     nested = read_json(folder / "processor_config.json", default={}).get("image_processor")
     own = nested or read_json(folder / "preprocessor_config.json", default={})
     name = own.get("image_processor_type") or own.get("feature_extractor_type")
-    kind = _kind(str(name)) if name else kind
+    if name and not isinstance(name, str):
+        raise _wrong("image_processor_type", "a name", name)
+    kind = _kind(name) if name else kind
     if kind not in KINDS:
-        return other_processor(folder, str(name), patch, asked or {})
+        return other_processor(folder, name or kind, patch, asked or {})
     defaults, rule = KINDS[kind]
     given = own | dict(asked or {})
     facts = {**defaults, **{key: value for key, value in given.items() if value is not None}}

@@ -10,6 +10,7 @@ import numpy as np
 from converters.report import CheckpointError
 from jaxpool.images.processor import Processor
 
+LONGEST = 4096  # pixels of a side that a processor may ask for
 PROBES = ((64, 48), (301, 517))  # width and height
 
 
@@ -51,14 +52,22 @@ def _open(folder: Path, name: str, asked: Mapping[str, Any]) -> Any:
     try:
         from transformers import AutoImageProcessor
 
-        how = {"backend": "pil", "trust_remote_code": False, **asked}
-        return AutoImageProcessor.from_pretrained(folder, **how)
-    except (ImportError, ValueError, OSError) as error:
+        run = AutoImageProcessor.from_pretrained(
+            folder, backend="pil", trust_remote_code=False, **asked
+        )
+    except (ImportError, KeyError, TypeError, ValueError, AttributeError, OSError) as error:
         reason = next(filter(None, str(error).splitlines()), type(error).__name__)
         raise CheckpointError(
             f"preprocessor_config.json: {name} is not known, nor to transformers without torch: "
             f"{reason[:200]}"
         ) from error
+    for field in ("size", "crop_size"):
+        sides = dict(getattr(run, field, None) or {})
+        if any(isinstance(side, int) and side > LONGEST for side in sides.values()):
+            raise CheckpointError(
+                f"preprocessor_config.json: {field} {sides}, wanted at most {LONGEST} pixels"
+            )
+    return run
 
 
 def _pixels(run: Any, image) -> np.ndarray:

@@ -56,6 +56,7 @@ def test_no_torch_is_needed(tmp_path):
     [
         ("New", {}, "NewImageProcessor is not known, nor to transformers without torch"),
         ("Pix2Struct", {}, "Pix2StructImageProcessor is not known"),
+        ("DeiT", {"size": {"height": 30000, "width": 30000}}, "wanted at most 4096 pixels"),
         ("ConvNext", {"size": {"shortest_edge": 400}, "do_resize": False}, "several sizes"),
     ],
 )
