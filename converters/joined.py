@@ -63,9 +63,17 @@ def qwen_tower(vision, dim: int, patches: Patches, merger: Merger, **switches) -
     return Arch(**(facts | switches))
 
 
-def qwen2_beside(text, tower: Arch) -> Arch:
-    """Qwen2 with the coordinates of images, beside a tower."""
-    table = rotary(text)
+def qwen2_vl(config, width: int, **switches) -> Arch:
+    """Qwen2 with the coordinates of images, beside a tower of `width` features."""
+    text, vision = config.text_config, config.vision_config
+    side = vision.spatial_merge_size
+    tower = qwen_tower(
+        vision,
+        width,
+        Patches(vision.patch_size, bias=False, frames=vision.temporal_patch_size),
+        Merger(text.hidden_size, side, side**2 * width, norm="patch"),
+        **switches,
+    )
     sections = text.rope_parameters.get("mrope_section") or [16, 24, 24]
-    turned = replace(table, axes=blocks(sections))
+    turned = replace(rotary(text), axes=blocks(sections))
     return decoder_arch(text, qkv_bias=True, out_bias=False, rotary=(turned,), vision=tower)

@@ -8,27 +8,24 @@ from dataclasses import replace
 
 from converters.families.qwen2_vl import QWEN2_VL
 from converters.family import dense, fused_attention, norm
-from converters.joined import AS_WRITTEN, llama_names, qwen2_beside, qwen_tower, under
-from jaxpool.nn.arch import Arch, Merger, Patches
+from converters.joined import AS_WRITTEN, llama_names, qwen2_vl, under
+from jaxpool.nn.arch import Arch
 
 
 def arch(config) -> Arch:
     """Qwen2 beside the tower."""
-    text, vision = config.text_config, config.vision_config
-    side, width = vision.spatial_merge_size, vision.hidden_size
-    square = vision.window_size // side // vision.patch_size * side
+    vision = config.vision_config
+    square = vision.window_size // vision.spatial_merge_size // vision.patch_size
+    square *= vision.spatial_merge_size
     whole = vision.fullatt_block_indexes
-    tower = qwen_tower(
-        vision,
-        width,
-        Patches(vision.patch_size, bias=False, frames=vision.temporal_patch_size),
-        Merger(text.hidden_size, side, side**2 * width, norm="patch"),
+    return qwen2_vl(
+        config,
+        vision.hidden_size,
         mlp_dim=vision.intermediate_size,
         norm="rms",
         gated=True,
         windows=tuple(0 if layer in whole else square for layer in range(vision.depth)),
     )
-    return qwen2_beside(text, tower)
 
 
 BLOCK = "blocks.{L}"

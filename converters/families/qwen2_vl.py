@@ -11,23 +11,15 @@ from dataclasses import replace
 from converters.families.decoder import HEADS
 from converters.family import Family, dense, fused_attention, norm
 from converters.heads.rerankers import own_name
-from converters.joined import AS_WRITTEN, CHAT, llama_names, qwen2_beside, qwen_tower, under
+from converters.joined import AS_WRITTEN, CHAT, llama_names, qwen2_vl, under
 from jaxpool.images.conversation import Conversation
-from jaxpool.nn.arch import Arch, Merger, Patches
+from jaxpool.nn.arch import Arch
 
 
 def arch(config) -> Arch:
     """Qwen2 beside a tower whose only positions are turned."""
-    text, vision = config.text_config, config.vision_config
-    side, width = vision.spatial_merge_size, vision.embed_dim
-    tower = qwen_tower(
-        vision,
-        width,
-        Patches(vision.patch_size, bias=False, frames=vision.temporal_patch_size),
-        Merger(text.hidden_size, side, side**2 * width, norm="patch"),
-        mlp_dim=int(width * vision.mlp_ratio),
-    )
-    return qwen2_beside(text, tower)
+    vision = config.vision_config
+    return qwen2_vl(config, vision.embed_dim, mlp_dim=int(vision.embed_dim * vision.mlp_ratio))
 
 
 BLOCK = "blocks.{L}"
