@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxpool.search import community_detection, mine_hard_negatives, top_k
+from jaxpool.search import community_detection, mine_hard_negatives
 from jaxpool.search import semantic_search as _search
+from jaxpool.search import top_k as nearest
 
 __all__ = [
     "community_detection",
@@ -17,6 +18,7 @@ __all__ = [
     "pairwise_cos_sim",
     "pairwise_dot_score",
     "paraphrase_mining",
+    "paraphrase_mining_embeddings",
     "semantic_search",
 ]
 
@@ -88,6 +90,3 @@ def paraphrase_mining_embeddings(
     found = scores[own != rows][first]
     order = np.argsort(-found, kind="stable")[:max_pairs]
     return [[float(found[i]), *pairs[i].tolist()] for i in order]
-
-
-nearest = top_k  # by another name where `top_k` is an argument
