@@ -5,6 +5,7 @@ import itertools
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import jax
@@ -138,7 +139,11 @@ def test_ten_thousand_requests_into_a_full_queue(start, folders, hold):
             gate.set()
 
     requests = itertools.repeat(request("/v1/embeddings", body), 10_000)
-    asyncio.run(closed_loop(port, 256, requests, collect))
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(server.client.post, "/v1/embeddings", json=body)
+        assert inside.wait(10)  # the device is held: of all that comes now no batch begins
+        asyncio.run(closed_loop(port, 256, requests, collect))
+        assert first.result().status_code == 200
     assert len(answers) == 10_000
     assert {status for status, _ in answers} == {200, 429}
     assert all((status == 429) == (wait is not None and int(wait) >= 1) for status, wait in answers)
