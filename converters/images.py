@@ -8,31 +8,33 @@ from typing import Any
 
 from converters.files.folder import read_json
 from converters.heads.rerankers import own_name
+from converters.image_fields import channels, whole, wrong
 from converters.other_images import other_processor
 from converters.report import CheckpointError
+from converters.tilings import tiling
 from jaxpool.errors import RequestError
 from jaxpool.images.processor import Processor
 from jaxpool.images.resize import Exact, LongestEdge, PatchBudget, PixelBudget, Rule, ShortestEdge
-from jaxpool.images.tiles import Tiling
 from jaxpool.nn.arch import Arch
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 HALF = (0.5, 0.5, 0.5)
 LANCZOS, BILINEAR, BICUBIC = 1, 2, 3
 
-MOST_SIDE, MOST_PATCHES = 2**13, 2**16  # of a picture as a model takes it
+MOST_PATCHES = 2**16  # of a picture as a model takes it
 
-# By the name of the model: the pixels of an image, by the code on its card.
+# By the name of the model: the pixels or tiles of an image, by the code on its card.
 PIXELS: dict[str, dict[str, int]] = {
     "^qwen3-vl-embedding": {"min_pixels": 4 * 32**2, "max_pixels": 1800 * 32**2},
     "^gme-qwen2-vl": {"min_pixels": 256 * 28**2, "max_pixels": 1280 * 28**2},
     "^dse-qwen2": {"min_pixels": 28**2, "max_pixels": 2560 * 28**2},
     "^vdr-2b-multi": {"min_pixels": 28**2, "max_pixels": 768 * 28**2},
     "^jina-reranker-m0": {"min_pixels": 4 * 28**2, "max_pixels": 768 * 28**2},
+    "^llama-nemotron-(embed|rerank)-vl": {"max_input_tiles": 6},
 }
 NO_LIMITS: dict[str, Any] = {"min_pixels": None, "max_pixels": None}
 # By the name of the processor's class: the fields that files may omit, and its rule of the size.
-Kind = tuple[Mapping[str, Any], Callable[[Mapping], Rule]]
+Kind = tuple[Mapping[str, Any], Callable[[Mapping], Rule | None]]
 
 
 def _fixed(facts: Mapping) -> Rule:
@@ -40,9 +42,9 @@ def _fixed(facts: Mapping) -> Rule:
     size = facts["size"]
     match {"shortest_edge": size} if isinstance(size, int) else size:
         case {"height": height, "width": width}:
-            return Exact(_whole("height", height), _whole("width", width))
+            return Exact(whole("height", height), whole("width", width))
         case {"shortest_edge": edge, **rest} if not any(rest.values()):
-            return ShortestEdge(_whole("shortest_edge", edge))
+            return ShortestEdge(whole("shortest_edge", edge))
     raise CheckpointError(
         f"preprocessor_config.json: size must have height and width, or shortest_edge; found {size}"
     )
@@ -52,15 +54,15 @@ def _pixels(facts: Mapping) -> Rule:
     """The rule of `size` where its edges are numbers of pixels, also called by these names."""
     size = facts["size"]
     if not isinstance(size, Mapping):
-        raise _wrong("size", "shortest_edge and longest_edge, numbers of pixels", size)
-    side = _whole("patch_size", facts["patch_size"], 2**8)
+        raise wrong("size", "shortest_edge and longest_edge, numbers of pixels", size)
+    side = whole("patch_size", facts["patch_size"], 2**8)
     pixels = MOST_PATCHES * side**2
     least = facts.get("min_pixels") or size.get("min_pixels") or size.get("shortest_edge")
     most = facts.get("max_pixels") or size.get("max_pixels") or size.get("longest_edge")
     return PixelBudget(
-        side * _whole("merge_size", facts["merge_size"], 2**4),
-        _whole("shortest_edge", least, pixels),
-        _whole("longest_edge", most, pixels),
+        side * whole("merge_size", facts["merge_size"], 2**4),
+        whole("shortest_edge", least, pixels),
+        whole("longest_edge", most, pixels),
     )
 
 
@@ -68,8 +70,8 @@ def _longest(facts: Mapping) -> Rule:
     """The rule of `size`, the length of the longer side."""
     match facts["size"]:
         case {"longest_edge": edge, **rest} if not any(rest.values()):
-            return LongestEdge(_whole("longest_edge", edge))
-    raise _wrong("size", "longest_edge", facts["size"])
+            return LongestEdge(whole("longest_edge", edge))
+    raise wrong("size", "longest_edge", facts["size"])
 
 
 TILED: Kind = (
@@ -83,6 +85,17 @@ TILED: Kind = (
     },
     _longest,
 )
+# NVIDIA's processors of text and images, which may have more tiles of a page than of a pair's.
+NEMOTRON: dict[str, Any] = {
+    "image_size": 512,
+    "max_input_tiles": 6,
+    "dynamic_image_size": True,
+    "use_thumbnail": True,
+    "norm_type": "siglip",
+    "resample": BICUBIC,
+    "image_mean": HALF,
+    "image_std": HALF,
+}
 CROPPED: Kind = (
     {
         "size": {"shortest_edge": 224},
@@ -98,6 +111,8 @@ KINDS: dict[str, Kind] = {
     "CLIP": CROPPED,
     "Bit": CROPPED,
     "Idefics3": TILED,
+    "LlamaNemotronVL": (NEMOTRON, lambda facts: None),
+    "LlamaNemotronVLRerank": (NEMOTRON | {"max_input_tiles": 2}, lambda facts: None),
     "SmolVLM": TILED,
     "ViT": (
         {
@@ -126,8 +141,8 @@ KINDS: dict[str, Kind] = {
             "image_std": HALF,
         },
         lambda facts: PatchBudget(
-            _whole("patch_size", facts["patch_size"], 2**8),
-            _whole("max_num_patches", facts["max_num_patches"], MOST_PATCHES),
+            whole("patch_size", facts["patch_size"], 2**8),
+            whole("max_num_patches", facts["max_num_patches"], MOST_PATCHES),
         ),
     ),
     "Qwen2VL": (
@@ -148,6 +163,7 @@ KINDS: dict[str, Kind] = {
 CHANGEABLE = frozenset(
     ("size", "crop_size", "do_center_crop", "do_resize", "resample")
     + ("max_num_patches", "min_pixels", "max_pixels", "do_image_splitting")
+    + ("max_input_tiles", "use_thumbnail", "dynamic_image_size")
 )
 
 
@@ -162,11 +178,12 @@ def read_processor(
     """
     if unknown := sorted(set(asked or ()) - CHANGEABLE):
         raise RequestError(f"mm_processor_kwargs: {unknown}; may change: {sorted(CHANGEABLE)}")
-    nested = read_json(folder / "processor_config.json", default={}).get("image_processor")
-    own = nested or read_json(folder / "preprocessor_config.json", default={})
+    joint = read_json(folder / "processor_config.json", default={})
+    own = joint.get("image_processor") or read_json(folder / "preprocessor_config.json", default={})
+    own = own or joint
     name = own.get("image_processor_type") or own.get("feature_extractor_type")
     if name and not isinstance(name, str):
-        raise _wrong("image_processor_type", "a name", name)
+        raise wrong("image_processor_type", "a name", name)
     kind = _kind(name) if name else kind
     if kind not in KINDS:
         return other_processor(folder, name or kind, patch, asked or {})
@@ -174,20 +191,20 @@ def read_processor(
     given = own | dict(asked or {})
     facts = {**defaults, **{key: value for key, value in given.items() if value is not None}}
     if rule is _pixels and facts["patch_size"] != patch:
-        raise _wrong("patch_size", f"{patch}, the tower's", facts["patch_size"])
+        raise wrong("patch_size", f"{patch}, the tower's", facts["patch_size"])
     plain = not facts.get("do_normalize", True)
     return Processor(
         patch=patch,
         resize=rule(facts) if facts.get("do_resize", True) else None,
         crop=_crop(facts.get("crop_size")) if facts.get("do_center_crop") else None,
-        resample=_whole("resample", facts["resample"], 5, least=0),
-        merge=_whole("merge_size", facts.get("merge_size", merge), 2**4),
-        tiles=_tiles(facts),
+        resample=whole("resample", facts["resample"], 5, least=0),
+        merge=whole("merge_size", facts.get("merge_size", merge), 2**4),
+        tiles=tiling(facts),
         scale=_scale(facts.get("rescale_factor", 1 / 255))
         if facts.get("do_rescale", True)
         else 1.0,
-        mean=(0.0,) * 3 if plain else _channels("image_mean", facts["image_mean"]),
-        std=(1.0,) * 3 if plain else _channels("image_std", facts["image_std"]),
+        mean=(0.0,) * 3 if plain else channels("image_mean", facts["image_mean"]),
+        std=(1.0,) * 3 if plain else channels("image_std", facts["image_std"]),
     )
 
 
@@ -246,39 +263,9 @@ def _crop(size: Any) -> tuple[int, int] | None:
         case None:
             return None
         case {"height": height, "width": width}:
-            return _whole("crop_size", height), _whole("crop_size", width)
-    raise _wrong("crop_size", "height and width", size)
-
-
-def _tiles(facts: Mapping) -> Tiling | None:
-    if "max_image_size" not in facts:
-        return None
-    match facts["max_image_size"]:
-        case {"longest_edge": side}:
-            return Tiling(_whole("max_image_size", side), bool(facts["do_image_splitting"]))
-    raise _wrong("max_image_size", "longest_edge", facts["max_image_size"])
-
-
-def _whole(name: str, value: Any, most: int = MOST_SIDE, least: int = 1) -> int:
-    """A whole number that a model may want, before anything of its size is made."""
-    if type(value) is not int or not least <= value <= most:
-        raise _wrong(name, f"{least} to {most}", value)
-    return value
+            return whole("crop_size", height), whole("crop_size", width)
+    raise wrong("crop_size", "height and width", size)
 
 
 def _scale(value: Any) -> float:
-    return _channels("rescale_factor", value)[0]
-
-
-def _channels(name: str, value: Any) -> tuple[float, ...]:
-    """A number for each channel, of one for all or of a list."""
-    found = value if isinstance(value, list | tuple) else [value] * 3
-    if len(found) != 3 or not all(isinstance(x, int | float) and abs(x) < 1e9 for x in found):
-        raise _wrong(name, "a number or one for each of three channels", value)
-    return tuple(map(float, found))
-
-
-def _wrong(name: str, wanted: str, found: Any) -> CheckpointError:
-    return CheckpointError(
-        f"preprocessor_config.json: {name} must be {wanted}, found {str(found)[:100]}"
-    )
+    return channels("rescale_factor", value)[0]

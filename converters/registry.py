@@ -45,6 +45,8 @@ from converters.families.ministral3 import MINISTRAL3, MINISTRAL3_BIDIRECTIONAL
 from converters.families.modernbert import MODERNBERT
 from converters.families.modernbert_decoder import MODERNBERT_DECODER
 from converters.families.mpnet import MPNET
+from converters.families.nemotron_colembed import NEMOTRON_COLEMBED
+from converters.families.nemotron_vl import NEMOTRON_VL, NEMOTRON_VL_RERANK
 from converters.families.nomic import NOMIC
 from converters.families.phi3 import PHI3
 from converters.families.pre_norm import ESM, MEGATRON_BERT, ROBERTA_PRE_NORM, XLM_ROBERTA_XL
@@ -108,6 +110,8 @@ FAMILIES: dict[str, Family] = {
     "lfm2_bidirectional": LFM2_BIDIRECTIONAL,
     "llama": LLAMA,
     "llama_bidirec": LLAMA_BIDIRECTIONAL,
+    "llama_nemotron_vl": NEMOTRON_VL,
+    "llama_nemotron_vl_rerank": NEMOTRON_VL_RERANK,
     "luke": LUKE,
     "mbart": MBART,
     "megatron-bert": MEGATRON_BERT,
@@ -133,6 +137,7 @@ FAMILIES: dict[str, Family] = {
     "qwen3_5_text": QWEN3_5_TEXT,
     "qwen3_moe": QWEN3_MOE,
     "qwen3_vl": QWEN3_VL,
+    "qwen3_vl_nemotron_embed": NEMOTRON_COLEMBED,
     "rembert": REMBERT,
     "roberta": ROBERTA,
     "roberta-prelayernorm": ROBERTA_PRE_NORM,

@@ -24,7 +24,8 @@ def both_ways(config) -> Arch:
     return qwen3_arch(config).replace(causal=False)
 
 
-def _score(config, arch) -> tuple:
+def score(config, arch) -> tuple:
+    """A linear layer on what is pooled; its bias where a file has one."""
     # NVIDIA's rerankers divide their logit by a temperature.
     temperature = getattr(config, "score_temperature", None) or 1.0
     scale = () if temperature == 1.0 else (Calibrate(sigma=temperature),)
@@ -36,7 +37,7 @@ LLAMA_BIDIRECTIONAL: Family = family(
     arch,
     heads={
         "SequenceClassification": Head(
-            "classify", _score, dense("heads.score", "score"), optional_bias=True
+            "classify", score, dense("heads.score", "score"), optional_bias=True
         ),
         "TokenClassification": token_score(),
     },

@@ -46,7 +46,10 @@ PUBLISHED = (
 # By the architecture, whose head compares the vectors of marker tokens.
 LISTWISE = {"JinaForRanking": ("jina-reranker-v3", Listwise("<|rerank_token|>", "<|embed_token|>"))}
 # By the architecture, whose classifier reads a prompt.
-WRITTEN = {"JinaVLForRanking": "jina-reranker-m0"}
+WRITTEN = {
+    "JinaVLForRanking": "jina-reranker-m0",
+    "LlamaNemotronVLForSequenceClassification": "nemotron-vl-rerank",
+}
 JOINED = ScoreTemplate("{{ messages[0].content }}{{ messages[1].content }}")
 
 

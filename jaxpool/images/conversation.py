@@ -15,18 +15,20 @@ class Conversation:
     """The words around texts and images.
 
     placeholder: the token at whose place an image stands; image: what stands for an image in a
-    prompt, the placeholder in it; tiles: what that becomes where images are cut into tiles; seen,
-    read: the prompt of what has an image, and of a text alone, with {content} and {instruction};
-    sides: that of a text which is a "query", or a "document"; instruction, caption: those of a
-    caller who gives none (the caption is for images without text); special_tokens: whether the
-    tokenizer adds its own; last: the id of a token after each prompt; first: images come before a
-    text that has no placeholder; blank: pixels of the side of a black image, which stands where the
-    words of a text alone have one; counted: the tokens of an image are counted like those of a
-    text, where others have the rows and columns of the image (M-RoPE).
+    prompt, the placeholder in it; written: a pattern of what callers write in the placeholder's
+    stead; tiles: what that becomes where images are cut into tiles; seen, read: the prompt of what
+    has an image, and of a text alone, with {content}, {instruction} and {images}, where all images
+    stand that would else stand among the texts; sides: that of a text which is a "query", or a
+    "document"; instruction, caption: those of a caller who gives none (the caption is for images
+    without text); special_tokens: whether the tokenizer adds its own; last: the id of a token after
+    each prompt; blank: pixels of the side of a black image, which stands where the words of a text
+    alone have one; counted: the tokens of an image are counted like those of a text, where others
+    have the rows and columns of the image (M-RoPE).
     """
 
     placeholder: str
     image: str
+    written: str = ""
     tiles: TileWords | None = None
     seen: str = "{content}"
     read: str = "{content}"
@@ -35,7 +37,6 @@ class Conversation:
     caption: str = ""
     special_tokens: bool = True
     last: int | None = None
-    first: bool = False
     blank: int = 0
     counted: bool = False
 
@@ -54,9 +55,16 @@ class Conversation:
         start = start or (self.image if images else "")
         return bool(start) and prompt.startswith(start)
 
-    def put(self, content: str, instruction: str, images: bool) -> str:
-        """Contents in the words around them; an instruction without a place comes before them."""
-        words = self.seen if images else self.read
+    def spelled(self, prompt: str) -> str:
+        """A caller's own prompt, its images by the placeholder."""
+        return re.sub(self.written, self.placeholder, prompt) if self.written else prompt
+
+    def put(self, content: str, instruction: str, images: bool, before: str = "") -> str:
+        """Contents in the words around them; an instruction without a place comes before them.
+
+        before: what stands for the images, where these have a place of their own.
+        """
+        words = (self.seen if images else self.read).replace("{images}", before)
         if "{instruction}" not in words:
             content = instruction + content
         before, _, after = words.replace(
@@ -66,9 +74,11 @@ class Conversation:
 
     def write(self, parts: Sequence[str | None], instruction: str = "") -> str:
         """The prompt of some parts, texts and images (None)."""
-        content = "".join(self.image if part is None else part for part in parts)
+        before = self.image * parts.count(None) if "{images}" in self.seen else ""
+        among = "" if before else self.image
+        content = "".join(among if part is None else part for part in parts)
         caption = "" if any(parts) else self.caption
-        return self.put(content + caption, instruction, None in parts)
+        return self.put(content + caption, instruction, None in parts, before)
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,8 @@ def joined(
     options = Tokenization.of(tokenization_kwargs, limit_of(model, tasks), model.max_length)
     conversation = model.conversation.of(input_type)
     known = input_type in SIDES or _told_apart(conversation, input_type)
-    asked = None if known and input_type not in model.prompts else input_type
+    worded = meaning(input_type or "") in conversation.sides
+    asked = None if worded or (known and input_type not in model.prompts) else input_type
     told = instruction(model, tasks[0], prompt, prompt_name, asked)
     words = [in_words(conversation, one, told, _asks(task)) for one in prompts]
     return requests_of(model, words, options, tasks, list(zip(*settings, strict=True)))

@@ -7,8 +7,9 @@ import numpy as np
 
 from jaxpool.errors import RequestError
 from jaxpool.images.patches import Picture, cut
-from jaxpool.images.resize import LIMIT, Exact, LongestEdge, PatchBudget, PixelBudget, Rule
-from jaxpool.images.tiles import Tiled, Tiling
+from jaxpool.images.resize import LIMIT, Exact, PatchBudget, PixelBudget, Rule
+from jaxpool.images.tiles import Tiled
+from jaxpool.images.tilings import Tiling
 
 BICUBIC = 3  # Pillow's number
 
@@ -49,8 +50,7 @@ class Processor:
         if isinstance(self.resize, PixelBudget):
             return self.resize.most // self.patch**2
         if self.tiles:
-            edge = self.resize.edge if isinstance(self.resize, LongestEdge) else 0
-            return self.each * self.tiles.most(edge) if edge or not self.tiles.split else 0
+            return self.each * self.tiles.most(self.resize)
         return self.each
 
     @property

@@ -49,8 +49,10 @@ def in_words(conversation: Conversation, prompt: Prompt, told: str, whole: bool)
         told = prompt.instruction or told
     if isinstance(prompt, Pictures) and not parts:
         text = prompt.text
-        if isinstance(text, str) and not conversation.is_written(text, images=True):
-            text = conversation.put(text, told, images=True)
+        if isinstance(text, str):
+            text = conversation.spelled(text)
+            if not conversation.is_written(text, images=True):
+                text = conversation.put(text, told, images=True)
         return Words(text, None, prompt.images, (), prompt.processing)
     write = written(conversation.placeholder, lambda parts: conversation.write(parts, told))
     text, places = write(parts)
@@ -68,9 +70,7 @@ def _parts(conversation: Conversation, prompt: Prompt) -> tuple[str | None, ...]
         return ()
     if prompt.parts or isinstance(prompt.text, list):
         return prompt.parts
-    if not prompt.text or (conversation.first and conversation.placeholder not in prompt.text):
-        return (*(None for _ in prompt.images), *([prompt.text] if prompt.text else []))
-    return ()
+    return () if prompt.text else (None,) * len(prompt.images)
 
 
 def written(placeholder: str, write: Callable[[tuple], str]) -> Callable:

@@ -44,11 +44,12 @@ def see(params: dict, hidden: jax.Array, states: jax.Array | None, tower: Arch) 
 
 def merge(params: dict, x: jax.Array, facts: Merger, tower: Arch, place: str) -> jax.Array:
     """`[B, P, D] -> [B, P / side side, W]`; patches that become one vector follow one another."""
+    arch = tower.replace(norm_eps=facts.norm_eps or tower.norm_eps)
     if place == "patch":
-        x = layers.arch_norm(params["norm"], x, tower)
+        x = layers.arch_norm(params["norm"], x, arch)
     x = x.reshape(x.shape[0], -1, facts.patches * x.shape[-1])
     if place == "joined":
-        x = layers.arch_norm(params["norm"], x, tower)
+        x = layers.arch_norm(params["norm"], x, arch)
     if not facts.hidden:
         return layers.dense(params["out"], x, "bsm,mt->bst")
     act = layers.ACTIVATIONS[facts.activation]

@@ -97,14 +97,16 @@ class Merger:
 
     width: features of a text's tokens; side: side x side neighbouring patches become one vector;
     hidden: features between two linear layers, 0 for one layer alone; norm: of each patch, of
-    those joined, or none; deep: layers of the tower whose outputs are merged as well, and added to
-    the vectors of the text after its first layers, one each (arXiv 2406.04334).
+    those joined, or none; norm_eps: its epsilon, 0 for the tower's; deep: layers of the tower whose
+    outputs are merged as well, and added to the vectors of the text after its first layers, one
+    each (arXiv 2406.04334).
     """
 
     width: int
     side: int = 1
     hidden: int = 0
     norm: Literal["none", "patch", "joined"] = "none"
+    norm_eps: float = 0.0
     activation: str = "gelu"
     bias: bool = True
     deep: tuple[int, ...] = ()

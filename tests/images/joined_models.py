@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers.processors import TemplateProcessing
 from transformers import AutoImageProcessor, PreTrainedTokenizerFast
 
 from tests.parity import save_random
@@ -14,7 +15,7 @@ SPECIAL = (
     *("<|endoftext|>", "<|im_start|>", "<|im_end|>"),
     *("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"),
     *("<bos>", "<eos>", "<pad>", "<image>", "<end_of_utterance>", "<fake_token_around_image>"),
-    *("<global-img>", "<|begin_of_text|>"),
+    *("<global-img>", "<|begin_of_text|>", "<img>", "</img>", "<IMG_CONTEXT>"),
     *(f"<row_{row}_col_{col}>" for row in range(1, 5) for col in range(1, 5)),
 )
 LETTERS = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -33,15 +34,23 @@ TEXT = dict(
 
 
 def add_tokenizer(
-    folder: Path, bos: str | None = None, eos: str = "<|endoftext|>", pad: str = "<|endoftext|>"
+    folder: Path,
+    bos: str | None = None,
+    eos: str = "<|endoftext|>",
+    pad: str = "<|endoftext|>",
+    begins: bool = False,
 ) -> None:
-    """A tokenizer of single bytes, a few words and special tokens."""
+    """A tokenizer of single bytes, a few words and special tokens; begins: it adds `bos`."""
     vocab = {letter: IDS[letter] for letter in LETTERS}
     tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_tokens([AddedToken(word, normalized=False) for word in WORDS])
     tokenizer.add_special_tokens([AddedToken(t, normalized=False, special=True) for t in SPECIAL])
+    if begins:
+        tokenizer.post_processor = TemplateProcessing(
+            single=f"{bos} $A", pair=f"{bos} $A $B", special_tokens=[(bos, IDS[bos])]
+        )
     names = {"eos_token": eos, "pad_token": pad} | ({"bos_token": bos} if bos else {})
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
 

@@ -25,6 +25,7 @@ from transformers import (
     ModernVBertConfig,
     PaliGemmaConfig,
     Qwen2VLConfig,
+    Qwen3VLModel,
 )
 
 from tests.images import joined_models
@@ -210,10 +211,60 @@ class ColQwen2Reference(PageReference):
         return inputs | {"position_ids": places}
 
 
+class NemotronReference(PageReference):
+    """modeling_ and processing_qwen3_vl_nemotron_embed.py beside nemotron-colembed-vl-4b-v2.
+
+    The model sees both ways, and its last norm is skipped.
+    """
+
+    def __init__(self, folder: Path):
+        self.text = joined_models.QwenReference(folder, Qwen3VLModel)
+        self.text.model.language_model.norm = torch.nn.Identity()
+        self.tokenizer = AutoTokenizer.from_pretrained(folder)
+
+    def read(self, content: str, images=()) -> dict:
+        """The inputs of a user's turn, its images spread over four patches a token."""
+        pixels = self.text.processor(images, return_tensors="pt") if images else {}
+        count = int(pixels["image_grid_thw"].prod()) // 4 if images else 0
+        content = content.replace("<|image_pad|>", "<|image_pad|>" * count)
+        words = f"<|im_start|>user\n{content}<|im_end|>\n<|im_start|>assistant\n"
+        return {**self.tokenizer([words], return_tensors="pt"), **pixels}
+
+    def query(self, text: str) -> dict:
+        """The inputs of a query."""
+        return self.read(f"Query: query: {text}")
+
+    def page(self, image) -> dict:
+        """The inputs of a page."""
+        return self.read("<|vision_start|><|image_pad|><|vision_end|>passage: ", [image])
+
+    @torch.no_grad()
+    def __call__(self, inputs: dict) -> np.ndarray:
+        """The vectors of an input's tokens, of length 1."""
+        ids = inputs["input_ids"]
+        kinds = (ids == joined_models.TOKEN_IDS["image_token_id"]).int()
+        places, _ = self.text.model.get_rope_index(ids, kinds, inputs.get("image_grid_thw"))
+        everything = torch.zeros(1, 1, *[ids.shape[1]] * 2)
+        made = inputs | {"attention_mask": everything, "position_ids": places}
+        found = self.text.model(**made, mm_token_type_ids=kinds).last_hidden_state[0].numpy()
+        return found / np.linalg.norm(found, axis=-1, keepdims=True)
+
+
+def nemotron_colembed(folder: Path) -> Path:
+    """Qwen3-VL by another name."""
+    joined_models.qwen3_vl(folder)
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"architectures": ["Qwen3VLNemotronEmbedModel"]}
+    config |= {"model_type": "qwen3_vl_nemotron_embed"}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
 # The model's folder, and its reference.
 KINDS = {
     "colidefics3": (colidefics3, ColIdefics3Reference),
     "colmodernvbert": (colmodernvbert, ColModernVBertReference),
     "colpali": (colpali, ColPaliReference),
     "colqwen2": (colqwen2, ColQwen2Reference),
+    "nemotron": (nemotron_colembed, NemotronReference),
 }

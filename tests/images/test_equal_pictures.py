@@ -14,7 +14,7 @@ from jaxpool.images.media import MediaOptions
 from jaxpool.images.prepare import _patches
 from jaxpool.images.processor import Processor
 from jaxpool.images.resize import LongestEdge
-from jaxpool.images.tiles import Tiling
+from jaxpool.images.tilings import WholeTiles
 from jaxpool.images.towers import TowerEngine
 from tests.images.photos import encoded, photo, photos
 
@@ -111,7 +111,7 @@ class Asked:
 def test_tiles_of_files_are_kept():
     """A picture in several tiles counts with all of them, and is cut once."""
     media = MediaOptions(mm_processor_cache_gb=1e-3)
-    tiled = Processor(14, LongestEdge(112), tiles=Tiling(56))
+    tiled = Processor(14, LongestEdge(112), tiles=WholeTiles(56))
     model = SimpleNamespace(media=media, processor=tiled)
     prompt = SimpleNamespace(processing=None)
     file = encoded(photo(70, 90), "PNG")

@@ -11,7 +11,7 @@ from tests.images.test_towers import near
 
 PAGES = [photo(*size, seed) for seed, size in enumerate(((131, 83), (31, 97), (64, 7)))]
 QUERIES = ["What is it?", "a much longer query, of several words in 語"]
-SLOW = {"colidefics3", "colqwen2"}
+SLOW = {"colidefics3", "colqwen2", "nemotron"}
 KINDS = [
     pytest.param(kind, marks=[pytest.mark.slow] if kind in SLOW else []) for kind in models.KINDS
 ]

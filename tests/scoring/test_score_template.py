@@ -39,6 +39,7 @@ PROMPTS = {
         "<|im_start|>assistant\n"
     ),
     "nemotron-rerank": "question:Q \n \n passage:D",
+    "nemotron-vl-rerank": "question:Q \n \n passage:D",
     "qwen3_reranker": JUDGE.format(WEB),
     "qwen3_vl_reranker": (
         "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query "
