@@ -46,7 +46,8 @@ from converters.families.modernbert import MODERNBERT
 from converters.families.modernbert_decoder import MODERNBERT_DECODER
 from converters.families.mpnet import MPNET
 from converters.families.nemotron_colembed import NEMOTRON_COLEMBED
-from converters.families.nemotron_vl import NEMOTRON_VL, NEMOTRON_VL_RERANK
+from converters.families.nemotron_vl import NEMOTRON_VL
+from converters.families.nemotron_vl_rerank import NEMOTRON_VL_RERANK
 from converters.families.nomic import NOMIC
 from converters.families.phi3 import PHI3
 from converters.families.pre_norm import ESM, MEGATRON_BERT, ROBERTA_PRE_NORM, XLM_ROBERTA_XL

@@ -1,17 +1,16 @@
 """Llama-Nemotron-VL: SigLIP reads tiles of a page, bidirectional Llama their tokens and a text's.
 
-Files, prompts and poolings are those of the code beside llama-nemotron-embed-vl-1b-v2 and
-llama-nemotron-rerank-vl-1b-v2 (configuration_, modeling_ and processing_llama_nemotron_vl.py), the
-number of tiles that of their cards. Pixels are not rounded to bfloat16, as they are there.
+Files, prompts and pooling are those of the code beside llama-nemotron-embed-vl-1b-v2
+(configuration_, modeling_ and processing_llama_nemotron_vl.py), the number of tiles that of its
+card. Pixels are not rounded to bfloat16, as they are there.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
-from converters.families.bidirectional import pool, score
+from converters.families.bidirectional import pool
 from converters.families.decoder import arch as decoder_arch
-from converters.family import Family, Head, dense, norm
+from converters.family import Family, dense, norm
 from converters.joined import llama_names
 from converters.towers import PICTURES, vision_arch
 from jaxpool.images.conversation import Conversation
@@ -51,15 +50,6 @@ def arch(config) -> Arch:
     return decoder_arch(text, causal=False, vision=vision_arch(config, merger=merger))
 
 
-def rerank_arch(config) -> Arch:
-    """The same for pairs, which are asked in words of one version."""
-    if config.prompt_template != "v1":
-        raise ValueError(
-            f"config.json: prompt_template must be 'v1', found {config.prompt_template!r}"
-        )
-    return arch(config)
-
-
 NAMES = (
     llama_names("language_model.")
     + PICTURES.replace("vision_model.", "vision_model.vision_model.")
@@ -93,15 +83,4 @@ NEMOTRON_VL = Family(
     conversation=WORDS,
     processor="LlamaNemotronVL",
     examples=("nvidia/llama-nemotron-embed-vl-1b-v2",),
-)
-NEMOTRON_VL_RERANK = replace(
-    NEMOTRON_VL,
-    arch=rerank_arch,
-    heads={
-        "SequenceClassification": Head(
-            "classify", score, dense("heads.score", "score"), optional_bias=True
-        )
-    },
-    processor="LlamaNemotronVLRerank",
-    examples=("nvidia/llama-nemotron-rerank-vl-1b-v2",),
 )
