@@ -65,6 +65,20 @@ def test_lora(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.filterwarnings("ignore")
+def test_distill(monkeypatch):
+    """A reranker judges better than cosines, its student improves by it, and elsewhere alike."""
+    printed = run("distill.ipynb", monkeypatch, 1500)
+    print("\n".join(line for line in printed.splitlines() if "nDCG" in line or "by cosine" in line))
+    cosine, reranker = numbers(r"by cosine (0\.\d+), by the reranker (0\.\d+)", printed)
+    before, after = numbers(r"nDCG@10 before (0\.\d+), after (0\.\d+)", printed)
+    (theirs,) = numbers(r"sentence-transformers: nDCG@10 (0\.\d+)", printed)
+    assert reranker > cosine and after > before + 0.02
+    assert abs(after - theirs) < 2e-3
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.filterwarnings("ignore")
 def test_ray_corpus(monkeypatch):
