@@ -139,7 +139,7 @@ def main(
         }
         seconds = alternate(systems, rounds)
         lengths = [len(t.ids) for side in zip(*pairs, strict=True) for t in tokenizer(side, LENGTH)]
-        arch, params = trainer.model.arch, trainer.model.params
+        arch, params = trainer.arch, trainer.params
         # Forward and backward: three times the forward.
         work = 3 * measure.flops(params, arch, lengths) * 2 * batch_size / len(lengths)
         batch = trainer.feed.batch(trainer.data[0], next(trainer.batches.from_step(0))[1])
