@@ -24,15 +24,15 @@ TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json
 
 def config(**changes):
     """A BERT of two narrow layers over MiniLM's vocabulary."""
-    return BertConfig(
-        vocab_size=30522,
-        hidden_size=DIM,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=48,
-        max_position_embeddings=64,
-        **changes,
-    )
+    sizes = {
+        "vocab_size": 30522,
+        "hidden_size": DIM,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 48,
+        "max_position_embeddings": 64,
+    }
+    return BertConfig(**(sizes | changes))
 
 
 def add_tokenizer(folder: Path) -> Path:

@@ -1,8 +1,11 @@
 """Checkpoints of a run by Orbax: parameters, optimizer and step, whole or not at all."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
+
+import jax
 
 from jaxpool.train.step import State
 
@@ -51,6 +54,12 @@ class Checkpoints:
         if step is None:
             return state
         return State(**self._manager.restore(step, args=StandardRestore(state._asdict())))
+
+    def remove(self) -> None:
+        """Remove what another run has left, for one that begins anew."""
+        if jax.process_index() == 0:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            (self.folder.parent / FACTS).unlink(missing_ok=True)
 
     def _check(self) -> None:
         file = self.folder.parent / FACTS

@@ -1,6 +1,5 @@
 """What a step is fed: some of the examples, as packed arrays on the devices of the model."""
 
-import math
 from functools import partial
 
 import jax
@@ -45,7 +44,7 @@ class Feed:
             labels,
             options.batch_size,
             self.model.max_length,
-            math.lcm(options.data, options.chunk or 1),
+            options.chunk or options.data,
             inputs.reads,
             inputs.results,
         )

@@ -12,11 +12,13 @@ class TrainingOptions:
 
     loss: a name in `jaxpool.train.objectives`; loss_options: its settings; matryoshka_dims: leading
     features that it is summed over; batch_size: examples of a step, of all devices; chunk: packed
-    rows at a time by GradCache; max_steps, or else epochs; train: patterns of the names of what is
-    trained; dropout: rates (hidden, attention), those of config.json if not given; compute: the
-    dtype of products; prompts: what is put before the texts of a column; eval_steps, save_steps: 0
-    for never; keep: checkpoints that stay; data, model: devices of each axis of the mesh;
+    rows at a time by GradCache, a multiple of `data`; max_steps, or else epochs; train: patterns of
+    the names of what is trained; dropout: rates (hidden, attention), those of config.json if not
+    given; compute: the dtype of products; prompts: what is put before the texts of a column;
+    eval_steps, save_steps: 0 for never; keep: checkpoints that stay; data, model: devices of each
+    axis of the mesh; fsdp: parameters are split over the data axis too;
     lora_rank: of adapters beside the kernels `lora_targets`, which alone are trained (0: none);
+    lora_targets: leaf names, or module names as PEFT's target_modules;
     remat: what the backward pass keeps of a layer (`nn.remat`); guide: the model whose vectors the
     loss gist asks; report_to: "tensorboard", "wandb"; distributed: True, or the arguments of
     `jax.distributed.initialize`, in each of several processes that run the same script.
@@ -65,6 +67,8 @@ class TrainingOptions:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.compute not in ("float32", "bfloat16"):
             raise ValueError(f"compute must be float32 or bfloat16, got {self.compute!r}")
+        if self.chunk is not None and (self.chunk < 1 or self.chunk % self.data):
+            raise ValueError(f"chunk: wanted a multiple of data={self.data}, found {self.chunk}")
 
 
 def read_options(path: Path) -> tuple[str, list[str], str | None, TrainingOptions]:

@@ -5,9 +5,10 @@ import numpy as np
 from jax.experimental.multihost_utils import process_allgather
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxpool.engine.sharding import leaf_sharding
+from jaxpool.engine.sharding import MODEL_AXES, leaf_sharding
 from jaxpool.nn.arch import PARTS
 from jaxpool.nn.leaf import Leaf, is_leaf
+from jaxpool.nn.params import flatten
 
 LAYERS = ("L", *PARTS)  # a step of the scan takes one entry: splitting them would gather all
 
@@ -33,6 +34,27 @@ def fsdp_sharding(leaf: Leaf, mesh: Mesh) -> NamedSharding:
 def fsdp_shardings(leaves: dict, mesh: Mesh) -> dict:
     """The sharding of every parameter of a tree of `Leaf`s."""
     return jax.tree.map(lambda leaf: fsdp_sharding(leaf, mesh), leaves, is_leaf=is_leaf)
+
+
+def check_mesh(leaves: dict, mesh: Mesh, fsdp: bool) -> None:
+    """Raise ValueError where an axis of the mesh does not divide what it is to split.
+
+    Serving keeps such parameters whole on every device. Here their gradients and optimizer state
+    would be there as often, unseen. Key and value heads alone may be whole: they may be few.
+    """
+    for name, leaf in flatten(leaves).items():
+        letters = leaf.axes.split()
+        sizes = " x ".join(f"{x}={n}" for x, n in zip(letters, leaf.shape, strict=True))
+        split = {*letters} & {*MODEL_AXES} - {"K"}
+        if split and "model" not in leaf_sharding(leaf, mesh).spec:
+            count = mesh.shape["model"]
+            raise ValueError(
+                f"model={count} wanted to divide {' or '.join(split)} of {name}: {sizes}"
+            )
+        kernel = {"D", "E"} & {*letters} and len({*letters} - {*LAYERS}) > 1
+        if fsdp and kernel and "data" not in fsdp_sharding(leaf, mesh).spec:
+            count = mesh.shape["data"]
+            raise ValueError(f"fsdp over data={count} wanted to divide an axis of {name}: {sizes}")
 
 
 def on_host(params: dict) -> dict:

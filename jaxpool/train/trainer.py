@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import asdict, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -28,8 +29,8 @@ from jaxpool.train.objectives import objective
 from jaxpool.train.optimizers import accumulated, adamw, divided, joined
 from jaxpool.train.options import TrainingOptions
 from jaxpool.train.packing import TrainingBatch
-from jaxpool.train.reports import Reports
-from jaxpool.train.sharding import fsdp_shardings, on_host
+from jaxpool.train.reports import Reports, past
+from jaxpool.train.sharding import check_mesh, fsdp_shardings, on_host
 from jaxpool.train.step import Metrics, State, embed_rows, make_step
 
 
@@ -39,7 +40,9 @@ class Trainer:
     model: what `jaxpool.load` takes; data: one source of `examples`, or several; evaluate: called
     with the whole parameter tree every `eval_steps`, a number or a mapping of them to log; or data
     in `evaluation`, whose mean loss is computed; optimizer: any of optax, in place of AdamW as the
-    options describe it. Raises ValueError where data do not fit the loss.
+    options describe it. Raises ValueError where data do not fit the loss, or the model the mesh.
+
+    model: what was loaded, without its parameters, which are trained in their place (`params`).
     """
 
     def __init__(
@@ -56,14 +59,8 @@ class Trainer:
         self.data = [self._checked(examples(source)) for source in sources]
         self.evaluation = None if evaluation is None else self._checked(examples(evaluation))
         self.evaluate = evaluate
-        self.model: Model = load(
-            model,
-            dtype="float32",
-            max_model_len=options.max_length,
-            data_parallel_size=options.data,
-            tensor_parallel_size=options.model,
-            distributed=options.distributed,
-        )
+        loaded = self._loaded(model)
+        self.model = replace(loaded, params={})
         self.feed = Feed(self.model, self.objective, options)
         self.history: list[dict[str, float]] = []
         distinct = self.objective.distinct and options.no_duplicates
@@ -73,10 +70,23 @@ class Trainer:
         updates = options.epochs * self.batches.per_epoch / options.gradient_accumulation_steps
         self.steps = options.max_steps or math.ceil(updates)
         self.optimizer = self._optimizer(optimizer)
-        params, self.arch, patterns = self._adapted()
+        params, self.arch, patterns = self._adapted(loaded.params)
         trained, self.frozen = divided(params, patterns)
         with jax.set_mesh(self.model.mesh):
-            self.state = jax.jit(self._start)(trained)
+            self.state = jax.jit(self._start, donate_argnums=0)(trained)
+
+    def _loaded(self, model: str) -> Model:
+        options = self.options
+        loaded = load(
+            model,
+            dtype="float32",
+            max_model_len=options.max_length,
+            data_parallel_size=options.data,
+            tensor_parallel_size=options.model,
+            distributed=options.distributed,
+        )
+        check_mesh(loaded.checkpoint.leaves, loaded.mesh, options.fsdp)
+        return loaded
 
     def _optimizer(self, given) -> optax.GradientTransformation:
         """The optimizer that is given, or that the options ask for."""
@@ -91,17 +101,20 @@ class Trainer:
         )
         return accumulated(chosen, options.gradient_accumulation_steps)
 
-    def _adapted(self) -> tuple[dict, Arch, tuple[str, ...]]:
+    def _adapted(self, params: dict) -> tuple[dict, Arch, tuple[str, ...]]:
         """The parameters and the arch that are trained, with adapters where these are asked for."""
         options, model = self.options, self.model
-        arch, params = model.arch.replace(dtype=_activations(options.compute)), model.params
+        arch = model.arch.replace(dtype=_activations(options.compute))
         if options.fsdp:
             params = jax.device_put(params, fsdp_shardings(model.checkpoint.leaves, model.mesh))
         if not options.lora_rank:
             return params, arch, options.train
+        from converters.lora_save import kernels_named
+
         key, size = jax.random.key(options.seed), (options.lora_rank, options.lora_alpha)
+        targets = kernels_named(model.checkpoint, options.lora_targets)
         with jax.set_mesh(model.mesh):
-            params, arch = add_adapters(params, arch, options.lora_targets, *size, key)
+            params, arch = add_adapters(params, arch, targets, *size, key)
         return params, arch, TRAINED
 
     def _start(self, trained: dict) -> State:
@@ -155,34 +168,47 @@ class Trainer:
 
     def train(self, resume: bool = True) -> State:
         """Run to the end, from the last checkpoint in `output` if there is one and `resume`."""
-        options = self.options
-        checkpoints = Checkpoints(Path(options.output) / "checkpoints", options.keep, self._facts())
+        options, folder = self.options, Path(self.options.output)
+        checkpoints = Checkpoints(folder / "checkpoints", options.keep, self._facts())
         if resume:
             self.state = checkpoints.restore(self.state)
-        names = () if jax.process_index() else options.report_to
-        self.reports = Reports(names, Path(options.output), asdict(options))
-        done = int(self.state.step)
+        else:
+            checkpoints.remove()
+        done, first = int(self.state.step), jax.process_index() == 0
+        self.history = past(folder, done) if first else []
+        self.reports = Reports(options.report_to if first else None, folder, asdict(options))
         total = self.steps * options.gradient_accumulation_steps
-        waiting: tuple | None = None
-        with jax.set_mesh(self.model.mesh), tqdm(total=total, initial=done, desc="train") as bar:
-            for step, (which, indices) in zip(
-                range(done + 1, total + 1), self.batches.from_step(done), strict=False
-            ):
-                batch = self.feed.batch(self.data[which], indices)
-                self.state, metrics = self._step(self.state, self.frozen, batch)
-                if waiting:  # the device works while the host looks at the step before
-                    self._look(bar, checkpoints, *waiting)
-                waiting = (step, which, indices, metrics)
-                if options.save_steps and step % options.save_steps == 0:
-                    checkpoints.save(step, self.state)
-                if options.eval_steps and step % options.eval_steps == 0:
-                    self._record(step, self.evaluated())
-                bar.update()
-            if waiting:
-                self._look(bar, checkpoints, *waiting)
-        checkpoints.close()
-        self.reports.close()
+        with (
+            closing(checkpoints),
+            closing(self.reports),
+            jax.set_mesh(self.model.mesh),
+            tqdm(total=total, initial=done, desc="train") as bar,
+        ):
+            self._run(done, total, checkpoints, bar)
         return self.state
+
+    def _run(self, done: int, total: int, checkpoints: Checkpoints, bar: tqdm) -> None:
+        """The steps after `done`."""
+        options = self.options
+        look = partial(self._look, bar, checkpoints)
+        waiting: tuple | None = None
+        for step, (which, indices) in zip(
+            range(done + 1, total + 1), self.batches.from_step(done), strict=False
+        ):
+            batch = self.feed.batch(self.data[which], indices)  # while the device is at work
+            if waiting:
+                look(*waiting)
+            self.state, metrics = self._step(self.state, self.frozen, batch)
+            waiting = (step, which, indices, metrics)
+            saved, evaluated = _due(step, options.save_steps), _due(step, options.eval_steps)
+            if saved or evaluated or step == total:
+                look(*waiting)
+                waiting = None
+            if saved:
+                checkpoints.save(step, self.state)
+            if evaluated:
+                self._record(step, self.evaluated())
+            bar.update()
 
     def _record(self, step: int, numbers: dict[str, float]) -> None:
         self.history.append({"step": step} | numbers)
@@ -192,8 +218,7 @@ class Trainer:
         """Log a step; save and stop at one that is not finite, which has changed nothing."""
         loss = float(metrics.loss)
         if not metrics.finite:
-            checkpoints.save(int(self.state.step), self.state)
-            checkpoints.close()
+            checkpoints.save(step - 1, self.state)
             raise ArithmeticError(
                 f"step {step}: the loss is {loss}, the gradient's length {metrics.gradient:.3g}, "
                 f"in the batch of examples {indices.tolist()} of dataset {which}; the state before "
@@ -210,7 +235,8 @@ class Trainer:
             found["eval_loss"] = float(np.mean([*self._losses(self.evaluation)]))
         if self.evaluate:
             said = self.evaluate(self.params)
-            found |= said if isinstance(said, dict) else {"metric": float(said)}
+            said = said if isinstance(said, dict) else {"metric": said}
+            found |= {name: float(number) for name, number in said.items()}
         return found
 
     def _losses(self, dataset: Examples) -> Iterator[float]:
@@ -259,6 +285,10 @@ class Trainer:
 def _several(data: list) -> bool:
     """Whether a list holds sources of examples, rather than examples."""
     return bool(data) and not isinstance(data[0], Mapping | tuple)
+
+
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
 
 
 def _activations(compute: str) -> str:

@@ -10,7 +10,7 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 
 
 def main(output: str, model: str, steps: int) -> None:
-    """Train, and leave the parameters and the losses since the last start in OUTPUT."""
+    """Train, and leave the parameters in OUTPUT."""
     from jaxpool.nn.params import flatten
     from jaxpool.train.options import TrainingOptions
     from jaxpool.train.trainer import Trainer

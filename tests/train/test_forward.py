@@ -10,7 +10,7 @@ from jaxpool.nn import params as parameters
 from jaxpool.nn.arch import Arch, Disentangled, Rotary
 from jaxpool.nn.dropout import Dropout
 from jaxpool.nn.transformer import forward
-from jaxpool.train.sharding import fsdp_shardings
+from jaxpool.train.sharding import check_mesh, fsdp_shardings
 from tests.tiny import BERT, SIZES
 from tests.train.test_gradcache import batch, close
 
@@ -92,3 +92,23 @@ def test_fsdp(shape):
     with jax.set_mesh(mesh):
         step = jax.jit(plain, out_shardings=shardings)
         close(step(placed, jax.device_put(side, rows_sharding(mesh))), wanted)
+
+
+@pytest.mark.parametrize(
+    "changes, shape, message",
+    [
+        ({"mlp_dim": 66}, (1, 4), "model=4 wanted to divide F of layers.mlp.*F=66"),
+        ({"heads": 3, "kv_heads": 3}, (1, 4), "model=4 wanted to divide N of layers.attention"),
+        ({"heads": 8, "kv_heads": 2}, (2, 4), None),  # few key heads may be whole
+        ({}, (3, 1), "fsdp over data=3 wanted to divide an axis of embed"),
+        ({}, (2, 4), None),
+    ],
+)
+def test_a_mesh_that_does_not_divide(changes, shape, message):
+    leaves = parameters.abstract(BERT.replace(**changes))
+    data, model = shape
+    mesh = make_mesh(model, data)
+    if message is None:
+        return check_mesh(leaves, mesh, fsdp=True)
+    with pytest.raises(ValueError, match=message):
+        check_mesh(leaves, mesh, fsdp=True)

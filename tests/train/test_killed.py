@@ -48,3 +48,5 @@ def test_twenty_kills(bert, tmp_path):
     calm, killed = (np.load(tmp_path / name / "end.npz") for name in ("calm", "killed"))
     for name in calm.files:
         np.testing.assert_array_equal(calm[name], killed[name])
+    calm, killed = ((tmp_path / name / "history.jsonl").read_text() for name in ("calm", "killed"))
+    assert calm == killed and len(calm.splitlines()) == STEPS

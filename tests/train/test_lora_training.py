@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModel
+from transformers import AutoModel, ModernBertConfig, ModernBertModel
 
 import jaxpool
+from converters.lora_save import kernels_named
+from jaxpool.loading import describe
 from jaxpool.nn.params import flatten
 from jaxpool.train.trainer import Trainer
 from tests.train.test_trainer import options, pairs
@@ -41,6 +43,46 @@ def test_adapter_is_trained_saved_and_read(bert, tmp_path):
     adapted = batch._replace(adapters=np.ones_like(batch.tokens))
     own = np.asarray(jaxpool.forward(trainer.params, adapted, trainer.arch))[0]
     np.testing.assert_allclose(own, wanted, atol=5e-5)
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")  # of peft
+@pytest.mark.parametrize(
+    "targets, wanted",
+    [
+        (("query", "value"), ("query", "value")),
+        (("attention.self.query", "output.dense"), ("query", "out", "down")),
+        (("dense",), ("out", "up", "down")),
+        (("all-linear",), ("query", "key", "value", "out", "up", "down")),
+    ],
+)
+def test_targets_as_peft_names_them(bert, targets, wanted):
+    """The kernels that peft adapts in the same checkpoint, by the names of its modules."""
+    from peft import LoraConfig, get_peft_model
+
+    checkpoint = describe(str(bert)).checkpoint
+    assert sorted(kernels_named(checkpoint, targets)) == sorted(wanted)
+    if targets == ("all-linear",):
+        return  # peft's would adapt the pooler too
+    model = get_peft_model(AutoModel.from_pretrained(bert), LoraConfig(target_modules=[*targets]))
+    adapted = {
+        name.split("encoder.layer.0.")[1]
+        for name, module in model.named_modules()
+        if "encoder.layer.0." in name and hasattr(module, "lora_A")
+    }
+    names = {"query": "attention.self.query", "value": "attention.self.value"}
+    names |= {"out": "attention.output.dense", "up": "intermediate.dense", "down": "output.dense"}
+    assert adapted == {names[kind] for kind in wanted}
+
+
+def test_a_fused_kernel_is_refused_before_the_run(checkpoint):
+    small = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1}
+    special = dict.fromkeys(("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"), 1)
+    small |= {"num_attention_heads": 2, "vocab_size": 30522, "pad_token_id": 0}
+    config = ModernBertConfig(**small, **special)
+    fused = describe(str(checkpoint(ModernBertModel, config, "fused"))).checkpoint
+    with pytest.raises(ValueError, match="LoRA: query lies fused with others in layers.*Wqkv"):
+        kernels_named(fused, ("query",))
+    assert kernels_named(fused, ("attn.Wo",)) == ("out",)
 
 
 def test_unknown_target(bert, tmp_path):

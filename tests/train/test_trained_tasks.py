@@ -15,6 +15,7 @@ from transformers import BertForMaskedLM, BertForSequenceClassification
 
 import jaxpool
 from jaxpool import PoolingParams
+from jaxpool.nn.params import flatten
 from jaxpool.train import losses
 from jaxpool.train.trainer import Trainer
 from tests.small import DIM, save
@@ -107,6 +108,17 @@ def test_ranking_margin(classifier, tmp_path):
     queries, good, bad = (list(side) for side in zip(*data, strict=True))
     scores = [logits(classifier, queries, side) for side in (good, bad)]
     np.testing.assert_allclose(losses_of(trainer)[0], losses.ranking_margin(*scores), rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_heads_alone(classifier, tmp_path):
+    """The loss falls by the classifier: nothing else changes, or has optimizer state."""
+    data = [(a, b, float(i % 2)) for i, (a, b) in enumerate(pairs(8))]
+    trainer = trained(classifier, data, tmp_path, loss="bce", train=(r"heads\.",))
+    assert set(trainer.state.params) == {"heads"}
+    before, after = flatten(jaxpool.load(str(classifier)).params), flatten(trainer.params)
+    changed = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert changed == {name for name in before if name.startswith("heads.")}
 
 
 @pytest.mark.slow

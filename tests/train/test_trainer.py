@@ -1,5 +1,6 @@
 """A run beside the same run in torch, on a mesh, interrupted, exported; and what it refuses."""
 
+import gc
 import json
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from jaxpool.train.checkpoints import Checkpoints
 from jaxpool.train.options import TrainingOptions
 from jaxpool.train.trainer import Trainer
 from tests.conftest import MINILM
+from tests.small import save
 
 WORDS = "the a cat dog house tree runs sees eats big small red blue fast slow and of in to".split()
 
@@ -61,6 +63,12 @@ def losses_of(trainer: Trainer) -> list[float]:
 
 
 @pytest.fixture(scope="module")
+def bert(tmp_path_factory):
+    """A random encoder whose heads four devices divide."""
+    return save(tmp_path_factory.mktemp("bert"), num_attention_heads=4)
+
+
+@pytest.fixture(scope="module")
 def run(bert, tmp_path_factory):
     """A short run of the small model on one device, with a checkpoint on the way."""
     folder = tmp_path_factory.mktemp("run")
@@ -100,8 +108,9 @@ def test_an_interrupted_run_goes_on_bit_for_bit(run, bert):
     assert sorted(path.name for path in folder.iterdir()) == ["3", "6"]
     (folder / "6").rename(folder.parent / "gone")
     again.train()
-    assert [entry["step"] for entry in again.history] == [4, 5, 6]
-    assert losses_of(again) == losses_of(run)[3:]
+    assert again.history == run.history and len(losses_of(again)) == 6
+    lines = (folder.parent / "history.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == run.history
     jax.tree.map(np.testing.assert_array_equal, again.params, run.params)
 
 
@@ -117,6 +126,31 @@ def test_meshes_give_the_curve_of_one_device(run, bert, tmp_path, shape):
     trainer = Trainer(str(bert), pairs(40), options(tmp_path, **mesh))
     trainer.train()
     np.testing.assert_allclose(losses_of(trainer), losses_of(run), rtol=1e-5)
+
+
+@SLOW
+@pytest.mark.parametrize("size", [3, 7])
+def test_batches_that_the_data_axis_does_not_divide(bert, tmp_path, size):
+    """Rows are divided, and not examples: such a batch has rows of padding, and the same curve."""
+    curves = []
+    for data in (1, 4):
+        changes = {"data": data, "batch_size": size, "max_steps": 2}
+        trainer = Trainer(str(bert), pairs(20), options(tmp_path / str(data), **changes))
+        trainer.train()
+        curves.append(losses_of(trainer))
+    np.testing.assert_allclose(*curves, rtol=1e-5)
+
+
+def test_parameters_are_there_once(bert, tmp_path):
+    """Beside them the two moments of AdamW, and nothing of the loaded model."""
+    gc.collect()
+    here = {id(array) for array in jax.live_arrays()}
+    trainer = Trainer(str(bert), pairs(8), options(tmp_path))
+    next(iter(trainer._losses(trainer.data[0])))
+    gc.collect()
+    own = sum(leaf.nbytes for leaf in jax.tree.leaves(trainer.params))
+    new = sum(array.nbytes for array in jax.live_arrays() if id(array) not in here)
+    assert own * 3 <= new < own * 3.1
 
 
 @SLOW
@@ -144,6 +178,9 @@ def test_bad_input(bert, tmp_path):
     refused("unknown loss 'x'", pairs(4), loss="x")
     refused("nothing to train", pairs(4), train=("nothing",))
     refused("needs 16 devices, found 8", pairs(4), data=16)
+    refused("model=3 wanted to divide N of layers.* N=4 x", pairs(4), model=3)
+    refused("fsdp over data=5 wanted to divide an axis of embed", pairs(4), data=5, fsdp=True)
+    refused("chunk: wanted a multiple of data=2, found 3", pairs(4), data=2, chunk=3)
     with pytest.raises(ValueError, match="unknown settings"):
         from jaxpool.train.options import read_options
 
@@ -165,10 +202,16 @@ def test_another_run_in_the_folder(run, bert):
 
 def test_a_loss_that_is_not_finite(bert, tmp_path):
     trainer = Trainer(str(bert), pairs(40), options(tmp_path, learning_rate=1e30, max_steps=9))
-    with pytest.raises(ArithmeticError, match="in the batch of examples"):
+    with pytest.raises(ArithmeticError, match="in the batch of examples") as stopped:
         trainer.train()
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(trainer.params))
-    assert any((tmp_path / "checkpoints").iterdir())
+    done = len(losses_of(trainer))
+    assert int(trainer.state.step) == done
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == [str(done)]
+    _, indices = next(trainer.batches.from_step(done))
+    assert f"step {done + 1}: " in str(stopped.value) and str(indices.tolist()) in str(
+        stopped.value
+    )
 
 
 def test_command(bert, tmp_path):

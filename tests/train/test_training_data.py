@@ -18,6 +18,7 @@ from jaxpool.train import losses
 from jaxpool.train.data import Batches, examples
 from jaxpool.train.options import read_options
 from jaxpool.train.packing import training_batch
+from jaxpool.train.reports import HISTORY, past
 from jaxpool.train.trainer import Trainer
 from tests.train.test_trainer import losses_of, options, pairs
 
@@ -136,6 +137,15 @@ def test_two_datasets_with_prompts_reports_and_an_optimizer(bert, tmp_path, logg
     assert any((tmp_path / "tensorboard").iterdir())
     start, end = model.params["layers"], trainer.params["layers"]
     assert not np.array_equal(start["mlp"]["up"]["bias"], end["mlp"]["up"]["bias"])
+
+
+def test_a_history_ends_where_its_checkpoint_does(tmp_path):
+    file = tmp_path / HISTORY
+    lines = [json.dumps({"step": step, "loss": 1 / step}) for step in (1, 2, 3)]
+    file.write_text("\n".join(lines) + '\n{"step": 4, "lo')  # killed while it wrote
+    assert past(tmp_path, 2) == [{"step": 1, "loss": 1.0}, {"step": 2, "loss": 0.5}]
+    assert file.read_text().splitlines() == lines[:2]
+    assert past(tmp_path / "new", 0) == []
 
 
 def test_reports_that_are_not_there(bert, tmp_path, monkeypatch):
