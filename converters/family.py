@@ -112,6 +112,13 @@ def sizes(config) -> dict[str, Any]:
     }
 
 
+def require(config, **wanted) -> None:
+    """ValueError for a field that has another value than the one there is code for."""
+    for name, value in wanted.items():
+        if (found := getattr(config, name, value)) != value:
+            raise ValueError(f"config.json: {name} must be {value}, found {found}")
+
+
 ACTIVATIONS = {
     "gelu": "gelu",
     "gelu_python": "gelu",

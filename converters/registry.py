@@ -8,17 +8,25 @@ from converters.families.bart import BART, MBART
 from converters.families.bert import BERT, ERNIE
 from converters.families.bidirectional import LLAMA_BIDIRECTIONAL, PPLX, QWEN3_BIDIRECTIONAL, VOYAGE
 from converters.families.big_bird import BIG_BIRD
+from converters.families.bloom import BLOOM, MPT
 from converters.families.clip import CLIP, CLIP_CLASSIFIER
+from converters.families.cohere import COHERE, COHERE2, PHI, STABLELM
 from converters.families.colpali import COLPALI, COLPALI_ENGINE
 from converters.families.colqwen import COLQWEN2, COLQWEN2_5, COLQWEN2_ENGINE, COLQWEN3
+from converters.families.convbert import CONVBERT
 from converters.families.deberta import DEBERTA, DEBERTA_V2
 from converters.families.dinov2 import DINOV2, DINOV2_WITH_REGISTERS
 from converters.families.distilbert import DISTILBERT
+from converters.families.dpr import BERT_GENERATION, DPR
 from converters.families.electra import ELECTRA
 from converters.families.eurobert import EUROBERT
+from converters.families.falcon import FALCON
+from converters.families.fnet import FNET
 from converters.families.gemma import GEMMA, GEMMA2, GEMMA3
-from converters.families.glm import GLM, GLM4
+from converters.families.glm import ERNIE4_5, GLM, GLM4, HELIUM
 from converters.families.gpt2 import GPT2
+from converters.families.gpt_neo import GPT_BIGCODE, GPT_NEO, OPENAI_GPT
+from converters.families.gpt_neox import GPT_NEOX, GPTJ
 from converters.families.gte import GTE, NEW
 from converters.families.idefics3 import COLIDEFICS3, COLMODERNVBERT, COLMODERNVBERT_ENGINE
 from converters.families.internlm2 import INTERNLM2
@@ -41,14 +49,21 @@ from converters.families.llama import (
     SEED_OSS,
     SMOLLM3,
 )
+from converters.families.longformer import LONGFORMER
 from converters.families.ministral3 import MINISTRAL3, MINISTRAL3_BIDIRECTIONAL
+from converters.families.mobilebert import MOBILEBERT
 from converters.families.modernbert import MODERNBERT
 from converters.families.modernbert_decoder import MODERNBERT_DECODER
 from converters.families.mpnet import MPNET
+from converters.families.mvp import MVP, PLBART
+from converters.families.nemotron import NEMOTRON, PERSIMMON
 from converters.families.nemotron_colembed import NEMOTRON_COLEMBED
 from converters.families.nemotron_vl import NEMOTRON_VL
 from converters.families.nemotron_vl_rerank import NEMOTRON_VL_RERANK
 from converters.families.nomic import NOMIC
+from converters.families.nystromformer import NYSTROMFORMER
+from converters.families.olmo import CWM, EXAONE4, OLMO, OLMOE
+from converters.families.opt import BIOGPT, OPT
 from converters.families.phi3 import PHI3
 from converters.families.pre_norm import ESM, MEGATRON_BERT, ROBERTA_PRE_NORM, XLM_ROBERTA_XL
 from converters.families.qwen import QWEN2, QWEN3, QWEN3_MOE
@@ -57,15 +72,17 @@ from converters.families.qwen2_vl import QWEN2_VL
 from converters.families.qwen3_5 import QWEN3_5, QWEN3_5_TEXT
 from converters.families.qwen3_vl import QWEN3_VL
 from converters.families.rembert import REMBERT
-from converters.families.roberta import CAMEMBERT, DATA2VEC, LUKE, ROBERTA, XLM_ROBERTA
+from converters.families.roberta import CAMEMBERT, DATA2VEC, IBERT, LUKE, ROBERTA, XLM_ROBERTA
 from converters.families.roformer import ROFORMER
 from converters.families.siglip import SIGLIP, SIGLIP2
+from converters.families.squeezebert import SQUEEZEBERT
 from converters.families.starcoder2 import STARCODER2
 from converters.families.static import STATIC
 from converters.families.t5 import T5, UMT5
 from converters.families.telechat import TELECHAT2
 from converters.families.vit import SIGLIP_CLASSIFIER, VIT
 from converters.families.xlm import FLAUBERT, XLM
+from converters.families.xlnet import XLNET
 from converters.families.xmod import XMOD
 from converters.family import Family
 
@@ -75,33 +92,52 @@ FAMILIES: dict[str, Family] = {
     "arcee": ARCEE,
     "bart": BART,
     "bert": BERT,
+    "bert-generation": BERT_GENERATION,
     "bidirectional_pplx_qwen3": PPLX,
     "big_bird": BIG_BIRD,
+    "biogpt": BIOGPT,
+    "bloom": BLOOM,
     "camembert": CAMEMBERT,
     "clip": CLIP,
+    "cohere": COHERE,
+    "cohere2": COHERE2,
     "colmodernvbert": COLMODERNVBERT,
     "colpali": COLPALI,
     "colqwen2": COLQWEN2,
     "colqwen3": COLQWEN3,
+    "convbert": CONVBERT,
+    "cwm": CWM,
     "data2vec-text": DATA2VEC,
     "deberta": DEBERTA,
     "deberta-v2": DEBERTA_V2,
     "dinov2": DINOV2,
     "dinov2_with_registers": DINOV2_WITH_REGISTERS,
     "distilbert": DISTILBERT,
+    "dpr": DPR,
     "electra": ELECTRA,
     "ernie": ERNIE,
+    "ernie4_5": ERNIE4_5,
     "esm": ESM,
     "eurobert": EUROBERT,
+    "exaone4": EXAONE4,
+    "falcon": FALCON,
     "flaubert": FLAUBERT,
+    "fnet": FNET,
     "gemma": GEMMA,
     "gemma2": GEMMA2,
     "gemma3_text": GEMMA3,
     "glm": GLM,
     "glm4": GLM4,
+    "gpt-sw3": GPT2,
     "gpt2": GPT2,
+    "gpt_bigcode": GPT_BIGCODE,
+    "gpt_neo": GPT_NEO,
+    "gpt_neox": GPT_NEOX,
+    "gptj": GPTJ,
     "granite": GRANITE,
     "gte": GTE,
+    "helium": HELIUM,
+    "ibert": IBERT,
     "internlm2": INTERNLM2,
     "internlm3": INTERNLM3,
     "iquestcoder": IQUESTCODER,
@@ -113,6 +149,7 @@ FAMILIES: dict[str, Family] = {
     "llama_bidirec": LLAMA_BIDIRECTIONAL,
     "llama_nemotron_vl": NEMOTRON_VL,
     "llama_nemotron_vl_rerank": NEMOTRON_VL_RERANK,
+    "longformer": LONGFORMER,
     "luke": LUKE,
     "mbart": MBART,
     "megatron-bert": MEGATRON_BERT,
@@ -120,16 +157,28 @@ FAMILIES: dict[str, Family] = {
     "ministral3": MINISTRAL3,
     "mistral": MISTRAL,
     "mixtral": MIXTRAL,
+    "mobilebert": MOBILEBERT,
     "model2vec": STATIC,
     "modernbert": MODERNBERT,
     "modernbert-decoder": MODERNBERT_DECODER,
     "mpnet": MPNET,
+    "mpt": MPT,
     "mt5": T5,
+    "nemotron": NEMOTRON,
+    "mvp": MVP,
     "new": NEW,
     "nomic_bert": NOMIC,
+    "nystromformer": NYSTROMFORMER,
+    "olmo": OLMO,
     "olmo2": OLMO2,
     "olmo3": OLMO3,
+    "olmoe": OLMOE,
+    "openai-gpt": OPENAI_GPT,
+    "opt": OPT,
+    "persimmon": PERSIMMON,
+    "phi": PHI,
     "phi3": PHI3,
+    "plbart": PLBART,
     "qwen2": QWEN2,
     "qwen2_5_vl": QWEN2_5_VL,
     "qwen2_vl": QWEN2_VL,
@@ -147,6 +196,8 @@ FAMILIES: dict[str, Family] = {
     "siglip": SIGLIP,
     "siglip2": SIGLIP2,
     "smollm3": SMOLLM3,
+    "squeezebert": SQUEEZEBERT,
+    "stablelm": STABLELM,
     "starcoder2": STARCODER2,
     "t5": T5,
     "telechat": TELECHAT2,
@@ -155,6 +206,7 @@ FAMILIES: dict[str, Family] = {
     "xlm": XLM,
     "xlm-roberta": XLM_ROBERTA,
     "xlm-roberta-xl": XLM_ROBERTA_XL,
+    "xlnet": XLNET,
     "xmod": XMOD,
 }
 
@@ -173,14 +225,19 @@ AROUND: dict[str, Callable[[Family], Family]] = {
 }
 # Architectures whose names do not end in the name of their head.
 HEADS: dict[str, str] = {
+    "BertGenerationEncoder": "Model",
     "BertSpladeSparseEmbeddingModel": "MaskedLM",
     "BgeM3EmbeddingModel": "Model",
     "ColBERTJinaRobertaModel": "ColBERT",
     "ColBERTLfm2Model": "ColBERT",
     "ColBERTModernBertModel": "ColBERT",
+    "DPRContextEncoder": "Model",
+    "DPRQuestionEncoder": "Model",
+    "FlaubertWithLMHeadModel": "MaskedLM",
     "HF_ColBERT": "ColBERT",
     "JinaForRanking": "Ranking",
     "JinaVLForRanking": "Ranking",
+    "XLMWithLMHeadModel": "MaskedLM",
 }
 # By the architecture's name, where it says more than the model_type.
 ARCHITECTURES: dict[str, Family] = {
@@ -224,41 +281,3 @@ def find(config: Mapping) -> Family:
             f"supported: {', '.join(sorted(FAMILIES))}"
         )
     return FAMILIES[model_type]
-
-
-def table() -> str:
-    """The supported architectures as a Markdown document, docs/architectures.md."""
-    lines = [
-        "# Supported architectures",
-        "",
-        "Written by `python -m converters.registry > docs/architectures.md`. A model is found by",
-        "the `model_type` of its config.json, by the code that file points to, or by the name of",
-        "its architecture; code from a checkpoint never runs. sentence-transformers modules,",
-        "classifiers and adapters come on top of every architecture.",
-        "",
-        "| config.json | architectures | such as |",
-        "| --- | --- | --- |",
-    ]
-    around = {key: of(DEBERTA_V2) for key, of in AROUND.items()}
-    keyed = {**FAMILIES, **REMOTE, **ARCHITECTURES, **around}
-    for key, family in sorted(keyed.items(), key=lambda item: (item[1].name.lower(), item[0])):
-        examples = ", ".join(f"[{name}](https://huggingface.co/{name})" for name in family.examples)
-        lines.append(f"| `{key}` | {', '.join(architectures(key, family))} | {examples} |")
-    lines += ["", "Names that do not end in the name of their head:", ""]
-    titles = {name: f"the {head} head" for name, head in HEADS.items()}
-    titles["BgeM3EmbeddingModel"] = "the base model and the heads in files beside it"
-    lines += [f"- `{name}`: {title}" for name, title in titles.items()]
-    return "\n".join(lines) + "\n"
-
-
-def architectures(key: str, family: Family) -> list[str]:
-    """The architectures that a key of the registry stands for."""
-    if key in ARCHITECTURES:
-        return [key]
-    shared = set(HEADS.values()) - {"MaskedLM"}  # heads that go by names of their own
-    endings = [f"For{name}" for name in family.heads if name != "Model" and name not in shared]
-    return [family.name + ending for ending in ("Model", *endings)]
-
-
-if __name__ == "__main__":
-    print(table(), end="")

@@ -120,7 +120,9 @@ def check(folder: Path, hf_class, task: str | None = None) -> None:
     check_round_trip(checkpoint, params, folder, hf_class, wanted, types, output)
 
 
-def check_packed(folder: Path, wanted: list[np.ndarray], task: str | None = None) -> None:
+def check_packed(
+    folder: Path, wanted: list[np.ndarray], task: str | None = None, types: bool = False, ids=None
+) -> None:
     """Assert one thing alone: packed in float32, a folder gives the numbers `wanted` of `texts`.
 
     Cheaper than `check`, for heads and switches of families whose forward `check` covers.
@@ -129,7 +131,8 @@ def check_packed(folder: Path, wanted: list[np.ndarray], task: str | None = None
     params = checkpoint.read(np.float32, lambda path, array: jnp.asarray(array))
     assert not task or checkpoint.head.task == task
     steps = checkpoint.head_steps if task else None
-    _, (requests, plan, batch, controls) = batches(texts(checkpoint.arch.vocab), False)
+    ids = texts(checkpoint.arch.vocab) if ids is None else ids
+    _, (requests, plan, batch, controls) = batches(ids, types)
     got = run(params, batch, controls, checkpoint.arch, steps, False)
     tolerance = LOGIT_TOLERANCE if task else HIDDEN_TOLERANCE
     compare(plan, got, requests, wanted, steps, tolerance)

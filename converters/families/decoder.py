@@ -9,7 +9,7 @@ from jaxpool.heads.steps import Dense, Pool
 from jaxpool.nn.arch import Arch
 
 LAST = Pool(("lasttoken",))
-EPSILONS = ("rms_norm_eps", "norm_epsilon", "layer_norm_eps", "norm_eps")
+EPSILONS = ("rms_norm_eps", "norm_epsilon", "layer_norm_eps", "norm_eps", "layer_norm_epsilon")
 IGNORED = (r"rotary_emb\.inv_freq$", r"^lm_head\.", r"^output\.weight$")
 
 
@@ -17,9 +17,7 @@ def arch(config, **switches) -> Arch:
     """Llama's switches (pre-norm, RMS, gated, rotary, causal), changed as a family asks."""
     bias = bool(_known(config, "attention_bias"))
     kinds = sizes(config) | dict(
-        mlp_dim=config.intermediate_size,
         norm="rms",
-        norm_eps=next(getattr(config, name) for name in EPSILONS if config.knows(name)),
         placement="pre",
         final_norm=True,
         causal=causal(config),
@@ -29,11 +27,15 @@ def arch(config, **switches) -> Arch:
         gated=True,
         activation=_activation(config),
         mlp_bias=bool(_known(config, "mlp_bias")),
-        max_length=reach(config),
     )
-    if "rotary" not in switches:
-        kinds["rotary"] = (rotary(config),)
-    return Arch(**(kinds | switches))
+    fields = {  # those that not all configurations have
+        "mlp_dim": lambda: config.intermediate_size,
+        "norm_eps": lambda: next(getattr(config, x) for x in EPSILONS if config.knows(x)),
+        "rotary": lambda: (rotary(config),),
+        "max_length": lambda: reach(config),
+    }
+    read = {name: field() for name, field in fields.items() if name not in switches}
+    return Arch(**(kinds | read | switches))
 
 
 def _activation(config) -> str:
@@ -90,6 +92,13 @@ def attention_names(layer: str, qk_norm: str = "H") -> str:
         scale = f"layers.attention.{ours}_norm.scale {layer}.{name}.weight"
         lines.append(f"{scale} {qk_norm.replace('N', heads)}\n")
     return "".join(lines)
+
+
+def fused_names(qkv: str, out: str) -> str:
+    """Queries, key and value of each kv head in turn, in one tensor."""
+    return dense("layers.attention.{query,key,value}", qkv, "(K [G|1|1] H) D") + dense(
+        "layers.attention.out", out, "D (N H)"
+    )
 
 
 def mlp_names(layer: str, names: Mapping[str, str] = MLP) -> str:
@@ -180,6 +189,10 @@ MASKED_LM = Head(
     "heads.decoder.kernel lm_head.weight=model.embed_tokens.weight O I\n",
 )
 HEADS = {"SequenceClassification": score(), "TokenClassification": token_score()}
+OLD_HEADS = HEADS | {"TokenClassification": token_score("classifier")}
+BUFFERS = r"\.att(n|ention)\.(attention\.)?(masked_)?bias$"  # masks that old files carry
+BOTH_NORMS = "{attention_norm,mlp_norm}"  # one norm before both branches
+WIDE = {"up": "dense_h_to_4h", "down": "dense_4h_to_h"}
 # Qwen2.5-Math-RM: a value a token; -PRM: two labels, read after each step (<extra_0>).
 REWARD = reward(1, use_activation=False)
 PROCESS_REWARD = reward(2, tok_pooling_type="STEP", step_tag_id=151651)

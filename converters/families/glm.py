@@ -1,4 +1,4 @@
-"""GLM and GLM-4 (0414): Llama that turns neighbouring features, with a fused MLP."""
+"""GLM, GLM-4 (0414), Helium and ERNIE 4.5: Llama that turns neighbouring features."""
 
 from dataclasses import replace
 
@@ -24,6 +24,17 @@ def glm4_arch(config) -> Arch:
     return glm_arch(config, placement="sandwich")
 
 
+def helium_arch(config) -> Arch:
+    """Helium: all features turn."""
+    return arch(config, rotary=(replace(rotary(config), interleaved=True),), out_bias=False)
+
+
+def ernie_arch(config) -> Arch:
+    """ERNIE 4.5: one field for all biases."""
+    bias = dict.fromkeys(("qkv_bias", "out_bias", "mlp_bias"), bool(config.use_bias))
+    return arch(config, rotary=(replace(rotary(config), interleaved=True),), **bias)
+
+
 NAMES = attention_names("layers.{L}.self_attn"), fused_mlp_names("layers.{L}.mlp")
 GLM4_NAMES = decoder_names(
     *NAMES,
@@ -37,3 +48,5 @@ GLM4_NAMES = decoder_names(
 
 GLM = family("Glm", glm_arch, decoder_names(*NAMES), examples=("zai-org/glm-4-9b-hf",))
 GLM4 = family("Glm4", glm4_arch, GLM4_NAMES, examples=("zai-org/GLM-4-9B-0414",))
+HELIUM = family("Helium", helium_arch, examples=("kyutai/helium-1-2b",))
+ERNIE4_5 = family("Ernie4_5", ernie_arch, examples=("baidu/ERNIE-4.5-0.3B-PT",))

@@ -3,7 +3,7 @@
 import re
 
 from converters.families import bert
-from converters.family import Family
+from converters.family import Family, require
 from converters.heads.classifiers import (
     classifier,
     roberta_heads,
@@ -21,6 +21,12 @@ def arch(config) -> Arch:
         uncounted=config.pad_token_id,
         max_length=config.max_position_embeddings - offset,
     )
+
+
+def ibert_arch(config) -> Arch:
+    """I-BERT: RoBERTa before its numbers are made integers."""
+    require(config, quant_mode=False)
+    return arch(config)
 
 
 def ignored(prefix: str) -> tuple[str, ...]:
@@ -44,6 +50,14 @@ XLM_ROBERTA = twin(
 )
 CAMEMBERT = twin("Camembert", "roberta.", examples=("dangvantuan/sentence-camembert-large",))
 DATA2VEC = twin("Data2VecText", "data2vec_text.", examples=("facebook/data2vec-text-base",))
+# Published in floating point; of the integers that it may be turned into, its files have room only.
+IBERT = twin(
+    "IBert",
+    "ibert.",
+    arch=ibert_arch,
+    ignored=(*ignored("ibert."), r"_integer$", r"scaling_factor$", r"\.(x_min|x_max|shift)$"),
+    examples=("kssteven/ibert-roberta-base",),
+)
 # Entities are a second input of LUKE; of a text alone it computes what RoBERTa does.
 LUKE = twin(
     "Luke",
@@ -52,6 +66,7 @@ LUKE = twin(
         "Model": unused_pooler(),
         "SequenceClassification": classifier("luke.pooler.dense", "classifier"),
         "TokenClassification": token_classifier(),
+        "MaskedLM": roberta_heads("luke.")["MaskedLM"],
     },
     ignored=(*ignored("luke."), r"entity_", r"\.(w2e|e2w|e2e)_query\.", r"^embeddings_project"),
     examples=("studio-ousia/luke-base", "studio-ousia/mluke-base-lite"),

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from converters.family import Family, Head, attention, dense, norm, sizes
+from converters.family import Family, Head, attention, dense, norm, require, sizes
 from converters.heads.classifiers import token_classifier
 from jaxpool.heads.steps import Dense, Pool
 from jaxpool.nn.arch import Arch
@@ -10,9 +10,7 @@ from jaxpool.nn.arch import Arch
 
 def arch(config) -> Arch:
     """XLM: BERT without token types; no norm at the end even where it comes before branches."""
-    for field, value in (("is_encoder", True), ("causal", False)):
-        if getattr(config, field) != value:
-            raise ValueError(f"config.json: {field} must be {value}, found {not value}")
+    require(config, is_encoder=True, causal=False)
     pre = config.knows("pre_norm") and config.pre_norm
     return Arch(
         **sizes(config),
@@ -27,14 +25,14 @@ def arch(config) -> Arch:
 
 
 def _summary(config, arch: Arch) -> tuple:
-    wanted = {"summary_type": "first", "summary_use_proj": True, "summary_activation": None}
-    wanted |= {"summary_proj_to_labels": True}
-    for field, value in wanted.items():
-        if getattr(config, field) != value:
-            raise ValueError(
-                f"config.json: {field} must be {value}, found {getattr(config, field)}"
-            )
+    require(config, summary_type="first", summary_use_proj=True)
+    require(config, summary_activation=None, summary_proj_to_labels=True)
     return Pool(("cls",)), Dense("summary", arch.dim, config.num_labels)
+
+
+def _words(config, arch: Arch) -> tuple:
+    require(config, asm=False)
+    return (Dense("decoder", arch.dim, arch.vocab),)
 
 
 XLM = Family(
@@ -54,6 +52,12 @@ XLM = Family(
             "classify", _summary, dense("heads.summary", "sequence_summary.summary")
         ),
         "TokenClassification": token_classifier(),
+        "MaskedLM": Head(
+            "sparse",
+            _words,
+            "heads.decoder.kernel pred_layer.proj.weight=transformer.embeddings.weight O I\n"
+            "heads.decoder.bias pred_layer.proj.bias O\n",
+        ),
     },
     # The language's embedding is added where a call names one, which texts do not.
     ignored=(r"position_ids$", r"^pred_layer\.", r"lang_embeddings\."),

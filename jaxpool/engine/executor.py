@@ -18,7 +18,7 @@ from jaxpool.heads.spans import reads_words
 from jaxpool.heads.steps import Chains, compared, picked, pools_chunks, pools_slots
 from jaxpool.heads.steps import run as run_steps
 from jaxpool.nn.arch import Arch
-from jaxpool.nn.params import as_bits
+from jaxpool.nn.stacked import as_bits
 from jaxpool.nn.transformer import forward
 
 Key = tuple[Chains, int, int]  # chains, rows, length
@@ -149,7 +149,7 @@ class Executor:
             pixels = make((rows, length, patches.values), jnp.uint8)
             grid = make((rows, length, 4), jnp.int32) if patches.stretched else None
             return Batch(None, tokens, tokens, pixels=pixels, grid=grid)
-        types = tokens if arch.token_types else None
+        types = tokens if arch.reads_types else None
         adapters = tokens if arch.adapters else None
         text = Batch(tokens, tokens, tokens, types, adapters, tokens if self.context else None)
         return self._with_patches(text, make) if arch.joins else text

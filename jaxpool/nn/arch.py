@@ -6,15 +6,19 @@ from typing import Any, Literal
 from jaxpool.nn.records import (
     DeltaNet,
     Disentangled,
+    Fourier,
     Merger,
+    Narrow,
     Patches,
+    Relative,
     Rotary,
     ShortConvolution,
+    Spans,
 )
 
-Norm = Literal["layer", "rms"]
+Norm = Literal["layer", "rms", "affine"]
 Placement = Literal["pre", "post", "sandwich", "branch"]
-QKNorm = Literal["none", "head", "full", "layer"]
+QKNorm = Literal["none", "head", "full", "layer", "head_layer", "heads_layer"]
 # The parts that not all layers have, each with the letter that counts those that do (see `params`).
 PARTS = {"a": "attention", "b": "mixer", "J": "mlp", "M": "experts"}
 
@@ -45,14 +49,17 @@ class Arch:
     embed_scale: float = 1.0
     dropped: int = -1  # the token without an embedding; the others of its text grow in its place
     embed_norm: bool = False
+    embed_project: bool = False  # they are projected, though as wide as the model
 
     # Norms
     norm: Norm = "layer"
     norm_eps: float = 1e-12
+    norm_scale: bool = True
     norm_bias: bool = True
     norm_offset: float = 0.0  # added to the stored scale (Gemma stores scale - 1)
     placement: Placement = "post"
     inner_attention_norm: bool = False  # attention is norm(x + attention(x)) before its placement
+    parallel: bool = False  # the MLP reads what attention reads, not what it made of it
     first_attention_norm: bool = True
     final_norm: bool = False
     residual_scale: float = 1.0  # the factor on the output of a residual branch
@@ -73,10 +80,15 @@ class Arch:
     attention_softcap: float = 0.0
     qkv_bias: bool = True
     out_bias: bool = True
+    value_taps: int = 0  # of a convolution of values that is added to what heads give
     gated_attention: bool = False  # what a head gives is multiplied by the sigmoid of its gate
 
+    attention_groups: int = 1  # blocks on the diagonal of the kernels of query, key and value
+    leading: bool = False  # the first token sees all and is seen by all, whatever the windows
+    spans: Spans | None = None  # heads that convolve, beside those that attend
+
     # What mixes tokens in the layers that do not attend
-    mixer: ShortConvolution | DeltaNet | None = None
+    mixer: ShortConvolution | DeltaNet | Fourier | Relative | None = None
     attention_layers: tuple[bool, ...] = ()  # which layers attend; empty: all
 
     # MLP
@@ -84,7 +96,10 @@ class Arch:
     activation: str = "gelu"
     mlp_bias: bool = True
     down_bias: bool | None = None  # None: like mlp_bias
+    mlp_groups: int = 1  # blocks on the diagonal of its kernels
     bottleneck: int = 0  # features of a second, narrow MLP after the first; it has no gate
+
+    narrow: Narrow | None = None  # layers that work in fewer features than pass between them
 
     # Mixture of experts, in place of the MLP of some layers
     experts: int = 0
@@ -145,6 +160,11 @@ class Arch:
         return max((axis + 1 for table in self.rotary for axis in table.axes), default=1)
 
     @property
+    def reads_types(self) -> bool:
+        """Whether token types make a difference."""
+        return self.token_types > 0 or isinstance(self.mixer, Relative)
+
+    @property
     def before_patches(self) -> int:
         """The tokens that precede the patches of a picture."""
         return int(self.patches.class_token) + self.patches.registers if self.patches else 0
@@ -185,7 +205,7 @@ class Arch:
             "Y": self.token_types,
             "Z": self.task_types,
             "U": 2 * self.disentangled.span if self.disentangled else self.relative_buckets,
-            "A": self.disentangled.taps if self.disentangled else 0,
+            "A": self.disentangled.taps if self.disentangled else self.value_taps,
             "Q": self.dim // (self.disentangled.conv_groups if self.disentangled else 1),
             "q": self.adapters,
             "r": self.adapter_rank,
@@ -201,7 +221,15 @@ class Arch:
             "W": self.expert_dim or self.mlp_dim,
             **{letter: len(layers) for letter, layers in self.numbers().items()},
             **(self.mixer.sizes() if self.mixer else {}),
+            **self._groups(),
+            **(self.spans.sizes() if self.spans else {}),
+            **(self.narrow.sizes() if self.narrow else {}),
         }
+
+    def _groups(self) -> dict[str, int]:
+        count = max(self.attention_groups, self.mlp_groups)
+        whole = {"d": self.dim, "e": self.heads, "i": self.mlp_dim}
+        return {"g": count} | {letter: size // count for letter, size in whole.items()}
 
     def switches(self) -> dict[str, Any]:
         """The fields that differ from their defaults."""

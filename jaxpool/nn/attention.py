@@ -41,6 +41,8 @@ def choose(platform: str, arch: Arch) -> str:
     What a family cannot compute exactly stays with XLA. cuDNN's is the one that knows biases, which
     cost it half its speed.
     """
+    if arch.leading:
+        return "xla"
     biased = arch.alibi or arch.relative_buckets > 0
     if platform == "tpu" and not biased:
         return "splash"
@@ -140,13 +142,13 @@ def _dense(
 def _blocked(params: dict, places: Places, arch: Arch, reach: int) -> Callable:
     """A block of queries at a time, against the keys that its past and its window can reach.
 
-    The keys of a window lie near in the row, except for a shared prefix. The keys of a causal query
-    lie before it in the row: the blocks of one quarter of the row share an extent of keys, which
-    computes 5/8 of the scores instead of half of them.
+    The keys of a window lie near in the row, except for a shared prefix and a first token that all
+    see. The keys of a causal query lie before it in the row: the blocks of one quarter of the row
+    share an extent of keys, which computes 5/8 of the scores instead of half of them.
     """
     length = places.segments.shape[1]
     blocks = -(-length // BLOCK)
-    near = reach if places.context is None else 0
+    near = 0 if arch.leading or places.context is not None else reach
     span = min(length, BLOCK + near * (1 if arch.causal else 2)) if near else length
     each = -(-blocks // QUARTERS) if arch.causal and not near else blocks
     pad = ((0, 0), (0, blocks * BLOCK - length))

@@ -17,7 +17,7 @@ from jaxpool.nn.segments import segment_sums
 def parameters(params: dict) -> dict:
     """The decoder's own parameters, with the token embedding that it shares with the encoder."""
     own = params["decoder"]
-    return own | {"embed": {"token": params["embed"]["token"], **own["embed"]}}
+    return own | {"embed": {"token": params["embed"]["token"], **own.get("embed", {})}}
 
 
 def behind(batch, arch: Arch):

@@ -14,9 +14,9 @@ from jaxpool.nn import layers
 from jaxpool.nn.arch import Arch, Disentangled
 from jaxpool.nn.dropout import OFF, Dropout, drop, split
 from jaxpool.nn.masks import Places, visible
-from jaxpool.nn.params import from_bits, unstack
 from jaxpool.nn.remat import remat as checkpointed
 from jaxpool.nn.segments import NEVER
+from jaxpool.nn.stacked import from_bits, unstack
 
 
 def forward(

@@ -38,7 +38,7 @@ def embed(params: dict, batch, arch: Arch, images: jax.Array | None = None) -> j
     images: vectors `[B, S, E]` that some tokens have in place of their embeddings (`batch.soft`).
     """
     chosen = chosen_adapters(batch, arch)
-    x = _lookup(params["token"], batch.tokens, arch, chosen)
+    x = lookup(params["token"], batch.tokens, arch, chosen)
     if arch.embed_scale != 1.0:
         # Gemma rounds the factor to the dtype of the activations.
         x = x * jnp.asarray(arch.embed_scale, x.dtype)
@@ -48,13 +48,13 @@ def embed(params: dict, batch, arch: Arch, images: jax.Array | None = None) -> j
         x = jnp.where(batch.soft[..., None] < 0, x, take(images, batch.soft).astype(x.dtype))
     if arch.token_types:
         types = jnp.zeros_like(batch.tokens) if batch.types is None else batch.types
-        x = x + _lookup(params["type"], types, arch, chosen)
+        x = x + lookup(params["type"], types, arch, chosen)
     if arch.positions:
-        x = x + _lookup(params["position"], _rows(batch, arch), arch)
+        x = x + lookup(params["position"], _rows(batch, arch), arch)
     if arch.task_types:
         x = x + params["task"]["embedding"][0].astype(x.dtype)
     if arch.embed_norm:
-        x = arch_norm(params["norm"], x, arch)
+        x = arch_norm(params.get("norm", {}), x, arch)
     if "project" in params:
         x = dense(params["project"], x, "bte,ed->btd")
     return x
@@ -81,7 +81,8 @@ def _rows(batch, arch: Arch) -> jax.Array:
     return jnp.where(counted, before - start, -1) + arch.position_offset
 
 
-def _lookup(params: dict, ids: jax.Array, arch: Arch, chosen=None) -> jax.Array:
+def lookup(params: dict, ids: jax.Array, arch: Arch, chosen=None) -> jax.Array:
+    """The rows of a table, with the adapters of the tokens that have one."""
     # "clip" keeps the padding of packed rows inside the table without the fill of NaNs.
     x = jnp.take(params["embedding"], ids, axis=0, mode="clip").astype(arch.dtype)
     if "lora_a" not in params:

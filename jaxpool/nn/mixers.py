@@ -3,11 +3,16 @@
 import jax
 import jax.numpy as jnp
 
-from jaxpool.nn import convolution, delta
+from jaxpool.nn import convolution, delta, fourier, relative
 from jaxpool.nn.arch import Arch
-from jaxpool.nn.records import DeltaNet, ShortConvolution
+from jaxpool.nn.records import DeltaNet, Fourier, Relative, ShortConvolution
 
-MIXERS = {ShortConvolution: convolution.mix, DeltaNet: delta.mix}
+MIXERS = {
+    DeltaNet: delta.mix,
+    Fourier: fourier.mix,
+    Relative: relative.mix,
+    ShortConvolution: convolution.mix,
+}
 
 
 def mixer(params: dict, x: jax.Array, batch, arch: Arch, chosen, kept) -> jax.Array:

@@ -13,6 +13,8 @@ Dimension letters, the same in axis strings, einsums and comments everywhere:
     X experts            W expert features   M layers with experts, J layers with a dense MLP
     a layers that attend b layers with another mixer; inside that: p features,
     n key heads, k features of a key, x value heads, y features of a value
+    d features of a narrow layer, e of its MLPs that come before the last; of g blocks of kernels:
+    d model features, e heads, i mlp features; z heads that convolve
     h height, w width, c channels of a patch of pixels, v frames, s registers before them
     m features of joined patches, u of a merger's hidden layer, t of a text; j deep mergers
 """
@@ -23,7 +25,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.tree_util import keystr, tree_flatten_with_path, tree_map, tree_unflatten
 
 from jaxpool.nn.arch import PARTS, Arch, Disentangled, Merger
@@ -32,7 +33,8 @@ from jaxpool.nn.leaf import Leaf, is_leaf
 
 def axes(arch: Arch) -> dict:
     """The nested dict of axis strings of an architecture, with Flax leaf names."""
-    norm = {"scale": "D"} | ({"bias": "D"} if arch.norm == "layer" and arch.norm_bias else {})
+    norm = {"scale": "D"} if arch.norm_scale else {}
+    norm |= {"bias": "D"} if arch.norm != "rms" and arch.norm_bias else {}
     tree = {"embed": _embed_axes(arch, norm)}
     if arch.layers:
         tree["layers"] = _layer_axes(arch, norm)
@@ -71,8 +73,10 @@ def _disentangled_axes(facts: Disentangled, norm: dict) -> dict:
 
 def _adapted(tree: dict, name: str = "") -> dict:
     """A tree with an adapter, a product of rank r, beside every kernel and table of tokens."""
+    if name == "mlps":  # several in one leaf
+        return tree
     if "kernel" in tree:
-        layer, inputs, outputs = _split(tree["kernel"], 2 if name == "out" else 1)
+        layer, inputs, outputs = _split(tree["kernel"], 2 if name in ("out", "weights") else 1)
         return tree | {
             "lora_a": {"kernel": f"{layer} q {inputs} r"},
             "lora_b": {"kernel": f"{layer} q r {outputs}"},
@@ -108,31 +112,25 @@ def _embed_axes(arch: Arch, norm: dict) -> dict:
         embed["task"] = {"embedding": "Z E"}
     if arch.embed_norm:
         embed["norm"] = {name: "E" for name in norm}
-    if arch.embed_dim and arch.embed_dim != arch.dim:
+    if arch.narrow:
+        return _wide_axes(embed, norm)
+    if arch.embed_project or (arch.embed_dim and arch.embed_dim != arch.dim):
         embed["project"] = {"kernel": "E D", "bias": "D"}
     return embed
 
 
-def _layer_axes(arch: Arch, norm: dict) -> dict:
-    def dense(kernel, bias_axes, bias):
-        return {"kernel": kernel} | ({"bias": bias_axes} if bias else {})
+def _wide_axes(embed: dict, norm: dict) -> dict:
+    """The same where words and their neighbours are projected before all else is added."""
+    for name in ("position", "type"):
+        embed[name] = {"embedding": embed[name]["embedding"].replace("E", "D")}
+    return embed | {"norm": norm, "project": {"kernel": "A E D", "bias": "D"}}
 
-    attention = {
-        "query": dense("D N H", "N H", arch.qkv_bias),
-        "key": dense("D K H", "K H", arch.qkv_bias),
-        "value": dense("D K H", "K H", arch.qkv_bias),
-        "out": dense("N H D", "D", arch.out_bias),
-    }
-    cross = {} if arch.start is None else {"cross": dict(attention)}
-    if arch.gated_attention:
-        attention["gate"] = dense("D N H", "N H", arch.qkv_bias)
-    if arch.disentangled:
-        attention |= _position_axes(arch.disentangled, dense)
-    if arch.qk_norm != "none":
-        names = ("scale", "bias") if arch.qk_norm == "layer" else ("scale",)
-        for norm_name, heads in (("query_norm", "N "), ("key_norm", "K ")):
-            features = "H" if arch.qk_norm == "head" else f"{heads}H"
-            attention[norm_name] = dict.fromkeys(names, features)
+
+def _layer_axes(arch: Arch, norm: dict) -> dict:
+    if arch.narrow:
+        return tree_map(lambda axes: f"L {axes}", arch.narrow.axes(norm))
+
+    attention, cross = _attention_axes(arch)
     norms = ["attention_norm", "mlp_norm"]
     if arch.placement == "sandwich":
         norms += ["attention_post_norm", "mlp_post_norm"]
@@ -145,11 +143,46 @@ def _layer_axes(arch: Arch, norm: dict) -> dict:
     if arch.layer_scale:
         tree |= {"attention_gain": {"scale": "D"}, "mlp_gain": {"scale": "D"}}
     if arch.bottleneck:
-        tree["bottleneck"] = {"up": dense("D f", "f", True), "down": dense("f D", "D", True)}
+        tree["bottleneck"] = {"up": _dense("D f", "f"), "down": _dense("f D", "D")}
     if arch.relative_layers:
         tree["relative"] = {"embedding": "U N"}
     tree = tree_map(lambda axes: f"L {axes}", tree)
     return tree | _part_axes(arch, attention)
+
+
+def _dense(kernel: str, bias: str, biased: bool = True) -> dict:
+    """A dense layer, which may have a bias."""
+    return {"kernel": kernel} | ({"bias": bias} if biased else {})
+
+
+def _attention_axes(arch: Arch) -> tuple[dict, dict]:
+    """Attention, and that of a decoder to the output of its encoder."""
+    attention = {
+        "query": _dense("D N H", "N H", arch.qkv_bias),
+        "key": _dense("D K H", "K H", arch.qkv_bias),
+        "value": _dense("D K H", "K H", arch.qkv_bias),
+        "out": _dense("N H D", "D", arch.out_bias),
+    }
+    cross = {} if arch.start is None else {"cross": dict(attention)}
+    if arch.attention_groups > 1:
+        attention |= {n: _blocks(attention[n], "g d e H") for n in ("query", "key", "value")}
+    if arch.gated_attention:
+        attention["gate"] = _dense("D N H", "N H", arch.qkv_bias)
+    if arch.value_taps:
+        attention["conv"] = {"kernel": "A K"}
+    if arch.leading:
+        names = (("query", "N"), ("key", "K"), ("value", "K"))
+        attention["leading"] = {n: _dense(f"D {x} H", f"{x} H", arch.qkv_bias) for n, x in names}
+    if arch.spans:
+        attention["spans"] = arch.spans.axes()
+    if arch.disentangled:
+        attention |= _position_axes(arch.disentangled)
+    if arch.qk_norm != "none":
+        names = ("scale", "bias") if arch.qk_norm in ("layer", "head_layer") else ("scale",)
+        for norm_name, heads in (("query_norm", "N "), ("key_norm", "K ")):
+            features = "H" if arch.qk_norm in ("head", "head_layer") else f"{heads}H"
+            attention[norm_name] = dict.fromkeys(names, features)
+    return attention, cross
 
 
 def _part_axes(arch: Arch, attention: dict) -> dict:
@@ -161,19 +194,19 @@ def _part_axes(arch: Arch, attention: dict) -> dict:
         parts["experts"] = _expert_axes(arch)
     numbers, made = arch.numbers(), {}
     for letter, name in PARTS.items():
-        if numbers[letter]:
+        if numbers[letter] and parts[name]:
             count = "L" if len(numbers[letter]) == arch.layers else letter
             made[name] = tree_map(lambda axes, x=count: f"{x} {axes}", parts[name])
     return made
 
 
-def _position_axes(facts: Disentangled, dense) -> dict:
+def _position_axes(facts: Disentangled) -> dict:
     """The products of disentangled attention that differ from those of contents."""
-    made = {"key": dense("D K H", "K H", facts.key_bias)}
+    made = {"key": _dense("D K H", "K H", facts.key_bias)}
     if facts.content_to_position and not facts.shared:
-        made["position_key"] = dense("D N H", "N H", facts.key_bias)
+        made["position_key"] = _dense("D N H", "N H", facts.key_bias)
     if facts.position_to_content and not facts.shared:
-        made["position_query"] = dense("D N H", "N H", True)
+        made["position_query"] = _dense("D N H", "N H", True)
     return made
 
 
@@ -185,7 +218,15 @@ def _mlp_axes(arch: Arch) -> dict:
             tree[name]["bias"] = "F"
     if arch.mlp_bias if arch.down_bias is None else arch.down_bias:
         tree["down"]["bias"] = "D"
+    if arch.mlp_groups > 1:
+        blocks = dict.fromkeys(names, "g d i") | {"down": "g i d"}
+        tree = {name: _blocks(part, blocks[name]) for name, part in tree.items()}
     return tree
+
+
+def _blocks(part: dict, axes: str) -> dict:
+    """A dense layer whose kernel has blocks on its diagonal alone."""
+    return {"blocks": axes} | {name: leaf for name, leaf in part.items() if name != "kernel"}
 
 
 def _expert_axes(arch: Arch) -> dict:
@@ -237,41 +278,3 @@ def unflatten(flat: Mapping[str, Any]) -> dict:
 def count(tree: dict) -> int:
     """The number of parameters in a tree of arrays or `Leaf`s."""
     return sum(math.prod(leaf.shape) for leaf in flatten(tree).values())
-
-
-def unstack(layers, depth: int) -> list:
-    """The `depth` layers of a stacked tree, one tree each (debugging, and the unrolled twin)."""
-    return [tree_map(lambda leaf: leaf[i], layers) for i in range(depth)]  # noqa: B023
-
-
-def stack(layers: list[dict]) -> dict:
-    """One tree with a leading layer axis: the inverse of `unstack`."""
-    return tree_map(lambda *leaves: jnp.stack(leaves), *layers)
-
-
-def as_bits(tree: dict) -> dict:
-    """The same arrays with bfloat16 ones as views of their bits, uint16; not for tracing.
-
-    XLA on CPU slices bfloat16 in float32: a loop over layers would first widen all of them, at
-    every call. Integers pass as they are, and `from_bits` undoes this for one layer at a time.
-    """
-
-    def view(x: jax.Array) -> jax.Array:
-        if x.dtype != jnp.bfloat16:
-            return x
-        bits = [
-            jax.device_put(np.asarray(part.data).view(np.uint16), part.device, may_alias=True)
-            for part in x.addressable_shards
-        ]
-        return jax.make_array_from_single_device_arrays(x.shape, x.sharding, bits)
-
-    return tree_map(view, tree)
-
-
-def from_bits(tree: dict) -> dict:
-    """The inverse of `as_bits`, for tracing; other trees pass unchanged."""
-
-    def view(x: jax.Array) -> jax.Array:
-        return jax.lax.bitcast_convert_type(x, jnp.bfloat16) if x.dtype == jnp.uint16 else x
-
-    return tree_map(view, tree)

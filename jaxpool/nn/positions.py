@@ -159,15 +159,20 @@ def alibi_slopes(heads: int) -> np.ndarray:
     return np.concatenate([slopes, extra]).astype(np.float32)
 
 
-def relative_bucket(distance: jax.Array, buckets: int, max_distance: int) -> jax.Array:
-    """T5's bidirectional bucket of `key position - query position` (arXiv 1910.10683)."""
-    half = buckets // 2
+def relative_bucket(
+    distance: jax.Array, buckets: int, max_distance: int, causal: bool = False
+) -> jax.Array:
+    """T5's bucket of `key position - query position` (arXiv 1910.10683); half are of what follows.
+
+    causal: all are of what comes before.
+    """
+    half = buckets if causal else buckets // 2
     exact = half // 2
     size = jnp.abs(distance)
     log = jnp.log(jnp.maximum(size, 1).astype(jnp.float32) / exact) / math.log(max_distance / exact)
     far = exact + (log * (half - exact)).astype(jnp.int32)
     bucket = jnp.where(size < exact, size, jnp.minimum(far, half - 1))
-    return jnp.where(distance > 0, half, 0) + bucket
+    return bucket if causal else jnp.where(distance > 0, half, 0) + bucket
 
 
 def attention_bias(params: dict, queries, keys, arch: Arch) -> jax.Array | None:
@@ -178,6 +183,7 @@ def attention_bias(params: dict, queries, keys, arch: Arch) -> jax.Array | None:
     if arch.alibi:
         slopes = jnp.asarray(alibi_slopes(arch.heads))
         return -slopes[:, None, None] * jnp.abs(distance)[:, None].astype(jnp.float32)
-    bucket = relative_bucket(distance, arch.relative_buckets, arch.relative_distance)
+    facts = arch.relative_buckets, arch.relative_distance, arch.causal
+    bucket = relative_bucket(distance, *facts)
     table = params["relative"]["embedding"].astype(jnp.float32)
     return jnp.moveaxis(jnp.take(table, bucket, axis=0), -1, 1)

@@ -48,12 +48,29 @@ def dense(params: dict, x: jax.Array, contraction: str, chosen=None) -> jax.Arra
 
     chosen: the weights `[B, T, q]` of each token's adapters (see `chosen_adapters`).
     """
-    out = product(params, x, contraction)
+    if "blocks" in params:
+        out = _blocks(params["blocks"], x, contraction)
+    else:
+        out = product(params, x, contraction)
     if "lora_a" in params:
         out = out + _low_rank(params, x, contraction, chosen).astype(out.dtype)
     if "bias" in params:
         out = out + params["bias"].astype(out.dtype)
     return out.astype(x.dtype)
+
+
+def _blocks(blocks: jax.Array, x: jax.Array, contraction: str) -> jax.Array:
+    """The product with a kernel of blocks on its diagonal, `[g, ...]`: groups of features alone."""
+    inputs, kernel, outputs = contraction.replace("->", ",").split(",")
+    into = next(i for i, axis in enumerate(inputs) if axis in kernel)
+    out = next(i for i, axis in enumerate(outputs) if axis not in inputs)
+    x = x.reshape(*x.shape[:into], len(blocks), -1, *x.shape[into + 1 :])
+    # The groups go first: XLA on CPU has no product in bfloat16 with them in the middle.
+    x = jnp.moveaxis(x, into, 0).astype(blocks.dtype)
+    subscripts = f"g{inputs},g{kernel}->g{outputs}"
+    y = jnp.einsum(subscripts, x, blocks, preferred_element_type=jnp.float32)
+    y = jnp.moveaxis(y, 0, out)
+    return y.reshape(*y.shape[:out], -1, *y.shape[out + 2 :])
 
 
 def _low_rank(params: dict, x: jax.Array, contraction: str, chosen: jax.Array) -> jax.Array:
@@ -72,12 +89,15 @@ def _low_rank(params: dict, x: jax.Array, contraction: str, chosen: jax.Array) -
 def norm(params: dict, x: jax.Array, kind: str, eps: float, offset: float = 0.0) -> jax.Array:
     """LayerNorm or RMSNorm over the last axis, in float32; without parameters, just the division.
 
+    "affine" multiplies and adds without a division (MobileBERT's NoNorm).
+
     `offset` is added to the stored scale (Gemma keeps scale - 1).
     """
     y = x.astype(jnp.float32)
     if kind == "layer":
         y = y - jnp.mean(y, axis=-1, keepdims=True)
-    y = y * jax.lax.rsqrt(jnp.mean(jnp.square(y), axis=-1, keepdims=True) + eps)
+    if kind != "affine":
+        y = y * jax.lax.rsqrt(jnp.mean(jnp.square(y), axis=-1, keepdims=True) + eps)
     if "scale" in params:
         y = y * (params["scale"].astype(jnp.float32) + offset)
     if "bias" in params:

@@ -40,7 +40,7 @@ def quantize(params: dict, kind: str | None) -> dict:
     dtype, scale = KINDS[kind]
 
     def convert(tree: dict, name: str) -> dict:
-        if name in ("conv", "experts", "relative") or not isinstance(tree, dict):
+        if name in ("conv", "experts", "mlps", "relative", "spans") or not isinstance(tree, dict):
             return tree
         if "kernel" not in tree:
             return {key: convert(part, key) for key, part in tree.items()}

@@ -172,5 +172,102 @@ class DeltaNet:
         return heads | {"k": self.key_dim, "y": self.value_dim, "A": self.taps}
 
 
+@dataclass(frozen=True)
+class Fourier:
+    """The real part of the Fourier transform of a text, its tokens and features (FNet)."""
+
+    def axes(self) -> dict:
+        """No parameters."""
+        return {}
+
+    def sizes(self) -> dict[str, int]:
+        """No letters."""
+        return {}
+
+
+@dataclass(frozen=True)
+class Relative:
+    """Attention to contents, to sinusoids of distances and to parts of a text (XLNet)."""
+
+    def axes(self) -> dict:
+        """The parameters and their axes: three biases of queries, a vector for each kind of part.
+
+        `parts` are of tokens with the same type, and of others.
+        """
+        names = ("query", "key", "value", "distance")
+        biases = {f"{name}_query": {"bias": "N H"} for name in ("content", "distance", "part")}
+        return {
+            **{name: {"kernel": "D N H"} for name in names},
+            **biases,
+            "parts": {"embedding": "A N H"},
+            "out": {"kernel": "N H D"},
+        }
+
+    def sizes(self) -> dict[str, int]:
+        """The sizes of its letters."""
+        return {"A": 2}
+
+
+@dataclass(frozen=True)
+class Spans:
+    """Heads whose weights on the `taps` tokens around each are made of it (arXiv 2008.02496).
+
+    They are as many as those that attend, `heads`, and share their queries.
+    """
+
+    heads: int
+    taps: int
+
+    def axes(self) -> dict:
+        """The parameters and their axes."""
+        return {
+            "conv": {"kernel": "A D"},
+            "key": {"kernel": "D N H", "bias": "N H"},
+            "weights": {"kernel": "N H z A", "bias": "z A"},
+            "value": {"kernel": "D N H", "bias": "N H"},
+            "out": {"kernel": "N H D"},
+        }
+
+    def sizes(self) -> dict[str, int]:
+        """The sizes of its letters."""
+        return {"z": self.heads, "A": self.taps}
+
+
+@dataclass(frozen=True)
+class Narrow:
+    """Layers of `width` features between a kernel into them and one out (arXiv 2004.02984).
+
+    Each has several MLPs in a row, `mlps` before the last; the embedding of a token holds those of
+    its two neighbours.
+    """
+
+    width: int
+    mlps: int
+
+    def axes(self, norm: dict) -> dict:
+        """The parameters of a layer and their axes; `norm`: those of a norm of D features."""
+        thin = dict.fromkeys(norm, "d")
+        mlp = {"up": _dense("d F", True), "down": _dense("F d", True), "norm": thin}
+        return {
+            "narrowed": _dense("D d", True) | {"norm": thin},
+            "shared": _dense("D d", True) | {"norm": thin},
+            "query": {"kernel": "d N H", "bias": "N H"},
+            "key": {"kernel": "d K H", "bias": "K H"},
+            "value": {"kernel": "D K H", "bias": "K H"},
+            "out": _dense("N H d", True) | {"norm": thin},
+            "mlps": {
+                "up": {"kernel": "e d F", "bias": "e F"},
+                "down": {"kernel": "e F d", "bias": "e d"},
+                "norm": dict.fromkeys(norm, "e d"),
+            },
+            "mlp": mlp,
+            "widened": _dense("d D", True) | {"norm": norm},
+        }
+
+    def sizes(self) -> dict[str, int]:
+        """The sizes of its letters."""
+        return {"d": self.width, "e": self.mlps, "A": 3}
+
+
 def _dense(axes: str, bias: bool) -> dict[str, str]:
     return {"kernel": axes} | ({"bias": axes.split()[-1]} if bias else {})

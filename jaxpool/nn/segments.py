@@ -29,6 +29,22 @@ def segment_sums(batch, values: jax.Array) -> jax.Array:
     return jax.ops.segment_sum(values.reshape(-1), slots, b * (t + 1))[slots].reshape(b, t)
 
 
+def neighbours(x: jax.Array, segments: jax.Array, taps: int) -> jax.Array:
+    """What the tokens around each have, `[B, T, taps, ...]`: zero beyond the ends of its text."""
+    back, length = taps // 2, x.shape[1]
+    around = (0, 0), (back, taps - 1 - back)
+    values = jnp.pad(x, (*around, *((0, 0),) * (x.ndim - 2)))
+    owners = jnp.pad(segments, around, constant_values=-1)
+
+    def at(tap: int) -> jax.Array:
+        mine = owners[:, tap : tap + length] == segments
+        return jnp.where(
+            mine.reshape(*mine.shape, *(1,) * (x.ndim - 2)), values[:, tap : tap + length], 0
+        )
+
+    return jnp.stack([at(tap) for tap in range(taps)], axis=2)
+
+
 def convolve(params: dict, x: jax.Array, segments: jax.Array, causal: bool) -> jax.Array:
     """Each feature's weighted sum over the tokens around, `[B, T, ...]`, summed in float32.
 

@@ -6,15 +6,15 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from jaxpool.nn import decoder, disentangled, layers, merger, positions, vision
+from jaxpool.nn import branches, decoder, disentangled, layers, merger, narrow, positions, vision
 from jaxpool.nn.arch import PARTS, Arch
 from jaxpool.nn.attention import attention
 from jaxpool.nn.dropout import OFF, Dropout, drop, dropped, split
 from jaxpool.nn.experts import experts
 from jaxpool.nn.mixers import mixer
-from jaxpool.nn.params import from_bits, unstack
 from jaxpool.nn.remat import remat as checkpointed
 from jaxpool.nn.segments import take
+from jaxpool.nn.stacked import from_bits, unstack
 
 
 def forward(
@@ -85,12 +85,14 @@ def _run(
         return take(x, kept), None
     block = checkpointed(_block(params, batch, arch, dropout, seen, memory), remat, unroll)
     x, states = _layers(params, x, arch, unroll, kept, block, key, seen)
-    return layers.arch_norm(params["norm"], x, arch) if arch.final_norm else x, states
+    return layers.arch_norm(params.get("norm", {}), x, arch) if arch.final_norm else x, states
 
 
 def _embed(params: dict, batch, arch: Arch, seen: merger.Seen | None) -> jax.Array:
     if arch.patches:
         return vision.embed(params, batch, arch, arch.patches)
+    if arch.narrow:
+        return narrow.embed(params, batch, arch)
     return layers.embed(params, batch, arch, seen and seen.vectors)
 
 
@@ -138,26 +140,8 @@ def _block(params: dict, batch, arch: Arch, dropout: Dropout, seen: merger.Seen 
 
     Given tokens `kept`, its last layer computes those alone. It carries what a tower gives, too.
     """
-    turn = _turn(batch, arch)
-    rate = dropout.attention
-    attend = None if arch.relative_layers else attention(params, batch, arch, None, rate)
-    chosen = layers.chosen_adapters(batch, arch)
+    layer = _layer(params, batch, arch, dropout, memory)
     shared = unstack(params["layers"], 1)[0] if arch.shared_layers else None
-    read = memory is not None and _reader(params, batch, arch, dropout, memory)
-
-    def layer(x, p, window, index, first, key, kept):
-        weights_key, attention_key, mlp_key, *cross_keys = split(key, 5 if read else 3)
-        table = turn(index)
-        look = attend
-        if look is None or kept is not None:
-            look = attention(p if arch.relative_layers else params, batch, arch, kept, rate)
-        look = partial(look, window=window, key=weights_key)
-        mix = lambda y: _mix(p, y, batch, table, look, arch, chosen, kept)  # noqa: E731
-        mix = dropped(mix, dropout.hidden, attention_key)
-        x = _residual(p, "attention", x, mix, arch, first, kept)
-        x = _cross(p, x, read, arch, kept, cross_keys)
-        think = dropped(lambda y: _mlp(p, y, arch, take(chosen, kept)), dropout.hidden, mlp_key)
-        return _narrow(p, _residual(p, "mlp", x, think, arch), arch)
 
     def block(carry, group, kept=None):
         x, states = carry
@@ -175,6 +159,36 @@ def _block(params: dict, batch, arch: Arch, dropout: Dropout, seen: merger.Seen 
     return block
 
 
+def _layer(params: dict, batch, arch: Arch, dropout: Dropout, memory) -> Callable:
+    """One layer, of its parameters and of what differs between layers."""
+    turn = _turn(batch, arch)
+    rate = dropout.attention
+    attend = None if arch.relative_layers else attention(params, batch, arch, None, rate)
+    chosen = layers.chosen_adapters(batch, arch)
+    read = memory is not None and _reader(params, batch, arch, dropout, memory)
+
+    def layer(x, p, window, index, first, key, kept):
+        weights_key, attention_key, mlp_key, *cross_keys = split(key, 5 if read else 3)
+        table = turn(index)
+        look = attend
+        if look is None or kept is not None:
+            look = attention(p if arch.relative_layers else params, batch, arch, kept, rate)
+        look = partial(look, window=window, key=weights_key)
+        if arch.narrow:
+            return narrow.layer(p, x, look, arch, chosen, kept)
+        mix = lambda y: _mix(p, y, batch, table, look, arch, chosen, kept)  # noqa: E731
+        mix = dropped(mix, dropout.hidden, attention_key)
+        think = lambda y: _mlp(p, y, arch, take(chosen, kept))  # noqa: E731
+        think = dropped(think, dropout.hidden, mlp_key)
+        before = take(x, kept) if arch.parallel else None
+        x = branches.residual(p, "attention", x, mix, arch, first, kept)
+        x = branches.cross(p, x, read, arch, kept, cross_keys)
+        x = branches.residual(p, "mlp", x, think, arch, read=before)
+        return branches.bottleneck(p, x, arch)
+
+    return layer
+
+
 def _turn(batch, arch: Arch) -> Callable:
     """The rotary tables of a layer's queries and of its keys, by its number; None without."""
     tables = positions.rotary_tables(arch, batch)
@@ -189,13 +203,8 @@ def _turn(batch, arch: Arch) -> Callable:
 
 def _reader(params: dict, batch, arch: Arch, dropout: Dropout, memory) -> Callable:
     """What gives the branch of a layer that attends to the output of an encoder."""
-    both_ways = partial(attention, params, batch, arch.replace(causal=False))
+    both_ways = partial(attention, params, batch, arch.replace(causal=False, relative_buckets=0))
     return partial(decoder.read, memory, both_ways, dropout)
-
-
-def _cross(p: dict, x, read, arch: Arch, kept, keys) -> jax.Array:
-    """Attention to the output of an encoder, in the layers of a decoder (`decoder.read`)."""
-    return _residual(p, "cross", x, read(p["cross"], kept, keys), arch) if read else x
 
 
 def _member(group: dict, i: int, arch: Arch) -> dict:
@@ -210,83 +219,15 @@ def _member(group: dict, i: int, arch: Arch) -> dict:
     }
 
 
+def _mix(p: dict, x, batch, table, attend, arch: Arch, chosen, kept) -> jax.Array:
+    """What the tokens of a text take from one another, by attention or another mixer."""
+    if "attention" in p:
+        return branches.attention(p["attention"], x, batch, table, attend, arch, chosen, kept)
+    return mixer(p.get("mixer", {}), x, batch, arch, chosen, kept)
+
+
 def _mlp(p: dict, x, arch: Arch, chosen) -> jax.Array:
+    """What each token makes of itself, by an MLP or by experts."""
     if "experts" in p:
         return experts(p["experts"], x, arch)
     return layers.mlp(p["mlp"], x, arch, chosen)
-
-
-def _narrow(p: dict, x, arch: Arch) -> jax.Array:
-    """The bottleneck after the MLP, where layers have one."""
-    if not arch.bottleneck:
-        return x
-    plain = arch.replace(gated=False)
-    return _residual(p, "bottleneck", x, lambda y: layers.mlp(p["bottleneck"], y, plain), arch)
-
-
-def _scaled(branch, factor: float | jax.Array, x) -> jax.Array:
-    return factor * branch(x)
-
-
-def _residual(p: dict, name: str, x, branch, arch: Arch, skip=None, kept=None) -> jax.Array:
-    """x + branch(x) with its norm before, after, around, or on the branch alone.
-
-    Where the scalar `skip` is true the norm before is left out (ModernBERT's first layer). kept:
-    the tokens that the branch gives.
-    """
-    stays = take(x, kept)
-    before = lambda y: layers.arch_norm(p[f"{name}_norm"], y, arch)  # noqa: E731
-    if arch.residual_scale != 1.0:
-        branch = partial(_scaled, branch, arch.residual_scale)
-    if arch.layer_scale:
-        branch = partial(_scaled, branch, p[f"{name}_gain"]["scale"].astype(x.dtype))
-    match arch.placement:
-        case "post":
-            y = branch(x)
-            if f"{name}_inner_norm" in p:
-                y = layers.arch_norm(p[f"{name}_inner_norm"], stays + y, arch)
-            return before(stays + y)
-        case "pre":
-            y = before(x)
-            return stays + branch(y if skip is None else jnp.where(skip, x, y))
-        case "sandwich":
-            return stays + layers.arch_norm(p[f"{name}_post_norm"], branch(before(x)), arch)
-        case "branch":
-            return stays + before(branch(x))
-
-
-def _mix(p: dict, x, batch, table, attend, arch: Arch, chosen, kept) -> jax.Array:
-    """What the tokens of a text take from one another, by attention or another mixer."""
-    if "mixer" in p:
-        return mixer(p["mixer"], x, batch, arch, chosen, kept)
-    return _attention(p["attention"], x, table, attend, arch, chosen, kept)
-
-
-def _attention(p: dict, x, table, attend, arch: Arch, chosen, kept) -> jax.Array:
-    mine = take(chosen, kept)
-    q = layers.dense(p["query"], take(x, kept), "btd,dnh->btnh", mine)
-    k = layers.dense(p["key"], x, "btd,dkh->btkh", chosen)
-    v = layers.dense(p["value"], x, "btd,dkh->btkh", chosen)
-    if arch.qk_norm != "none":
-        q, k = _qk_norm(p["query_norm"], q, arch), _qk_norm(p["key_norm"], k, arch)
-    if table is not None:
-        interleaved = arch.rotary[0].interleaved
-        mine_turn, turn = table
-        mine_turn = jnp.stack([take(part, kept) for part in mine_turn])
-        q = positions.rotate(q, mine_turn, interleaved)
-        k = positions.rotate(k, turn, interleaved)
-    mixed = attend(q, k, v)
-    if arch.gated_attention:
-        gate = layers.dense(p["gate"], take(x, kept), "btd,dnh->btnh", mine)
-        mixed = mixed * jax.nn.sigmoid(gate)
-    return layers.dense(p["out"], mixed, "btnh,nhd->btd", mine)
-
-
-def _qk_norm(p: dict, x, arch: Arch) -> jax.Array:
-    """RMSNorm of each head, RMSNorm or LayerNorm of all together; the arch's epsilon and offset."""
-    if arch.qk_norm == "head":
-        return layers.norm(p, x, "rms", arch.norm_eps, arch.norm_offset)
-    kind = "layer" if arch.qk_norm == "layer" else "rms"
-    flat = {name: leaf.reshape(-1) for name, leaf in p.items()}
-    y = layers.norm(flat, x.reshape(*x.shape[:2], -1), kind, arch.norm_eps, arch.norm_offset)
-    return y.reshape(x.shape)

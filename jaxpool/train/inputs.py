@@ -59,7 +59,7 @@ class Inputs:
     @property
     def reads(self) -> Batch:
         """The arrays that the model's batches have."""
-        types, context = self.model.arch.token_types > 0, self.model.context
+        types, context = self.model.arch.reads_types, self.model.context
         made = TEXT._replace(types=types or None, context=context or None)
         return made._replace(adapters=self.adapted or None)
 

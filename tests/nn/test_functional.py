@@ -9,7 +9,8 @@ import pytest
 import jaxpool
 from jaxpool.flax_module import Encoder, pretrained
 from jaxpool.nn.arch import Arch
-from jaxpool.nn.params import abstract, flatten, init, stack, unflatten, unstack
+from jaxpool.nn.params import abstract, flatten, init, unflatten
+from jaxpool.nn.stacked import stack, unstack
 
 ARCH = Arch(
     vocab=40,

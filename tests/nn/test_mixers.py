@@ -12,7 +12,7 @@ from jaxpool.engine import planner
 from jaxpool.engine.batch import Request
 from jaxpool.nn import delta, params
 from jaxpool.nn.arch import Arch, Rotary
-from jaxpool.nn.records import DeltaNet, ShortConvolution
+from jaxpool.nn.records import DeltaNet, Fourier, Relative, ShortConvolution
 from jaxpool.nn.transformer import forward
 from tests.tiny import EMBED, engine
 from tests.weight_gathers import gathered_weights
@@ -32,10 +32,21 @@ MIXERS = {
 }
 ARCHES = {x: DECODER.replace(**y, attention_layers=(True, False)) for x, y in MIXERS.items()}
 
+ENCODER = DECODER.replace(causal=False, rotary=(), kv_heads=8, attention_layers=(False, True))
+ENCODERS = {
+    "fourier": ENCODER.replace(mixer=Fourier()),
+    "relative": ENCODER.replace(mixer=Relative()),
+}
+
 
 @pytest.fixture(params=ARCHES)
 def arch(request):
     return ARCHES[request.param]
+
+
+@pytest.fixture(params=[*ARCHES, *(pytest.param(x, marks=pytest.mark.slow) for x in ENCODERS)])
+def any_arch(request):
+    return (ARCHES | ENCODERS)[request.param]
 
 
 def texts():
@@ -68,8 +79,9 @@ def loss(weights, plan, arch):
     return jnp.sum(jnp.sin(3 * flat) * jnp.linspace(-1, 1, arch.dim)) / len(flat), found
 
 
-def test_packed_rows_are_padded_rows(arch):
+def test_packed_rows_are_padded_rows(any_arch):
     """Hidden states to 1e-5, and the gradient of every parameter to that part of its norm."""
+    arch = any_arch
     weights = params.init(jax.random.key(0), params.abstract(arch), STD)
     compute = partial(jax.value_and_grad, has_aux=True)
     alone, packed = (
@@ -93,8 +105,9 @@ def test_a_mesh_agrees_with_one_device(arch):
     assert gathered_weights(program, meshed.executor.params) == []
 
 
-def test_the_last_layer_gives_the_kept_tokens(arch):
+def test_the_last_layer_gives_the_kept_tokens(any_arch):
     """A mixer's last layer, of which some tokens alone are wanted."""
+    arch = any_arch
     weights = params.init(jax.random.key(0), params.abstract(arch), 0.3)
     batch, _ = batching.fill(next(plans()), texts())
     kept = jnp.asarray([[0], [20], [1], [7], [8], [0]])

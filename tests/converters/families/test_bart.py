@@ -1,4 +1,4 @@
-"""BART and mBART against Hugging Face torch: hidden states of the decoder, and the classifier."""
+"""BART and its twins against Hugging Face torch: the decoder's hidden states, the classifier."""
 
 import numpy as np
 import pytest
@@ -26,14 +26,17 @@ SIZES = dict(
 TEXTS = ["a cat sat on the mat", "Berlin", ("It rains in Paris today.", "The weather is bad.")]
 
 
-@pytest.mark.parametrize("family", ["Bart", "MBart"])
+TWINS = [pytest.param(name, marks=pytest.mark.slow) for name in ("Mvp", "PLBart")]
+
+
+@pytest.mark.parametrize("family", ["Bart", "MBart", *TWINS])
 def test_hidden_states(family, tmp_path):
     model_class = getattr(hf, f"{family}Model")
     config = getattr(hf, f"{family}Config")(**SIZES)
     check(save_random(model_class, config, tmp_path / "model"), model_class)
 
 
-@pytest.fixture(scope="module", params=["Bart", "MBart"])
+@pytest.fixture(scope="module", params=["Bart", "MBart", *TWINS])
 def classifier(request, tmp_path_factory):
     """A classifier over MiniLM's vocabulary, and transformers' own of the same files."""
     labels = ["contradiction", "neutral", "entailment"]

@@ -25,6 +25,7 @@ CONFIGS = {
     "XLMRobertaXL": hf.XLMRobertaXLConfig(**SIZES),
     "RobertaPreLayerNorm": hf.RobertaPreLayerNormConfig(**SIZES, type_vocab_size=1),
     "Data2VecText": hf.Data2VecTextConfig(**SIZES, type_vocab_size=1),
+    "IBert": hf.IBertConfig(**SIZES),
     "Luke": hf.LukeConfig(**SIZES, entity_vocab_size=11, entity_emb_size=12),
     "BigBird": hf.BigBirdConfig(
         **SIZES, attention_type="original_full", use_bias=False, rescale_embeddings=True
@@ -34,6 +35,28 @@ CONFIGS = {
     "Esm": hf.EsmConfig(
         **ROTARY, position_embedding_type="rotary", pad_token_id=1, mask_token_id=MASK
     ),
+    "MobileBert": hf.MobileBertConfig(
+        **SIZES, embedding_size=12, intra_bottleneck_size=20, num_feedforward_networks=3
+    ),
+    "SqueezeBert": hf.SqueezeBertConfig(
+        **SIZES | dict(intermediate_size=52), embedding_size=36, layer_norm_eps=1e-12
+    ),
+    "ConvBert": hf.ConvBertConfig(
+        **SIZES | dict(hidden_size=40), embedding_size=20, conv_kernel_size=5, num_groups=2
+    ),
+    "Nystromformer": hf.NystromformerConfig(**SIZES, conv_kernel_size=5),
+    "FNet": hf.FNetConfig(
+        vocab_size=97,
+        hidden_size=36,
+        num_hidden_layers=3,
+        intermediate_size=50,
+        max_position_embeddings=64,
+        num_labels=3,
+    ),
+    "Longformer": hf.LongformerConfig(**SIZES, attention_window=[4, 8, 8]),
+    "XLNet": hf.XLNetConfig(
+        vocab_size=97, d_model=36, n_layer=3, n_head=4, d_inner=50, num_labels=3
+    ),
     "Flaubert": hf.FlaubertConfig(**XLM, pre_norm=True, gelu_activation=True),
     "XLM": hf.XLMConfig(**XLM, gelu_activation=False),
 }
@@ -41,9 +64,18 @@ HEADS = {
     "ForSequenceClassification": "classify",
     "ForTokenClassification": "token_classify",
     "ForMaskedLM": "sparse",
+    "WithLMHeadModel": "sparse",
 }
-# LUKE's language model predicts entities too; the base model alone is read.
-NOT_READ = ("LukeForMaskedLM",)
+
+
+# What one test by default covers: the logits of a head, or hidden states.
+BY_HEAD = ("Longformer", "XLNet")
+BY_HIDDEN = ("MobileBert", "SqueezeBert", "ConvBert", "FNet")
+
+
+def slow(family, late, *rest):
+    """A case, which only `make test-slow` runs where it is `late`."""
+    return pytest.param(family, *rest, marks=[pytest.mark.slow] if late else [])
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +98,7 @@ def save(model_class, family, folder):
     return folder
 
 
-@pytest.mark.parametrize("family", CONFIGS)
+@pytest.mark.parametrize("family", [slow(x, x in BY_HEAD) for x in CONFIGS])
 def test_hidden_states(family, tmp_path):
     model_class = getattr(hf, f"{family}Model")
     folder = save(model_class, family, tmp_path / "model")
@@ -76,8 +108,8 @@ def test_hidden_states(family, tmp_path):
 
 def case(family, ending):
     """One head of each family by default."""
-    first = ending == "ForSequenceClassification"
-    return pytest.param(family, ending, marks=[] if first else [pytest.mark.slow])
+    late = ending != "ForSequenceClassification" or family in BY_HIDDEN
+    return slow(family, late, ending)
 
 
 @pytest.mark.slow
@@ -90,7 +122,7 @@ def test_all_forms(family, tmp_path):
 
 @pytest.mark.parametrize(
     ("family", "ending"),
-    [case(f, e) for f in CONFIGS for e in HEADS if hasattr(hf, f + e) and f + e not in NOT_READ],
+    [case(f, e) for f in CONFIGS for e in HEADS if hasattr(hf, f + e)],
 )
 def test_heads(family, ending, tmp_path):
     model_class = getattr(hf, family + ending)
@@ -113,6 +145,26 @@ def test_what_is_not_implemented_is_refused(family, fields, message, tmp_path):
     folder = save(getattr(hf, f"{family}Model"), family, tmp_path / "model")
     with pytest.raises(ValueError, match=message):
         open_checkpoint(folder, fields)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["DPRContextEncoder", "DPRQuestionEncoder", "BertGenerationEncoder"]
+)
+def test_encoders_that_are_parts_of_other_models(name, tmp_path):
+    config = hf.BertGenerationConfig(**SIZES) if "Gen" in name else hf.DPRConfig(**SIZES)
+    folder = save_random(getattr(hf, name), config, tmp_path / "model")
+    model = getattr(hf, name).from_pretrained(folder).eval()
+    part = {"DPRC": "ctx_encoder.bert_model", "DPRQ": "question_encoder.bert_model"}
+    model = model.get_submodule(part.get(name[:4], ""))
+    check_packed(folder, reference(model, texts(97), False, "last_hidden_state"))
+
+
+def test_xlnet_reads_the_types_of_tokens(tmp_path):
+    """They change scores alone: without a table of embeddings."""
+    folder = save(hf.XLNetModel, "XLNet", tmp_path / "model")
+    model = hf.XLNetModel.from_pretrained(folder).eval()
+    check_packed(folder, reference(model, texts(97), True, "last_hidden_state"), types=True)
 
 
 def test_big_bird_ends_where_its_attention_is_sparse(tmp_path):

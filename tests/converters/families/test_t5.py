@@ -1,4 +1,4 @@
-"""The encoders of T5 and UMT5 against Hugging Face torch, and their relative buckets."""
+"""T5, mT5 and UMT5 against Hugging Face torch: encoders, classifiers, relative buckets."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import transformers as hf
-from parity import check, save_random
+from parity import check, check_packed, reference, save_random, texts
 from safetensors.torch import load_file
 from transformers.models.t5.modeling_t5 import T5Attention
 
@@ -36,13 +36,40 @@ def test_hidden_states(family, mlp, tmp_path):
     check(save_random(model_class, config, tmp_path / "model"), model_class)
 
 
+SLOW = [("T5", "TokenClassification")]
+SLOW += [(x, f"{y}Classification") for x in ("MT5", "UMT5") for y in ("Sequence", "Token")]
+HEADS = [
+    ("T5", "SequenceClassification"),
+    *(pytest.param(*x, marks=pytest.mark.slow) for x in SLOW),
+]
+
+
+@pytest.mark.parametrize(("family", "ending"), HEADS)
+def test_heads(family, ending, tmp_path):
+    """Classes of a text are read off a decoder that sees it too, one token behind."""
+    config = getattr(hf, f"{family}Config")(
+        **COMMON, num_decoder_layers=2, eos_token_id=7, decoder_start_token_id=0, num_labels=3
+    )
+    model_class = getattr(hf, f"{family}For{ending}")
+    folder = save_random(model_class, config, tmp_path / "model")
+    model = model_class.from_pretrained(folder).eval()
+    ids = texts(97)
+    for text in ids:
+        text[text == 7] = 8
+        text[-1] = 7
+    wanted = reference(model, ids, False, "logits")
+    task = "classify" if ending.startswith("Seq") else "token_classify"
+    check_packed(folder, wanted, task, ids=ids)
+
+
+@pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize(("count", "longest"), [(32, 128), (8, 12), (16, 300)])
-def test_buckets(count, longest):
+def test_buckets(count, longest, causal):
     distance = np.arange(-1000, 1001, dtype=np.int32)
     wanted = T5Attention._relative_position_bucket(
-        torch.from_numpy(distance).long(), True, count, longest
+        torch.from_numpy(distance).long(), not causal, count, longest
     )
-    got = relative_bucket(jnp.asarray(distance), count, longest)
+    got = relative_bucket(jnp.asarray(distance), count, longest, causal)
     np.testing.assert_array_equal(got, wanted.numpy())
 
 
