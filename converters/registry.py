@@ -80,6 +80,7 @@ from converters.families.starcoder2 import STARCODER2
 from converters.families.static import STATIC
 from converters.families.t5 import T5, UMT5
 from converters.families.telechat import TELECHAT2
+from converters.families.ultrabert import ESMC, ULTRABERT
 from converters.families.vit import SIGLIP_CLASSIFIER, VIT
 from converters.families.xlm import FLAUBERT, XLM
 from converters.families.xlnet import XLNET
@@ -118,6 +119,7 @@ FAMILIES: dict[str, Family] = {
     "ernie": ERNIE,
     "ernie4_5": ERNIE4_5,
     "esm": ESM,
+    "esmc": ESMC,
     "eurobert": EUROBERT,
     "exaone4": EXAONE4,
     "falcon": FALCON,
@@ -201,6 +203,7 @@ FAMILIES: dict[str, Family] = {
     "starcoder2": STARCODER2,
     "t5": T5,
     "telechat": TELECHAT2,
+    "ultrabert": ULTRABERT,
     "umt5": UMT5,
     "vit": VIT,
     "xlm": XLM,

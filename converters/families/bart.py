@@ -8,8 +8,11 @@ from jaxpool.heads.steps import Dense
 from jaxpool.nn.arch import Arch
 
 
-def arch(config) -> Arch:
-    """BART: post-norm, learned positions that start at row 2, a norm on the embeddings."""
+def arch(config, start: int | None = None) -> Arch:
+    """BART: post-norm, learned positions that start at row 2, a norm on the embeddings.
+
+    start: the decoder's first token, -1 for the text's last; that of the configuration if None.
+    """
     encoder = Arch(
         **sizes(config),
         mlp_dim=config.encoder_ffn_dim,
@@ -27,16 +30,15 @@ def arch(config) -> Arch:
         **{"heads": heads, "kv_heads": heads, "head_dim": config.d_model // heads},
         mlp_dim=config.decoder_ffn_dim,
         causal=True,
-        start=config.decoder_start_token_id,
+        start=config.decoder_start_token_id if start is None else start,
     )
     return encoder.replace(decoder=decoder)
 
 
 def pre_norm_arch(config) -> Arch:
     """mBART: norms before the branches and at the end; the last token, a language, comes first."""
-    made, pre = arch(config), {"placement": "pre", "final_norm": True}
-    decoder = made.decoder and made.decoder.replace(**pre, start=-1)
-    return made.replace(**pre, decoder=decoder)
+    made, pre = arch(config, start=-1), {"placement": "pre", "final_norm": True}
+    return made.replace(**pre, decoder=made.decoder and made.decoder.replace(**pre))
 
 
 def stack(side: str, path: str) -> str:

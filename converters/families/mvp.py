@@ -15,8 +15,7 @@ def mvp_arch(config) -> Arch:
 
 def plbart_arch(config) -> Arch:
     """PLBART: BART whose last token, a language, comes first."""
-    made = arch(config)
-    return made.replace(decoder=made.decoder and made.decoder.replace(start=-1))
+    return arch(config, start=-1)
 
 
 MVP = replace(BART, name="Mvp", arch=mvp_arch, examples=("RUCAIBox/mvp",))

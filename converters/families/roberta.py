@@ -66,7 +66,6 @@ LUKE = twin(
         "Model": unused_pooler(),
         "SequenceClassification": classifier("luke.pooler.dense", "classifier"),
         "TokenClassification": token_classifier(),
-        "MaskedLM": roberta_heads("luke.")["MaskedLM"],
     },
     ignored=(*ignored("luke."), r"entity_", r"\.(w2e|e2w|e2e)_query\.", r"^embeddings_project"),
     examples=("studio-ousia/luke-base", "studio-ousia/mluke-base-lite"),

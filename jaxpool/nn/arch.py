@@ -18,7 +18,7 @@ from jaxpool.nn.records import (
 
 Norm = Literal["layer", "rms", "affine"]
 Placement = Literal["pre", "post", "sandwich", "branch"]
-QKNorm = Literal["none", "head", "full", "layer", "head_layer", "heads_layer"]
+QKNorm = Literal["none", "head", "full", "layer", "head_layer", "heads_layer", "full_layer"]
 # The parts that not all layers have, each with the letter that counts those that do (see `params`).
 PARTS = {"a": "attention", "b": "mixer", "J": "mlp", "M": "experts"}
 
@@ -62,6 +62,7 @@ class Arch:
     parallel: bool = False  # the MLP reads what attention reads, not what it made of it
     first_attention_norm: bool = True
     final_norm: bool = False
+    final_norm_bias: bool = True
     residual_scale: float = 1.0  # the factor on the output of a residual branch
     layer_scale: bool = False  # a learned factor for each feature of it (arXiv 2103.17239)
 
@@ -82,7 +83,6 @@ class Arch:
     out_bias: bool = True
     value_taps: int = 0  # of a convolution of values that is added to what heads give
     gated_attention: bool = False  # what a head gives is multiplied by the sigmoid of its gate
-
     attention_groups: int = 1  # blocks on the diagonal of the kernels of query, key and value
     leading: bool = False  # the first token sees all and is seen by all, whatever the windows
     spans: Spans | None = None  # heads that convolve, beside those that attend
@@ -98,7 +98,6 @@ class Arch:
     down_bias: bool | None = None  # None: like mlp_bias
     mlp_groups: int = 1  # blocks on the diagonal of its kernels
     bottleneck: int = 0  # features of a second, narrow MLP after the first; it has no gate
-
     narrow: Narrow | None = None  # layers that work in fewer features than pass between them
 
     # Mixture of experts, in place of the MLP of some layers
@@ -228,6 +227,8 @@ class Arch:
 
     def _groups(self) -> dict[str, int]:
         count = max(self.attention_groups, self.mlp_groups)
+        if count == 1:
+            return {}
         whole = {"d": self.dim, "e": self.heads, "i": self.mlp_dim}
         return {"g": count} | {letter: size // count for letter, size in whole.items()}
 

@@ -90,7 +90,8 @@ def attention(p: dict, x, batch, table, attend, arch: Arch, chosen, kept) -> jax
 def _qk_norm(p: dict, x, arch: Arch) -> jax.Array:
     """RMSNorm or LayerNorm of each head or of all together; the arch's epsilon and offset.
 
-    Heads share a scale ("head", "head_layer") or have one each ("heads_layer").
+    Heads share a scale ("head", "head_layer") or have one each ("heads_layer"); of those of all
+    together only "layer" has a bias.
     """
     kind = "layer" if arch.qk_norm.endswith("layer") else "rms"
     if arch.qk_norm.startswith("head"):

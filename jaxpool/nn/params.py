@@ -41,7 +41,7 @@ def axes(arch: Arch) -> dict:
     if arch.adapters:
         tree = _adapted(tree)
     if arch.final_norm:
-        tree["norm"] = norm
+        tree["norm"] = norm if arch.final_norm_bias else {x: norm[x] for x in norm if x != "bias"}
     if arch.merger:
         tree["merger"] = _merger_axes(arch.merger, arch.merger.norm, norm)
         if arch.merger.deep:

@@ -48,10 +48,8 @@ def dense(params: dict, x: jax.Array, contraction: str, chosen=None) -> jax.Arra
 
     chosen: the weights `[B, T, q]` of each token's adapters (see `chosen_adapters`).
     """
-    if "blocks" in params:
-        out = _blocks(params["blocks"], x, contraction)
-    else:
-        out = product(params, x, contraction)
+    blocks = params.get("blocks")
+    out = product(params, x, contraction) if blocks is None else _blocks(blocks, x, contraction)
     if "lora_a" in params:
         out = out + _low_rank(params, x, contraction, chosen).astype(out.dtype)
     if "bias" in params:
@@ -89,9 +87,8 @@ def _low_rank(params: dict, x: jax.Array, contraction: str, chosen: jax.Array) -
 def norm(params: dict, x: jax.Array, kind: str, eps: float, offset: float = 0.0) -> jax.Array:
     """LayerNorm or RMSNorm over the last axis, in float32; without parameters, just the division.
 
-    "affine" multiplies and adds without a division (MobileBERT's NoNorm).
-
-    `offset` is added to the stored scale (Gemma keeps scale - 1).
+    `offset` is added to the stored scale (Gemma keeps scale - 1). "affine" multiplies and adds
+    without a division (MobileBERT).
     """
     y = x.astype(jnp.float32)
     if kind == "layer":

@@ -1,9 +1,9 @@
-"""Decoders of the years before Llama, and those of its time that differ by a switch or two."""
+"""Decoders that differ by a switch or two, old and new, and encoders made of them."""
 
 import pytest
 import transformers as hf
 from parity import check, check_packed, reference, save_random, texts
-from test_decoders import COMMON, ENDINGS, class_of
+from test_decoders import COMMON, ENDINGS, TWO_TABLES, class_of
 
 from converters.checkpoint import open_checkpoint
 
@@ -63,9 +63,19 @@ CONFIGS = {
     "Olmoe": hf.OlmoeConfig(**WIDE, num_experts=5, num_experts_per_tok=2, norm_topk_prob=True),
     "Exaone4": hf.Exaone4Config(**WIDE, sliding_window=7, layer_types=KINDS),
     "Cwm": hf.CwmConfig(**WIDE, head_dim=10, sliding_window=7, layer_types=KINDS),
+    "Ultrabert": hf.UltrabertConfig(
+        **WIDE,
+        sliding_window=4,
+        prediction_head_size=20,
+        classifier_pooling="mean",
+        layer_types=KINDS,
+        rope_parameters=TWO_TABLES,
+    ),
+    "Esmc": hf.EsmcConfig(**SQUARE),
     "Helium": hf.HeliumConfig(**WIDE, head_dim=10, attention_bias=True),
     "Ernie4_5": hf.Ernie4_5Config(**WIDE, head_dim=10, use_bias=True),
 }
+ENDINGS = ENDINGS | {"ForMaskedLM": "sparse"}
 FAST = ("GPTNeoX", "Persimmon", "Bloom", "Olmo")  # a switch that no other family has
 
 
@@ -89,7 +99,7 @@ def test_hidden_states(name, tmp_path):
 @pytest.mark.parametrize(
     ("name", "ending"),
     [
-        param(name, ending, slow=name not in FAST or ending == "ForTokenClassification")
+        param(name, ending, slow=name not in FAST or ending != "ForSequenceClassification")
         for name, config in CONFIGS.items()
         for ending in ENDINGS
         if class_of(config, ending)
