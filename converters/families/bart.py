@@ -9,10 +9,7 @@ from jaxpool.nn.arch import Arch
 
 
 def arch(config, start: int | None = None) -> Arch:
-    """BART: post-norm, learned positions that start at row 2, a norm on the embeddings.
-
-    start: the decoder's first token, -1 for the text's last; that of the configuration if None.
-    """
+    """BART: post-norm, positions from row 2. start: the decoder's first token (`Arch.start`)."""
     encoder = Arch(
         **sizes(config),
         mlp_dim=config.encoder_ffn_dim,
