@@ -46,7 +46,7 @@ ULTRABERT = Family(
     "Ultrabert",
     ultra_arch,
     decoder_names(),
-    prefix="model.",
+    prefix="ultrabert.",
     heads={
         "SequenceClassification": Head("classify", _classify, token_classifier().names),
         "TokenClassification": token_classifier(),
@@ -55,10 +55,10 @@ ULTRABERT = Family(
             _words,
             dense("heads.narrow", "head.linear1")
             + dense("heads.wide", "head.linear2")
-            + dense("heads.decoder", "head.decoder"),
+            + dense("heads.decoder", "cls"),
         ),
     },
-    ignored=(*IGNORED, r"^head\."),
+    ignored=(*IGNORED, r"^(head|cls)\."),
     pool="mean",
     examples=("dmis-lab/UltraBERT-150M",),
 )
