@@ -1,6 +1,6 @@
 """What decoder families share: switches read from a configuration, name tables, heads."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from converters.family import Family, Head, activation, dense, norm, sizes
@@ -215,7 +215,7 @@ PROJECTOR = Head(
 )
 
 
-def family(name: str, switches, names: str = "", **changes) -> Family:
+def family(name: str, switches, names: str | Callable[[Any], str] = "", **changes) -> Family:
     """A family whose files are Llama's but for what is given."""
     facts = dict(prefix="model.", heads=HEADS, ignored=IGNORED, pool="lasttoken")
     return Family(name, switches, names or decoder_names(), **(facts | changes))

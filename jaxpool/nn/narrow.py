@@ -43,6 +43,7 @@ def layer(p: dict, x: jax.Array, attend, arch: Arch, chosen, kept) -> jax.Array:
     stays = take(x, kept)
     y = normed(p["narrowed"], dense(p["narrowed"], stays, "btd,de->bte", mine))
     y = normed(p["out"], y + dense(p["out"], attend(q, k, v), "btnh,nhd->btd", mine))
-    for each in (*unstack(p["mlps"], arch.narrow.mlps), p["mlp"]):
+    before = unstack(p["mlps"], len(p["mlps"]["up"]["bias"]))
+    for each in (*before, p["mlp"]):
         y = normed(each, y + layers.mlp(each, y, arch, mine))
     return normed(p["widened"], stays + dense(p["widened"], y, "bte,ed->btd", mine))

@@ -171,8 +171,10 @@ def _attention_axes(arch: Arch) -> tuple[dict, dict]:
     if arch.value_taps:
         attention["conv"] = {"kernel": "A K"}
     if arch.leading:
-        names = (("query", "N"), ("key", "K"), ("value", "K"))
-        attention["leading"] = {n: _dense(f"D {x} H", f"{x} H", arch.qkv_bias) for n, x in names}
+        letters = {"query": "N", "key": "K", "value": "K"}
+        attention["leading"] = {
+            name: _dense(f"D {x} H", f"{x} H", arch.qkv_bias) for name, x in letters.items()
+        }
     if arch.spans:
         attention["spans"] = arch.spans.axes()
     if arch.disentangled:
