@@ -89,6 +89,17 @@ def qwen3_vl_2b() -> Arch:
     return read(name, "qwen3_vl", text_config=text, vision_config=vision)
 
 
+def colpali() -> Arch:
+    """ColPali of PaliGemma-3B, a page of 448 pixels a side."""
+    text = dict(hidden_size=2048, intermediate_size=16384, num_hidden_layers=18, head_dim=256)
+    text |= dict(num_attention_heads=8, num_key_value_heads=1, vocab_size=257216)
+    vision = dict(hidden_size=1152, intermediate_size=4304, num_hidden_layers=27)
+    vision |= dict(num_attention_heads=16, image_size=448, patch_size=14)
+    parts = {"model_type": "paligemma", "text_config": text | {"model_type": "gemma"}}
+    parts["vision_config"] = vision | {"model_type": "siglip_vision_model"}
+    return read("ColPaliForRetrieval", "colpali", vlm_config=parts)
+
+
 # name: architecture, longest text or patches of a picture, devices of the model axis
 MODELS = {
     "BERT-base": (encoder(30522, 12, 768, 512), 512, 1),
@@ -99,6 +110,7 @@ MODELS = {
     "Qwen3.5-0.8B": (QWEN3_5, 8192, 1),
     "SigLIP-so400m": (siglip(), 729, 1),
     "Qwen3-VL-2B": (qwen3_vl_2b(), 4096, 1),
+    "ColPali-3B": (colpali(), 1152, 1),
     "Gemma-7B": (decoder(256000, 28, 3072, 16, 16, 256, 24576), 8192, 4),
 }
 
