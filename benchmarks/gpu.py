@@ -34,7 +34,7 @@ import typer
 
 import jaxpool
 from jaxpool.engine.batch import Request
-from jaxpool.nn.attention import backend
+from jaxpool.nn.kernels import backend
 
 LENGTHS = (32, 128, 512, 2048)
 TOKENS = 262144  # of the texts of a round

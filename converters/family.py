@@ -15,7 +15,8 @@ class Head(NamedTuple):
 
     task: what the steps compute ("classify", "token_classify", "token_embed", "sparse", ...);
     steps: (config, arch) -> chain of `jaxpool.heads.steps` steps, without the final activation;
-    names: the table of its tensors, `steps` names under `heads.`;
+    names: the table of its tensors, `steps` names under `heads.`, or a function of the
+    configuration that gives it;
     defaults: `PoolerConfig` fields that this class sets where nobody else does;
     pictures: (config, arch) -> the chain after the vision tower, where a model has one of its own;
     optional_bias: files may lack the biases of the steps, which then have none;
@@ -25,12 +26,16 @@ class Head(NamedTuple):
 
     task: str
     steps: Callable[[Any, Arch], tuple]
-    names: str
+    names: str | Callable[[Any], str]
     defaults: Mapping[str, Any] = MappingProxyType({})
     optional_bias: bool = False
     sizes: Mapping[str, str] = MappingProxyType({})
     pictures: Callable[[Any, Arch], tuple] = lambda config, arch: ()
     rows: Callable[[Any], Any] = lambda config: None
+
+    def table(self, config) -> str:
+        """The table of its tensors under a configuration."""
+        return self.names(config) if callable(self.names) else self.names
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,8 @@ class Family:
     unfold: the fields of a config.json that holds another model's -> those of that model's class;
     sizes: fields of config.json that tensors decide -> the tensor and which of its axes;
     special_tokens: whether the tokenizer adds its own;
+    include_prompt: whether prompts are pooled, where no file says so;
+    ended: whether the end-of-text token is put behind each text, be it that no file says so;
     lower_case: whether texts are lower-cased, be it that the tokenizer's files say so or not;
     padded: whether texts are padded to the longest that there is, and padding counts as text;
     conversation: the words around texts and images, for models that read both at once, or a
@@ -77,6 +84,8 @@ class Family:
     unfold: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
     sizes: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     special_tokens: bool = True
+    include_prompt: bool = True
+    ended: bool = False
     lower_case: bool = False
     padded: bool = False
     conversation: Conversation | Callable[[str], Conversation] | None = None

@@ -15,6 +15,7 @@ from converters.families.colpali import COLPALI, COLPALI_ENGINE
 from converters.families.colqwen import COLQWEN2, COLQWEN2_5, COLQWEN2_ENGINE, COLQWEN3
 from converters.families.convbert import CONVBERT
 from converters.families.deberta import DEBERTA, DEBERTA_V2
+from converters.families.deepseek import DEEPSEEK_V3, DEEPSEEK_V3_BIDIRECTIONAL
 from converters.families.dinov2 import DINOV2, DINOV2_WITH_REGISTERS
 from converters.families.distilbert import DISTILBERT
 from converters.families.dpr import BERT_GENERATION, DPR
@@ -30,6 +31,7 @@ from converters.families.gpt_neox import GPT_NEOX, GPTJ
 from converters.families.gte import GTE, NEW
 from converters.families.idefics3 import COLIDEFICS3, COLMODERNVBERT, COLMODERNVBERT_ENGINE
 from converters.families.internlm2 import INTERNLM2
+from converters.families.jamba import JAMBA
 from converters.families.jina_bert import JINA_BERT, JINA_BERT_QK
 from converters.families.jina_v3 import JINA_FLASH, JINA_V3
 from converters.families.jina_v5 import JINA_V5
@@ -50,6 +52,7 @@ from converters.families.llama import (
     SMOLLM3,
 )
 from converters.families.longformer import LONGFORMER
+from converters.families.minicpm import MINICPM_LAYERWISE
 from converters.families.ministral3 import MINISTRAL3, MINISTRAL3_BIDIRECTIONAL
 from converters.families.mobilebert import MOBILEBERT
 from converters.families.modernbert import MODERNBERT
@@ -61,8 +64,10 @@ from converters.families.nemotron_colembed import NEMOTRON_COLEMBED
 from converters.families.nemotron_vl import NEMOTRON_VL
 from converters.families.nemotron_vl_rerank import NEMOTRON_VL_RERANK
 from converters.families.nomic import NOMIC
+from converters.families.nvembed import NVEMBED
 from converters.families.nystromformer import NYSTROMFORMER
 from converters.families.olmo import CWM, EXAONE4, OLMO, OLMOE
+from converters.families.openai_privacy_filter import OPENAI_PRIVACY_FILTER
 from converters.families.opt import BIOGPT, OPT
 from converters.families.phi3 import PHI3
 from converters.families.pre_norm import ESM, MEGATRON_BERT, ROBERTA_PRE_NORM, XLM_ROBERTA_XL
@@ -111,6 +116,7 @@ FAMILIES: dict[str, Family] = {
     "data2vec-text": DATA2VEC,
     "deberta": DEBERTA,
     "deberta-v2": DEBERTA_V2,
+    "deepseek_v3": DEEPSEEK_V3,
     "dinov2": DINOV2,
     "dinov2_with_registers": DINOV2_WITH_REGISTERS,
     "distilbert": DISTILBERT,
@@ -143,6 +149,7 @@ FAMILIES: dict[str, Family] = {
     "internlm2": INTERNLM2,
     "internlm3": INTERNLM3,
     "iquestcoder": IQUESTCODER,
+    "jamba": JAMBA,
     "jina_embeddings_v3": JINA_V3,
     "jina_embeddings_v5": JINA_V5,
     "lfm2": LFM2,
@@ -170,12 +177,14 @@ FAMILIES: dict[str, Family] = {
     "mvp": MVP,
     "new": NEW,
     "nomic_bert": NOMIC,
+    "nvembed": NVEMBED,
     "nystromformer": NYSTROMFORMER,
     "olmo": OLMO,
     "olmo2": OLMO2,
     "olmo3": OLMO3,
     "olmoe": OLMOE,
     "openai-gpt": OPENAI_GPT,
+    "openai_privacy_filter": OPENAI_PRIVACY_FILTER,
     "opt": OPT,
     "persimmon": PERSIMMON,
     "phi": PHI,
@@ -251,8 +260,10 @@ ARCHITECTURES: dict[str, Family] = {
     "ColQwen2": COLQWEN2_ENGINE,
     "ColQwen2_5": COLQWEN2_5,
     "ColQwen3": COLQWEN3,
+    "DeepseekV3BidirectionalModel": DEEPSEEK_V3_BIDIRECTIONAL,
     "JinaEmbeddingsV5Model": JINA_V5,
     "JinaVLForRanking": JINA_VL,
+    "LayerWiseMiniCPMForCausalLM": MINICPM_LAYERWISE,
     "Lfm2BidirectionalForMaskedLM": LFM2_BIDIRECTIONAL,
     "Lfm2BidirectionalModel": LFM2_BIDIRECTIONAL,
     "LlamaBidirectionalForSequenceClassification": LLAMA_BIDIRECTIONAL,

@@ -59,7 +59,7 @@ def stretched(present: dict, given: Mapping) -> dict:
 
 def reach(config) -> int:
     """The most tokens that positions allow: the trained length times the scaling factor."""
-    rope = config.rope_parameters or {}
+    rope = getattr(config, "rope_parameters", None) or {}
     rope = rope.get("full_attention") or rope
     kind, factor = rope.get("rope_type"), rope.get("factor")
     if kind not in ("linear", "dynamic", "yarn") or not factor:
@@ -114,14 +114,22 @@ def _yarn(config, rope: dict) -> dict:
 def _yarn_attention(factor: float, rope: dict) -> float:
     """The factor on cosines and sines: given, or from the logarithm of the stretch."""
 
-    def scale(weight: float) -> float:
-        return 0.1 * weight * math.log(factor) + 1.0 if factor > 1 else 1.0
-
     if rope.get("attention_factor") is not None:
         return float(rope["attention_factor"])
     if rope.get("mscale") and rope.get("mscale_all_dim"):
-        return scale(rope["mscale"]) / scale(rope["mscale_all_dim"])
-    return scale(1.0)
+        return _grown(factor, rope["mscale"]) / _grown(factor, rope["mscale_all_dim"])
+    return _grown(factor, 1.0)
+
+
+def yarn_scale(rope: dict) -> float:
+    """The factor that DeepSeek puts on queries and on keys beside that on cosines and sines."""
+    weight = rope.get("mscale_all_dim")
+    stretched = rope.get("rope_type", "default") != "default" and weight
+    return _grown(rope["factor"], weight) if stretched else 1.0
+
+
+def _grown(factor: float, weight: float) -> float:
+    return 0.1 * weight * math.log(factor) + 1.0 if factor > 1 else 1.0
 
 
 def _longrope(config, rope: dict) -> dict:

@@ -47,7 +47,7 @@ def base_table(family: Family, source: Source, config) -> list[rows.Row]:
 def _head_table(family: Family, head: Head | None, source: Source, config) -> list[rows.Row]:
     """A head's table as the file has it: with the family's prefix or without, tied or not."""
     add = _prefix(family, source)
-    table = rows.parse(head.names) if head else []
+    table = rows.parse(head.table(config)) if head else []
     if head and not head.task:
         return [row._replace(name=add + row.name) for row in table]
     if not add:

@@ -9,7 +9,7 @@ from jaxpool.engine.planner import bucket_lengths
 from jaxpool.fingerprint import fingerprint
 from jaxpool.heads.steps import Pool
 from jaxpool.loading import max_length, open_tokenizer, parameter_dtype
-from jaxpool.nn import attention, params
+from jaxpool.nn import kernels, params
 from jaxpool.tasks.pooling_params import PoolerConfig
 from jaxpool.tasks.resolve import resolve as resolve_tasks
 
@@ -51,11 +51,11 @@ def _fingerprint(checkpoint, resolution, ended: str | None) -> tuple[str, str]:
 
 def _attention(arch) -> str:
     """The kernels of long and short rows, in the dtype "auto"."""
-    platform = attention.platform_of(jax.devices()[0])
+    platform = kernels.platform_of(jax.devices()[0])
     arch = arch.replace(dtype=parameter_dtype("auto").name)
-    arch = arch.replace(kernel=attention.choose(platform, arch))
+    arch = arch.replace(kernel=kernels.choose(platform, arch))
     buckets = bucket_lengths(arch.max_length, bucketing().steps)
-    names = dict.fromkeys(attention.backend(arch, length) for length in buckets)
+    names = dict.fromkeys(kernels.backend(arch, length) for length in buckets)
     return f"{arch.kernel} ({', '.join(names)})"
 
 

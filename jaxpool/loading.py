@@ -17,7 +17,7 @@ from jaxpool.heads.steps import Pool
 from jaxpool.images.media import MediaOptions
 from jaxpool.loras import with_slots
 from jaxpool.model import Model
-from jaxpool.nn import attention, quantization
+from jaxpool.nn import kernels, quantization
 from jaxpool.nn.arch import Arch
 from jaxpool.scoring.template import ScoreTemplate, load_template
 from jaxpool.tasks.pooling_params import PoolerConfig, as_pooler_config
@@ -156,7 +156,7 @@ def _on_devices(made: Model, dtype: str) -> Model:
     """A described model with its parameters, which are read after all checks."""
     checkpoint, options = made.checkpoint, made.options
     mesh, kind = _mesh(options), parameter_dtype(dtype)
-    arch = _on_device(checkpoint.arch, kind, attention.platform_of(mesh.devices.flat[0]))
+    arch = _on_device(checkpoint.arch, kind, kernels.platform_of(mesh.devices.flat[0]))
     params = _read(checkpoint, kind, tree_shardings(checkpoint.leaves, mesh))
     params = quantization.quantize(params, options.quantization)
     if options.enable_lora:
@@ -174,7 +174,9 @@ def open_tokenizer(checkpoint, resolution, add_eos_token: bool | None = None) ->
         checkpoint.late_interaction.register(tokenizer)
     tasks = resolution.tasks[resolution.pooling_task].paths
     pools = [step.kinds for task in tasks for step in task.steps if isinstance(step, Pool)]
-    if add_eos_token is None and ("lasttoken",) in pools:
+    if add_eos_token is None and checkpoint.family.ended:
+        add_eos_token = True
+    elif add_eos_token is None and ("lasttoken",) in pools:
         # transformers 5 leaves this out where there is a tokenizer.json; e5-mistral pools it.
         known = tokenizer.special("eos_token") is not None
         add_eos_token = known and bool(tokenizer.config.get("add_eos_token"))
@@ -216,7 +218,7 @@ def _on_device(arch: Arch, kind: jnp.dtype, platform: str) -> Arch:
     arch = arch.replace(dtype=_activations(kind))
     beside = {"vision": arch.vision, "decoder": arch.decoder}
     placed = {name: part and _on_device(part, kind, platform) for name, part in beside.items()}
-    return arch.replace(kernel=attention.choose(platform, arch), **placed)
+    return arch.replace(kernel=kernels.choose(platform, arch), **placed)
 
 
 def _read(checkpoint, dtype, shardings) -> dict:

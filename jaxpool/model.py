@@ -169,7 +169,8 @@ class Model:
     @property
     def include_prompt(self) -> bool:
         """Whether the tokens of a prompt take part in pooling."""
-        return not self.checkpoint.pipeline or self.checkpoint.pipeline.include_prompt
+        pipeline = self.checkpoint.pipeline
+        return (pipeline or self.checkpoint.family).include_prompt
 
     @property
     def adapters(self) -> tuple[str, ...]:

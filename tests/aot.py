@@ -18,7 +18,7 @@ from jaxpool.engine.sharding import leaf_sharding
 from jaxpool.heads.steps import Normalize, Pool
 from jaxpool.nn import params
 from jaxpool.nn.arch import Arch, Rotary
-from jaxpool.nn.attention import choose
+from jaxpool.nn.kernels import choose
 from jaxpool.nn.leaf import is_leaf
 from jaxpool.nn.records import DeltaNet, ShortConvolution
 
@@ -59,10 +59,10 @@ QWEN3_5 = hybrid(
 )
 
 
-def read(architecture: str, kind: str, **parts: dict) -> Arch:
-    """A model of a text and a tower, out of its config.json."""
+def read(architecture: str, kind: str, **fields) -> Arch:
+    """A model out of its config.json."""
     with TemporaryDirectory() as folder:
-        fields = {"architectures": [architecture], "model_type": kind, **parts}
+        fields |= {"architectures": [architecture], "model_type": kind}
         (Path(folder) / "config.json").write_text(json.dumps(fields))
         family, config = read_config(Path(folder))
     return family.arch(config)
@@ -101,6 +101,20 @@ def colpali() -> Arch:
 
 
 # name: architecture, longest text or patches of a picture, devices of the model axis
+def moonlight() -> Arch:
+    """Four layers of Moonlight-16B-A3B, the first without experts."""
+    sizes = dict(vocab_size=163840, hidden_size=2048, intermediate_size=11264)
+    sizes |= dict(num_hidden_layers=4, num_attention_heads=16, num_key_value_heads=16)
+    sizes |= dict(q_lora_rank=None, n_routed_experts=64, num_experts_per_tok=6, n_group=1)
+    sizes |= dict(topk_group=1, n_shared_experts=2, moe_intermediate_size=1408)
+    return read("DeepseekV3Model", "deepseek_v3", first_k_dense_replace=1, **sizes)
+
+
+def jamba() -> Arch:
+    """One of four periods of Jamba-v0.1, with two of its sixteen experts."""
+    return read("JambaModel", "jamba", num_hidden_layers=8, num_experts=2)
+
+
 MODELS = {
     "BERT-base": (encoder(30522, 12, 768, 512), 512, 1),
     "BGE-M3": (encoder(250002, 24, 1024, 8194), 8192, 1),
@@ -108,6 +122,9 @@ MODELS = {
     "Qwen3-Embedding-8B": (decoder(151665, 36, 4096, 32, 8, 128, 12288, qk_norm="head"), 8192, 4),
     "LFM2-350M": (LFM2, 8192, 1),
     "Qwen3.5-0.8B": (QWEN3_5, 8192, 1),
+    "privacy-filter": (read("OpenAIPrivacyFilterModel", "openai_privacy_filter"), 8192, 1),
+    "Moonlight, 4 layers": (moonlight(), 8192, 1),
+    "Jamba, 8 layers": (jamba(), 8192, 1),
     "SigLIP-so400m": (siglip(), 729, 1),
     "Qwen3-VL-2B": (qwen3_vl_2b(), 4096, 1),
     "ColPali-3B": (colpali(), 1152, 1),
@@ -143,7 +160,8 @@ def executor(model: str, mesh: Mesh, layers: int | None = None) -> Executor:
     """The programs of a model on a mesh, of other than its own number of `layers` if given."""
     arch, longest, _ = MODELS[model]
     arch = placed(arch.replace(max_length=longest), mesh.devices.flat[0].platform)
-    arch = arch if layers is None else arch.replace(layers=layers)
+    if layers is not None:
+        arch = arch.replace(layers=layers, windows=arch.windows[:layers])
     weights = abstract(arch, lambda leaf: leaf_sharding(leaf, mesh))
     return Executor(weights, arch, mesh, packed=arch.patches is None)
 

@@ -28,7 +28,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxpool.engine.engine import BUCKETING
 from jaxpool.engine.executor import Executor, memory
-from jaxpool.nn.attention import backend
+from jaxpool.nn.kernels import backend
 from tests.aot import MODELS, abstract, every_shape, executor, lower
 from tests.weight_gathers import gathered_weights
 
@@ -79,7 +79,7 @@ def facts(bucket: Bucket) -> dict:
     XLA counts the body of the loop over the layers once, and nothing of a Pallas kernel. The
     estimate counts the body, which is what the program of one layer lacks, for all layers but the
     last, which has a place of its own; it leaves out what splash attention does. There is none for
-    two loops, a tower's and a text's.
+    two loops, a tower's and a text's, and none where layers differ.
     """
     whole = programs(bucket)
     lowered = lower(whole, *bucket[2:])
@@ -90,13 +90,14 @@ def facts(bucket: Bucket) -> dict:
     start = time.perf_counter()
     compiled = lowered.compile()
     seconds = time.perf_counter() - start
-    last = lower(programs(bucket, 1), *bucket[2:]).compile()
-    once, last = compiled.cost_analysis(), last.cost_analysis()
+    once, last = compiled.cost_analysis(), {}
+    if whole.arch.period == 1 and not whole.arch.joins:
+        last = lower(programs(bucket, 1), *bucket[2:]).compile().cost_analysis()
     layers, account = whole.arch.layers, memory(compiled)
     found = {"attention": backend(whole.arch, bucket.length), **account, "seconds": seconds}
     for name in ("flops", "optimal_seconds"):
         # An instruction without an estimate counts -1 s.
-        known = min(last[name], once[name]) > 0 and not whole.arch.joins
+        known = last and min(last[name], once[name]) > 0
         found[name] = last[name] + (layers - 1) * (once[name] - last[name]) if known else -1
     found["gathered"] = gathered_weights(compiled.as_text(), whole.params)
     CACHE.mkdir(parents=True, exist_ok=True)

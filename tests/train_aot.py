@@ -29,7 +29,7 @@ from jaxpool.engine.sharding import replicated, rows_sharding
 from jaxpool.heads.steps import Normalize, Pool
 from jaxpool.nn import params as parameters
 from jaxpool.nn.arch import Arch, Rotary
-from jaxpool.nn.attention import choose
+from jaxpool.nn.kernels import choose
 from jaxpool.nn.leaf import is_leaf
 from jaxpool.nn.params import flatten
 from jaxpool.train.adapters import TRAINED, add_adapters

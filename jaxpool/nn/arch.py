@@ -3,11 +3,13 @@
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
+from jaxpool.nn.low_rank import LatentHeads, Mamba
 from jaxpool.nn.records import (
     DeltaNet,
     Disentangled,
     Fourier,
     Merger,
+    Mixture,
     Narrow,
     Patches,
     Relative,
@@ -76,19 +78,21 @@ class Arch:
     relative_distance: int = 128
     relative_layers: bool = False  # each layer has a table of relative positions of its own
     disentangled: Disentangled | None = None
+    latent: LatentHeads | None = None  # heads made of a few features that they share
     qk_norm: QKNorm = "none"
     attention_scale: float = 0.0  # 0: head_dim ** -0.5
     attention_softcap: float = 0.0
     qkv_bias: bool = True
     out_bias: bool = True
     value_taps: int = 0  # of a convolution of values that is added to what heads give
+    sinks: bool = False  # each head has one more score, of no key (arXiv 2309.17453)
     gated_attention: bool = False  # what a head gives is multiplied by the sigmoid of its gate
     attention_groups: int = 1  # blocks on the diagonal of the kernels of query, key and value
     leading: bool = False  # the first token sees all and is seen by all, whatever the windows
     spans: Spans | None = None  # heads that convolve, beside those that attend
 
     # What mixes tokens in the layers that do not attend
-    mixer: ShortConvolution | DeltaNet | Fourier | Relative | None = None
+    mixer: ShortConvolution | DeltaNet | Fourier | Mamba | Relative | None = None
     attention_layers: tuple[bool, ...] = ()  # which layers attend; empty: all
 
     # MLP
@@ -106,6 +110,7 @@ class Arch:
     expert_dim: int = 0
     expert_layers: tuple[bool, ...] = ()  # which layers have experts; empty: all or none
     norm_experts: bool = False  # the weights of a token's experts sum to one
+    mixture: Mixture = Mixture()
 
     # Low-rank adapters of every table and kernel, one of which a request may choose
     adapters: int = 0
@@ -120,7 +125,7 @@ class Arch:
     shared_layers: bool = False  # one set of weights runs `layers` times
     max_length: int = 512  # the most tokens that positions allow
     dtype: str = "float32"  # of activations between operations
-    kernel: str = "xla"  # family of attention kernels (see `attention.choose`)
+    kernel: str = "xla"  # family of attention kernels (see `kernels.choose`)
 
     def __post_init__(self):
         words = () if self.patches else ("vocab",)
@@ -218,6 +223,8 @@ class Arch:
             "t": self.merger.width if self.merger else 0,
             "j": len(self.merger.deep) if self.merger else 0,
             "W": self.expert_dim or self.mlp_dim,
+            "e": self.mixture.shared,
+            **(self.latent.sizes(self.head_dim) if self.latent else {}),
             **{letter: len(layers) for letter, layers in self.numbers().items()},
             **(self.mixer.sizes() if self.mixer else {}),
             **self._groups(),

@@ -1,9 +1,5 @@
-"""Attention over packed rows: the products of queries, keys and values.
+"""Attention over packed rows: the products of queries, keys and values."""
 
-The attention kernel is chosen here only: by platform, row length and the needs of the architecture.
-"""
-
-import re
 from collections.abc import Callable
 from functools import partial
 from typing import Literal
@@ -13,81 +9,28 @@ import jax.numpy as jnp
 
 from jaxpool.nn.arch import Arch
 from jaxpool.nn.dropout import drop
+from jaxpool.nn.kernels import CUDNN, backend, suits_cudnn, xla
 from jaxpool.nn.masks import Places, squares, visible
 from jaxpool.nn.positions import attention_bias
 from jaxpool.nn.segments import NEVER, take
-from jaxpool.nn.splash import LANES, SPLASH, splash
+from jaxpool.nn.splash import splash
 
-DENSE = 256  # longer rows are computed in blocks of queries: linear memory, scores stay in cache
 BLOCK = 128  # queries of one block
 QUARTERS = 4  # a causal row is cut into so many parts, each with its own extent of keys
-FLASH = 256  # most features of a head for the Pallas kernel
-CUDNN = 128  # shortest row for cuDNN's kernel: rows with packed texts are at least as long
 CUDNN_NEVER = -(2.0**15)  # `NEVER` there: float16 holds it
 CUDNN_IMPLEMENTATION: Literal["cudnn", "xla"] = "cudnn"  # tests compile the other
 INTERPRET = False  # run Pallas kernels without their chip (tests)
 
 
-def platform_of(device: jax.Device) -> str:
-    """The platform whose kernels a device runs; GPUs older than NVIDIA's Ampere run "cpu"'s."""
-    capability = str(getattr(device, "compute_capability", ""))
-    old = not re.fullmatch(r"[89]\.\d|\d\d\.\d", capability)
-    return "cpu" if device.platform == "gpu" and old else device.platform
-
-
-def choose(platform: str, arch: Arch) -> str:
-    """The family of kernels for a platform: "splash" on TPU, "flash" or "cudnn" on GPU, or "xla".
-
-    What a family cannot compute exactly stays with XLA. cuDNN's is the one that knows biases, which
-    cost it half its speed.
-    """
-    if arch.leading:
-        return "xla"
-    biased = arch.alibi or arch.relative_buckets > 0
-    if platform == "tpu" and not biased:
-        return "splash"
-    if platform not in ("gpu", "cuda") or arch.dtype not in ("bfloat16", "float16"):
-        return "xla"
-    if not biased and arch.head_dim <= FLASH:
-        return "flash"
-    return "cudnn" if _suits_cudnn(arch) else "xla"
-
-
-def _suits_cudnn(arch: Arch) -> bool:
-    return arch.head_dim % 8 == 0 and arch.head_dim <= 128 and not arch.attention_softcap
-
-
-def backend(arch: Arch, length: int) -> str:
-    """The name of the kernel that serves rows of `length`."""
-    if arch.kernel == "splash" and length >= SPLASH and length % LANES == 0 and splits(arch):
-        return "splash"
-    if arch.kernel == "flash" and splits(arch):
-        return "flash"
-    if arch.kernel == "cudnn" and length >= CUDNN:
-        return "cudnn"
-    return xla(length)
-
-
-def xla(length: int) -> str:
-    """The name of XLA's kernel for rows of `length`, which computes everything."""
-    return "dense" if length <= DENSE else "blocked"
-
-
-def splits(arch: Arch) -> bool:
-    """Whether the heads divide over the model axis of the mesh in use, if any."""
-    mesh = jax.sharding.get_abstract_mesh()
-    size = 1 if mesh.empty else mesh.shape["model"]
-    return arch.heads % size == 0 and arch.kv_heads % size == 0
-
-
 def attention(
     params: dict, batch, arch: Arch, kept: jax.Array | None = None, rate: float = 0.0
 ) -> Callable:
-    """`attend(q, k, v, window, key)` for the layers of one batch; q of the tokens `kept` alone.
+    """`attend(q, k, v, window, sink, key)` for the layers of one batch; q of tokens `kept` alone.
 
     q `[B, T, N, H]`, k and v `[B, T, K, H]` -> `[B, T, N, H]`; `window` is the layer's reach, a
     scalar out of `arch.windows` (None without). Each distinct reach has a program of its own.
-    rate: the share of weights that dropout takes away where there is a key; dense scores know it.
+    sink: the scores `[N]` of no key, where `arch.sinks`; rate: the share of weights that dropout
+    takes away where there is a key; dense scores know it.
     """
     length = batch.segments.shape[1]
     # The fused kernels mask by segment only, and know nothing of `context`.
@@ -106,12 +49,14 @@ def attention(
 
     programs = [program(reach) for reach in reaches]
 
-    def attend(q, k, v, window, key=None):
-        inputs = (q, k, v) if key is None or not rate else (q, k, v, key)
-        if len(programs) == 1:
-            return programs[0](*inputs)
+    def attend(q, k, v, window, sink=None, key=None):
+        beside = {} if sink is None else {"sink": sink}
+        beside |= {"key": key} if rate and key is not None else {}
+        runs = [partial(program, **beside) for program in programs]
+        if len(runs) == 1:
+            return runs[0](q, k, v)
         index = jnp.searchsorted(jnp.asarray(reaches), window)
-        return jax.lax.switch(index, programs, *inputs)
+        return jax.lax.switch(index, runs, q, k, v)
 
     return attend
 
@@ -130,11 +75,12 @@ def _dense(
     params, places: Places, arch: Arch, reach: int, queries: Places | None = None, rate: float = 0.0
 ):
     """All scores at once; `queries` are those of the row unless given."""
-    added = _added(params, queries or places, places, arch, reach)
+    bias = _added(params, queries or places, places, arch, reach)
 
-    def attend(q, k, v, key=None):
+    def attend(q, k, v, sink=None, key=None):
         thin = partial(drop, rate=rate, key=key)
-        return _tokens_first(_product(*_heads_first(q, k, v, arch), added, arch, thin), q)
+        out = _product(*_heads_first(q, k, v, arch), bias, arch, sink, thin)
+        return _tokens_first(out, q)
 
     return attend
 
@@ -155,15 +101,15 @@ def _blocked(params: dict, places: Places, arch: Arch, reach: int) -> Callable:
     queries = places.map(lambda x: jnp.pad(x, pad))
     part = jax.lax.dynamic_slice_in_dim
 
-    def attend(q, k, v):
+    def attend(q, k, v, sink=None):
         qs, ks, vs = _heads_first(jnp.pad(q, (*pad, (0, 0), (0, 0))), k, v, arch)
 
         def block(start, span):
             first = jnp.clip(start - near, 0, length - span) if near else 0
             mine, theirs = queries.at(start, BLOCK), places.at(first, span)
-            added = _added(params, mine, theirs, arch, reach)
+            bias = _added(params, mine, theirs, arch, reach)
             keys, values = (part(x, first, span, 2) for x in (ks, vs))
-            return _product(part(qs, start, BLOCK, 3), keys, values, added, arch)
+            return _product(part(qs, start, BLOCK, 3), keys, values, bias, arch, sink)
 
         def extent(first):
             last = min(first + each, blocks)
@@ -186,8 +132,8 @@ def _heads_first(q, k, v, arch: Arch) -> tuple[jax.Array, jax.Array, jax.Array]:
 
 
 def _tokens_first(out, q) -> jax.Array:
-    """`[B, K, G, T, H]` with the shape and dtype of `q`, `[B, T, N, H]`."""
-    return out.transpose(0, 3, 1, 2, 4).reshape(q.shape).astype(q.dtype)
+    """`[B, K, G, T, H]` as `[B, T, N, H]`, with the dtype of `q`."""
+    return out.transpose(0, 3, 1, 2, 4).reshape(*q.shape[:3], -1).astype(q.dtype)
 
 
 def _scaled(q) -> bool:
@@ -195,23 +141,31 @@ def _scaled(q) -> bool:
     return q.dtype == jnp.float32
 
 
-def _product(q, k, v, added, arch: Arch, thin: Callable = lambda weights: weights) -> jax.Array:
+def _product(
+    q, k, v, bias, arch: Arch, sink=None, thin: Callable = lambda weights: weights
+) -> jax.Array:
     """Softmax attention of heads: q `[B, K, G, T, H]`, k and v `[B, K, S, H]` -> float32 as q.
 
     Both products are plain batched matrix products `[B, K, G T, .]`: left to einsum, XLA on CPU
     transposes the scores between them. The division comes last, on `H` features and not `S` keys.
-    thin: dropout of the weights.
+    sink: scores `[N]` of no key, which take their share of the weights; thin: dropout of these.
     """
     b, kv, g, t, h = q.shape
     scores = _matmul(q.reshape(b, kv, g * t, h), k, 3).reshape(b, kv, g, t, -1)
     scores = scores if _scaled(q) else scores * arch.scale
     if arch.attention_softcap:
         scores = arch.attention_softcap * jnp.tanh(scores / arch.attention_softcap)
-    by_head = added.shape[1] > 1
-    scores = scores + added.reshape(b, *((kv, g) if by_head else (1, 1)), *added.shape[-2:])
-    weights = jnp.exp(scores - jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True)))
+    by_head = bias.shape[1] > 1
+    scores = scores + bias.reshape(b, *((kv, g) if by_head else (1, 1)), *bias.shape[-2:])
+    most = jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True))
+    lost: float | jax.Array = 0.0
+    if sink is not None:
+        sink = sink.astype(jnp.float32).reshape(kv, g, 1, 1)
+        most = jnp.maximum(most, jax.lax.stop_gradient(sink))
+        lost = jnp.exp(sink - most)
+    weights = jnp.exp(scores - most)
     out = _matmul(thin(weights).astype(v.dtype).reshape(b, kv, g * t, -1), v, 2)
-    return out.reshape(b, kv, g, t, h) / jnp.sum(weights, axis=-1, keepdims=True)
+    return out.reshape(b, kv, g, t, -1) / (jnp.sum(weights, axis=-1, keepdims=True) + lost)
 
 
 def _matmul(a, b, axis: int) -> jax.Array:
@@ -225,15 +179,15 @@ def _cudnn(params: dict, places: Places, arch: Arch, reach: int) -> Callable:
 
     Segments and window are a bias, made once for all layers in the dtype that cuDNN reads.
     """
-    added = jnp.maximum(_added(params, places, places, arch, reach), CUDNN_NEVER)
-    added = added.astype(arch.dtype)
+    bias = jnp.maximum(_added(params, places, places, arch, reach), CUDNN_NEVER)
+    bias = bias.astype(arch.dtype)
 
     def attend(q, k, v):
         return jax.nn.dot_product_attention(
             q,
             k,
             v,
-            added,
+            bias,
             scale=arch.scale,
             is_causal=arch.causal,
             implementation=CUDNN_IMPLEMENTATION,
@@ -247,7 +201,7 @@ def _flash(params: dict, places: Places, arch: Arch, reach: int) -> Callable:
     from jaxpool.nn.flash import flash  # Pallas takes a while to import
 
     length = places.segments.shape[1]
-    other = KERNELS["cudnn" if _suits_cudnn(arch) and length >= CUDNN else xla(length)]
+    other = KERNELS["cudnn" if suits_cudnn(arch) and length >= CUDNN else xla(length)]
     run = partial(flash, arch=arch, reach=reach, interpret=INTERPRET)
 
     def differentiable(q, k, v, *places):

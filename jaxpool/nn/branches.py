@@ -5,7 +5,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from jaxpool.nn import layers, leading, positions, spans
+from jaxpool.nn import latent, layers, leading, positions, spans
 from jaxpool.nn.arch import Arch
 from jaxpool.nn.segments import convolve, take
 
@@ -63,9 +63,12 @@ def attention(p: dict, x, batch, table, attend, arch: Arch, chosen, kept) -> jax
     see `layers.chosen_adapters`; kept: the tokens that take.
     """
     mine = take(chosen, kept)
-    q = layers.dense(p["query"], take(x, kept), "btd,dnh->btnh", mine)
-    k = layers.dense(p["key"], x, "btd,dkh->btkh", chosen)
-    v = layers.dense(p["value"], x, "btd,dkh->btkh", chosen)
+    if arch.latent:
+        q, k, v = latent.project(p, x, arch.latent, chosen, kept)
+    else:
+        q = layers.dense(p["query"], take(x, kept), "btd,dnh->btnh", mine)
+        k = layers.dense(p["key"], x, "btd,dkh->btkh", chosen)
+        v = layers.dense(p["value"], x, "btd,dkh->btkh", chosen)
     if arch.qk_norm != "none":
         q, k = _qk_norm(p["query_norm"], q, arch), _qk_norm(p["key_norm"], k, arch)
     if table is not None:
@@ -74,7 +77,7 @@ def attention(p: dict, x, batch, table, attend, arch: Arch, chosen, kept) -> jax
         mine_turn = jnp.stack([take(part, kept) for part in mine_turn])
         q = positions.rotate(q, mine_turn, interleaved)
         k = positions.rotate(k, turn, interleaved)
-    mixed = attend(q, k, v)
+    mixed = attend(q, k, v, sink=p["sink"]["bias"] if arch.sinks else None)
     if arch.value_taps:
         kernel = {"kernel": p["conv"]["kernel"][..., None]}
         mixed = mixed + take(convolve(kernel, v, batch.segments, False), kept)

@@ -5,6 +5,8 @@ import jax.numpy as jnp
 
 from jaxpool.nn import layers
 from jaxpool.nn.arch import Arch
+from jaxpool.nn.primitives import ACTIVATIONS, dense
+from jaxpool.nn.records import Mixture
 
 MLP = ("up", "gate", "down")
 
@@ -14,38 +16,71 @@ def experts(params: dict, x: jax.Array, arch: Arch) -> jax.Array:
 
     CPUs run every expert on every token; accelerators only the chosen ones, as ragged products.
     """
-    weights, chosen = route(params["router"], x, arch)
-    kernels = {name: params[name]["kernel"] for name in MLP if name in params}
+    weights, chosen = route(params, x, arch)
+    leaves = ("kernel", "bias") if arch.mixture.bias else ("kernel",)
+    each = {name: {leaf: params[name][leaf] for leaf in leaves} for name in MLP if name in params}
     out = jax.lax.platform_dependent(
-        kernels, x, weights, chosen, cpu=every(arch), default=ragged(arch)
+        each, x, weights, chosen, cpu=every(arch), default=ragged(arch)
     )
-    if "bias" in params["down"]:
+    if "bias" in params["down"] and not arch.mixture.bias:
         out = out + params["down"]["bias"].astype(jnp.float32)
+    if "shared" in params:
+        out = out + layers.mlp(params["shared"], x, arch).astype(jnp.float32)
     return out.astype(x.dtype)
 
 
 def route(params: dict, x: jax.Array, arch: Arch) -> tuple[jax.Array, jax.Array]:
     """The weights (float32) and numbers of each token's experts, `[B, T, experts_per_token]`."""
-    logits = layers.dense(params, x, "btd,dx->btx").astype(jnp.float32)
-    weights, chosen = jax.lax.top_k(jax.nn.softmax(logits, axis=-1), arch.experts_per_token)
+    facts, count = arch.mixture, arch.experts_per_token
+    logits = dense(params["router"], x.astype(jnp.float32), "btd,dx->btx")
+    if facts.sigmoid:
+        scores = jax.nn.sigmoid(logits)
+        corrected = scores + params["correction"]["bias"].astype(jnp.float32)
+        _, chosen = jax.lax.top_k(_of_best_groups(corrected, facts), count)
+        weights = jnp.take_along_axis(scores, chosen, axis=-1)
+    else:
+        weights, chosen = jax.lax.top_k(jax.nn.softmax(logits, axis=-1), count)
     if arch.norm_experts:
-        weights = weights / jnp.sum(weights, axis=-1, keepdims=True)
-    return weights, chosen
+        weights = weights / (jnp.sum(weights, axis=-1, keepdims=True) + 1e-20)
+    return weights * facts.scale, chosen
+
+
+def _of_best_groups(scores: jax.Array, facts: Mixture) -> jax.Array:
+    """Scores `[..., X]`, less those outside the groups whose two best experts sum to the most."""
+    if facts.groups == facts.best_groups:
+        return scores
+    grouped = scores.reshape(*scores.shape[:-1], facts.groups, -1)
+    totals = jnp.sum(jax.lax.top_k(grouped, 2)[0], axis=-1)
+    best = jax.lax.top_k(totals, facts.best_groups)[1]
+    among = jnp.any(jax.nn.one_hot(best, facts.groups, dtype=bool), axis=-2)
+    return jnp.where(among[..., None], grouped, -jnp.inf).reshape(scores.shape)
+
+
+def _activated(up: jax.Array, gate: jax.Array | None, arch: Arch) -> jax.Array:
+    """The hidden features of an expert."""
+    act, limit = ACTIVATIONS[arch.activation], arch.mixture.limit
+    if gate is None:
+        return act(up)
+    if limit:
+        gate, up = jnp.minimum(gate, limit), jnp.clip(up, -limit, limit) + 1
+    return act(gate) * up
 
 
 def every(arch: Arch):
     """All experts on all tokens, one expert after another; float32 sum."""
 
-    def run(kernels, x, weights, chosen):
+    def run(params, x, weights, chosen):
         each = jnp.moveaxis(jax.nn.one_hot(chosen, arch.experts) * weights[..., None], 2, 0)
         each = jnp.moveaxis(jnp.sum(each, axis=0), -1, 0)
 
         def step(total, expert):
-            kernel, weight = expert
-            y = layers.mlp({name: {"kernel": k} for name, k in kernel.items()}, x, arch)
+            mine, weight = expert
+            gate = dense(mine["gate"], x, "btd,dw->btw") if arch.gated else None
+            hidden = _activated(dense(mine["up"], x, "btd,dw->btw"), gate, arch)
+            y = dense(mine["down"], hidden, "btw,wd->btd")
             return total + weight[..., None] * y.astype(jnp.float32), None
 
-        return jax.lax.scan(step, jnp.zeros(x.shape, jnp.float32), (kernels, each))[0]
+        return jax.lax.scan(step, jnp.zeros(x.shape, jnp.float32), (params, each))[0]
 
     return run
 
@@ -53,22 +88,23 @@ def every(arch: Arch):
 def ragged(arch: Arch):
     """Each token's experts alone: tokens sorted by expert, one ragged product a matrix."""
 
-    def run(kernels, x, weights, chosen):
-        count = arch.experts_per_token
-        order = jnp.argsort(chosen.reshape(-1))
-        sizes = jnp.bincount(chosen.reshape(-1), length=arch.experts).astype(jnp.int32)
+    def run(params, x, weights, chosen):
+        numbers = chosen.reshape(-1)
+        order = jnp.argsort(numbers)
+        sizes = jnp.bincount(numbers, length=arch.experts).astype(jnp.int32)
 
         def product(y, name):
-            kernel = kernels[name]
+            kernel = params[name]["kernel"]
             out = jax.lax.ragged_dot(
                 y.astype(kernel.dtype), kernel, sizes, preferred_element_type=jnp.float32
             )
+            if "bias" in params[name]:
+                out = out + params[name]["bias"].astype(jnp.float32)[numbers[order]]
             return out.astype(x.dtype)
 
-        act = layers.ACTIVATIONS[arch.activation]
-        rows = x.reshape(-1, x.shape[-1])[order // count]
-        up = product(rows, "up")
-        hidden = act(product(rows, "gate")) * up if arch.gated else act(up)
+        rows = x.reshape(-1, x.shape[-1])[order // arch.experts_per_token]
+        gate = product(rows, "gate") if arch.gated else None
+        hidden = _activated(product(rows, "up"), gate, arch)
         y = product(hidden, "down")[jnp.argsort(order)].reshape(*chosen.shape, -1)
         return jnp.einsum("btk,btkd->btd", weights, y.astype(jnp.float32))
 

@@ -37,10 +37,12 @@ BLOCKS = {64: Blocks(128, 64, 4, 3), 128: Blocks(64, 32, 4, 3), 256: Blocks(64, 
 def flash(q, k, v, segments, arch: Arch, reach: int, interpret: bool = False) -> jax.Array:
     """Attention of q `[B, T, N, H]` to k and v `[B, T, K, H]` -> `[B, T, N, H]`.
 
-    segments: int32 `[B, T]`, in which the tokens of a text lie side by side; reach: how far a token
-    sees, 0 for without end; interpret: run without a GPU.
+    Values may have fewer features. segments: int32 `[B, T]`, in which the tokens of a text lie side
+    by side; reach: how far a token sees, 0 for without end; interpret: run without a GPU.
     """
     rows, length, heads, features = q.shape
+    narrow = v.shape[-1]
+    v = jnp.pad(v, (*((0, 0),) * 3, (0, features - narrow)))
     width = max(SMALLEST, pl.next_power_of_2(features))
     blocks = BLOCKS[max(width, min(BLOCKS))]
     short = max(SMALLEST, pl.next_power_of_2(length))
@@ -67,7 +69,8 @@ def flash(q, k, v, segments, arch: Arch, reach: int, interpret: bool = False) ->
         interpret=interpret,
         name="flash",
     )
-    return call(*extents(segments, blocks, arch.causal, reach), segments, q, k, v)
+    out = call(*extents(segments, blocks, arch.causal, reach), segments, q, k, v)
+    return out[..., :narrow]
 
 
 def extents(segments, blocks: Blocks, causal: bool, reach: int) -> tuple[jax.Array, jax.Array]:

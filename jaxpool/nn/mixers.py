@@ -3,13 +3,15 @@
 import jax
 import jax.numpy as jnp
 
-from jaxpool.nn import convolution, delta, fourier, relative
+from jaxpool.nn import convolution, delta, fourier, mamba, relative
 from jaxpool.nn.arch import Arch
+from jaxpool.nn.low_rank import Mamba
 from jaxpool.nn.records import DeltaNet, Fourier, Relative, ShortConvolution
 
 MIXERS = {
     DeltaNet: delta.mix,
     Fourier: fourier.mix,
+    Mamba: mamba.mix,
     Relative: relative.mix,
     ShortConvolution: convolution.mix,
 }

@@ -12,9 +12,11 @@ Dimension letters, the same in axis strings, einsums and comments everywhere:
     A taps, Q input features of a group of a convolution
     X experts            W expert features   M layers with experts, J layers with a dense MLP
     a layers that attend b layers with another mixer; inside that: p features,
-    n key heads, k features of a key, x value heads, y features of a value
+    n key heads, k features of a key, x value heads, y features of a value,
+    i states of a feature, g features that make its steps; inside latent heads: g features that make
+    queries, i that make keys and values, o features of a head that turn, z that do not
     d features of a narrow layer, e of its MLPs that come before the last; of g blocks of kernels:
-    d model features, e heads, i mlp features; z heads that convolve
+    d model features, e heads, i mlp features; z heads that convolve; beside experts, e MLP features
     h height, w width, c channels of a patch of pixels, v frames, s registers before them
     m features of joined patches, u of a merger's hidden layer, t of a text; j deep mergers
 """
@@ -164,6 +166,10 @@ def _attention_axes(arch: Arch) -> tuple[dict, dict]:
         "out": _dense("N H D", "D", arch.out_bias),
     }
     cross = {} if arch.start is None else {"cross": dict(attention)}
+    if arch.latent:
+        attention = arch.latent.axes(arch.out_bias)
+    if arch.sinks:
+        attention["sink"] = {"bias": "N"}
     if arch.attention_groups > 1:
         attention |= {n: _blocks(attention[n], "g d e H") for n in ("query", "key", "value")}
     if arch.gated_attention:
@@ -232,10 +238,20 @@ def _blocks(part: dict, axes: str) -> dict:
 
 
 def _expert_axes(arch: Arch) -> dict:
-    names = ("up", "gate") if arch.gated else ("up",)
-    tree = {name: {"kernel": "X D W"} for name in names} | {"router": {"kernel": "D X"}}
-    # One bias on the sum of a token's experts (nomic-embed-text-v2-moe), none inside.
-    return tree | {"down": {"kernel": "X W D"} | ({"bias": "D"} if arch.mlp_bias else {})}
+    facts, names = arch.mixture, ("up", "gate") if arch.gated else ("up",)
+    kernels = {"router": "D X", "down": "X W D"} | dict.fromkeys(names, "X D W")
+    tree: dict = {name: {"kernel": axes} for name, axes in kernels.items()}
+    if facts.bias:
+        for name, axes in ({"router": "X", "down": "X D"} | dict.fromkeys(names, "X W")).items():
+            tree[name]["bias"] = axes
+    elif arch.mlp_bias:
+        # One bias on the sum of a token's experts (nomic-embed-text-v2-moe), none inside.
+        tree["down"]["bias"] = "D"
+    if facts.sigmoid:
+        tree["correction"] = {"bias": "X"}
+    if facts.shared:
+        tree["shared"] = {name: {"kernel": "D e"} for name in names} | {"down": {"kernel": "e D"}}
+    return tree
 
 
 def abstract(arch: Arch) -> dict:

@@ -62,6 +62,25 @@ class Disentangled:
 
 
 @dataclass(frozen=True)
+class Mixture:
+    """What few mixtures of experts have.
+
+    bias: of the router and of every product; limit: where a gate ends and what it gates, which
+    grows by one (gpt-oss), 0 for nowhere; sigmoid: experts are scored one by one, and chosen by
+    corrected scores, of the `best_groups` of so many `groups` (arXiv 2412.19437); scale: the factor
+    on all weights; shared: features of an MLP beside the experts, for all tokens.
+    """
+
+    bias: bool = False
+    limit: float = 0.0
+    sigmoid: bool = False
+    groups: int = 1
+    best_groups: int = 1
+    scale: float = 1.0
+    shared: int = 0
+
+
+@dataclass(frozen=True)
 class Patches:
     """What a vision tower reads in place of tokens: squares of 8-bit RGB pixels.
 

@@ -4,8 +4,7 @@ import jax
 
 from jaxpool.nn.arch import Arch
 
-SPLASH = 256  # shortest row for splash attention, whose rows are multiples of
-LANES = 128
+BLOCKS = (512, 256, 128)  # tokens of a block: the most that divide a row
 
 
 def splash(q, k, v, segments, arch: Arch, reach: int, interpret: bool = False) -> jax.Array:
@@ -17,7 +16,7 @@ def splash(q, k, v, segments, arch: Arch, reach: int, interpret: bool = False) -
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernels
 
     length, heads = q.shape[1:3]
-    block = next(size for size in (512, 256, LANES) if length % size == 0)
+    block = next(size for size in BLOCKS if length % size == 0)
     kernel = kernels.make_splash_mha(
         _mask(length, arch, reach, heads),
         # The first three are those of the forward, the others those of the backward pass.

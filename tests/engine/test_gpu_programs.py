@@ -11,7 +11,7 @@ from jax.sharding import AbstractDevice, AbstractMesh, AxisType
 from jaxpool.engine.batch import Batch
 from jaxpool.nn import params
 from jaxpool.nn.arch import Arch, Rotary
-from jaxpool.nn.attention import choose
+from jaxpool.nn.kernels import choose
 from jaxpool.nn.leaf import is_leaf
 from jaxpool.nn.transformer import forward
 

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from jaxpool.engine.batch import TEXT, Request, fill, place
-from jaxpool.nn import attention, params
+from jaxpool.nn import attention, kernels, params
 from jaxpool.nn.arch import Arch
 from jaxpool.nn.flash import Blocks, extents
+from jaxpool.nn.low_rank import LatentHeads
 from jaxpool.nn.positions import alibi_slopes
 
 LENGTHS = (150, 90, 300)
@@ -29,7 +30,11 @@ ARCHS = {
     "causal window": arch(causal=True, windows=(20,)),
     "softcap": arch(attention_softcap=2.0, attention_scale=0.5),
     "alibi": arch(alibi=True),
+    "sinks": arch(sinks=True, windows=(20,)),
+    "narrow values": arch(causal=True, latent=LatentHeads(4, 0, turned=2, value_dim=5)),
 }
+FUSED = [name for name in ARCHS if name not in ("alibi", "sinks")]
+SINK = np.float32([3.0, -1.0, 4.0, 0.5])
 
 
 def expected(q, k, v, arch: Arch) -> np.ndarray:
@@ -48,14 +53,18 @@ def expected(q, k, v, arch: Arch) -> np.ndarray:
     if arch.windows:
         hidden |= np.abs(ahead) > arch.windows[0]
     scores = np.where(hidden, -np.inf, scores)
-    weights = np.exp(scores - scores.max(-1, keepdims=True))
-    return np.einsum("nts,snh->tnh", weights / weights.sum(-1, keepdims=True), v)
+    most = scores.max(-1, keepdims=True)
+    weights = np.exp(scores - most)
+    lost = np.exp(SINK[:, None, None] - most) if arch.sinks else 0.0
+    return np.einsum("nts,snh->tnh", weights / (weights.sum(-1, keepdims=True) + lost), v)
 
 
 def operands(plan, arch: Arch):
     """Random q, k, v of a batch."""
     rng = np.random.default_rng(0)
-    shapes = [(plan.rows, plan.length, n, arch.head_dim) for n in (arch.heads, 2, 2)]
+    value = arch.latent.value_dim if arch.latent else arch.head_dim
+    shapes = ((arch.heads, arch.head_dim), (2, arch.head_dim), (2, value))
+    shapes = [(plan.rows, plan.length, *shape) for shape in shapes]
     return [rng.normal(size=shape).astype(np.float32) for shape in shapes]
 
 
@@ -72,28 +81,28 @@ def test_kernel(kernel, name, monkeypatch):
     monkeypatch.setattr(attention, "backend", lambda *_: kernel)
     q, k, v = operands(plan, arch)
     attend = attention.attention(params.init(jax.random.key(0), params.abstract(arch)), batch, arch)
-    got = np.asarray(attend(q, k, v, None))
+    got = np.asarray(attend(q, k, v, None, sink=SINK if arch.sinks else None))
     for row, start, index in zip(plan.row, plan.start, plan.request, strict=True):
         span = (row, slice(start, start + LENGTHS[index]))
         wanted = expected(*(x[span].astype(np.float64) for x in (q, k, v)), arch)
         np.testing.assert_allclose(got[span], wanted, atol=2e-6, rtol=0)
 
 
-@pytest.mark.parametrize("name", [name for name in ARCHS if name != "alibi"])
+@pytest.mark.parametrize("name", FUSED)
 def test_splash(name, monkeypatch):
     arch = ARCHS[name].replace(kernel="splash")
     plan = place([[0, 1], [2]], 2, 384, LENGTHS)
     batch = fill(plan, [Request(np.ones(n, np.int32)) for n in LENGTHS])[0]
-    assert attention.backend(arch, 384) == "splash"
+    assert kernels.backend(arch, 384) == "splash"
     monkeypatch.setattr(attention, "INTERPRET", True)
     agrees_with_xla(arch, batch, operands(plan, arch), 5e-6)
 
 
 @pytest.mark.parametrize("head_dim", [8, 72, 256])
-@pytest.mark.parametrize("name", [name for name in ARCHS if name != "alibi"])
+@pytest.mark.parametrize("name", FUSED)
 def test_flash(name, head_dim, monkeypatch):
     arch, (plan, batch) = ARCHS[name].replace(kernel="flash", head_dim=head_dim), packed()
-    assert attention.backend(arch, 400) == "flash"
+    assert kernels.backend(arch, 400) == "flash"
     monkeypatch.setattr(attention, "INTERPRET", True)
     agrees_with_xla(arch, batch, operands(plan, arch), 5e-6)
 
@@ -128,10 +137,10 @@ def test_gradient_of_fused_kernels(kernel, monkeypatch):
         np.testing.assert_allclose(one * real, other * real, atol=2e-5, rtol=0)
 
 
-@pytest.mark.parametrize("name", [name for name in ARCHS if name != "softcap"])
+@pytest.mark.parametrize("name", ["bidirectional", "causal", "window", "causal window", "alibi"])
 def test_what_cudnn_is_asked(name, monkeypatch):
     arch, (plan, batch) = ARCHS[name].replace(kernel="cudnn"), packed()
-    assert attention.backend(arch, 400) == "cudnn"
+    assert kernels.backend(arch, 400) == "cudnn"
     monkeypatch.setattr(attention, "CUDNN_IMPLEMENTATION", "xla")
     agrees_with_xla(arch, batch, operands(plan, arch), 5e-6)
 
@@ -173,15 +182,17 @@ def testextents_of_a_long_causal_row(windows, monkeypatch):
 
 def test_kernels_by_platform_and_capability():
     half = arch(dtype="bfloat16")
-    assert attention.choose("cpu", half) == "xla"
-    assert attention.choose("tpu", half) == "splash"
-    assert attention.choose("tpu", half.replace(alibi=True)) == "xla"
+    assert kernels.choose("cpu", half) == "xla"
+    assert kernels.choose("tpu", half) == "splash"
+    assert kernels.choose("tpu", half.replace(alibi=True)) == "xla"
     for change in ({}, {"head_dim": 256}, {"attention_softcap": 30.0}):
-        assert attention.choose("gpu", half.replace(**change)) == "flash"
-    assert attention.choose("gpu", half.replace(alibi=True)) == "cudnn"
+        assert kernels.choose("gpu", half.replace(**change)) == "flash"
+    assert kernels.choose("gpu", half.replace(alibi=True)) == "cudnn"
+    for platform in ("tpu", "gpu"):
+        assert kernels.choose(platform, half.replace(sinks=True)) == "xla"
     for change in ({"dtype": "float32"}, {"head_dim": 512}, {"alibi": True, "head_dim": 256}):
-        assert attention.choose("gpu", half.replace(**change)) == "xla"
-    assert attention.backend(half.replace(kernel="splash"), 192) == "dense"
+        assert kernels.choose("gpu", half.replace(**change)) == "xla"
+    assert kernels.backend(half.replace(kernel="splash"), 192) == "dense"
 
 
 @pytest.mark.parametrize(
@@ -191,7 +202,7 @@ def test_kernels_by_platform_and_capability():
 )
 def test_old_cards_run_the_kernels_of_xla(kind, capability, platform):
     device = SimpleNamespace(platform=kind, compute_capability=capability)
-    assert attention.platform_of(device) == platform
+    assert kernels.platform_of(device) == platform
 
 
 def test_each_layer_has_its_window():
@@ -206,5 +217,5 @@ def test_each_layer_has_its_window():
 
 
 def test_long_rows_take_blocks():
-    assert attention.backend(arch(), 256) == "dense"
-    assert attention.backend(arch(), 8192) == "blocked"
+    assert kernels.backend(arch(), 256) == "dense"
+    assert kernels.backend(arch(), 8192) == "blocked"

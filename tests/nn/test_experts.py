@@ -4,28 +4,38 @@ import jax
 import numpy as np
 import pytest
 
-from jaxpool.nn import experts
+from jaxpool.nn import experts, params
 from jaxpool.nn.arch import Arch
+from jaxpool.nn.records import Mixture
 
 SIZES = dict(vocab=50, layers=4, dim=12, heads=2, kv_heads=2, head_dim=6, mlp_dim=20)
 
 
-@pytest.mark.parametrize("gated", [False, True])
-def test_ragged_products_equal_every_expert(gated):
+MIXTURES = {
+    "plain": dict(norm_experts=True),
+    "biased": dict(gated=True, mixture=Mixture(bias=True, limit=2.0)),
+    "grouped": dict(
+        gated=True, mixture=Mixture(sigmoid=True, groups=3, best_groups=2, scale=2.5, shared=7)
+    ),
+}
+
+
+def weights(arch):
+    """The experts of one layer, no bias of which is zero."""
+    leaves = params.abstract(arch)["layers"]["experts"]
+    first = jax.tree.map(lambda leaf: leaf[0], params.init(jax.random.key(0), leaves, 0.3))
+    return jax.tree.map(lambda x: x + jax.random.normal(jax.random.key(2), x.shape) / 2, first)
+
+
+@pytest.mark.parametrize("name", MIXTURES)
+def test_ragged_products_equal_every_expert(name, monkeypatch):
     arch = Arch(
-        **SIZES, experts=5, experts_per_token=2, expert_dim=8, gated=gated, norm_experts=True
+        **SIZES, experts=6, experts_per_token=2, expert_dim=8, mlp_bias=True, **MIXTURES[name]
     )
-    keys = jax.random.split(jax.random.key(0), 5)
-    kernels = {
-        "up": jax.random.normal(keys[0], (5, 12, 8)),
-        "down": jax.random.normal(keys[1], (5, 8, 12)),
-    }
-    if gated:
-        kernels["gate"] = jax.random.normal(keys[2], (5, 12, 8))
-    x = jax.random.normal(keys[3], (2, 7, 12))
-    routed = experts.route({"kernel": jax.random.normal(keys[4], (12, 5))}, x, arch)
-    ways = [way(arch)(kernels, x, *routed) for way in (experts.every, experts.ragged)]
-    np.testing.assert_allclose(*ways, atol=2e-5)
+    mine, x = weights(arch), jax.random.normal(jax.random.key(1), (2, 7, 12))
+    wanted = experts.experts(mine, x, arch)
+    monkeypatch.setattr(experts, "every", experts.ragged)
+    np.testing.assert_allclose(experts.experts(mine, x, arch), wanted, atol=2e-5)
 
 
 def test_period_of_the_kinds_of_layers():

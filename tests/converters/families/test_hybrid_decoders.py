@@ -32,6 +32,18 @@ QWEN3_5 = dict(
 )
 
 
+JAMBA = dict(
+    **SIZES | dict(num_hidden_layers=4, intermediate_size=52),
+    num_experts=3,
+    num_experts_per_tok=2,
+    attn_layer_period=4,
+    attn_layer_offset=2,
+    mamba_d_state=6,
+    mamba_dt_rank=5,
+    mamba_proj_bias=True,
+)
+
+
 def centered(self, hidden_states, **_):
     """LFM2's short convolution as its encoders have it: the token is the middle of the window."""
     before, after, value = self.in_proj(hidden_states).transpose(1, 2).chunk(3, dim=1)
@@ -73,6 +85,12 @@ def test_qwen3_5_with_a_tower_classifies_texts(tmp_path):
     folder = qwen3_5(model_class, config, tmp_path / "model")
     model = model_class.from_pretrained(folder).eval()
     check_packed(folder, reference(model, texts(97), False, "logits"), "classify")
+
+
+def test_jamba(tmp_path):
+    """Mamba and attention, experts and MLPs, each every other layer."""
+    config = hf.JambaConfig(**JAMBA)
+    check(save_random(hf.JambaModel, config, tmp_path / "model"), hf.JambaModel)
 
 
 @pytest.mark.parametrize("name", ["Lfm2BidirectionalModel", "Lfm2BidirectionalForMaskedLM"])

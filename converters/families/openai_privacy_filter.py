@@ -1,0 +1,56 @@
+"""OpenAI's privacy filter: an encoder of gpt-oss's parts, with windows, sinks and experts."""
+
+from dataclasses import replace
+
+from converters.families.decoder import (
+    arch,
+    attention_names,
+    decoder_names,
+    family,
+    token_score,
+)
+from converters.family import Family, dense
+from converters.rotary import rotary
+from jaxpool.nn.arch import Arch
+from jaxpool.nn.records import Mixture
+
+ALPHA = 1.702  # of the sigmoid in "gelu_quick"
+
+
+def privacy_filter_arch(config) -> Arch:
+    """The window counts the tokens on each side; neighbouring features turn together."""
+    if config.swiglu_alpha != ALPHA:
+        found = config.swiglu_alpha
+        raise ValueError(f"config.json: swiglu_alpha must be {ALPHA}, found {found}")
+    return arch(
+        config,
+        causal=False,
+        windows=(config.sliding_window,) * config.num_hidden_layers,
+        rotary=(replace(rotary(config), interleaved=True),),
+        sinks=True,
+        activation="gelu_quick",
+        experts=config.num_local_experts,
+        experts_per_token=config.num_experts_per_tok,
+        expert_dim=config.intermediate_size,
+        norm_experts=True,
+        mixture=Mixture(bias=True, limit=config.swiglu_limit),
+    )
+
+
+EXPERTS = """
+layers.attention.sink.bias         layers.{L}.self_attn.sinks                 N
+layers.experts.{gate,up}.kernel    layers.{L}.mlp.experts.gate_up_proj        X D (W|W)
+layers.experts.{gate,up}.bias      layers.{L}.mlp.experts.gate_up_proj_bias   X (W|W)
+layers.experts.down.kernel         layers.{L}.mlp.experts.down_proj           X W D
+layers.experts.down.bias           layers.{L}.mlp.experts.down_proj_bias      X D
+"""
+OPENAI_PRIVACY_FILTER: Family = family(
+    "OpenAIPrivacyFilter",
+    privacy_filter_arch,
+    decoder_names(attention=attention_names("layers.{L}.self_attn"), mlp="")
+    + dense("layers.experts.router", "layers.{L}.mlp.router", "X D")
+    + EXPERTS,
+    heads={"TokenClassification": token_score()},
+    pool="mean",
+    examples=("openai/privacy-filter",),
+)
