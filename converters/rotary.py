@@ -123,9 +123,9 @@ def _yarn_attention(factor: float, rope: dict) -> float:
 
 def yarn_scale(rope: dict) -> float:
     """The factor that DeepSeek puts on queries and on keys beside that on cosines and sines."""
-    weight = rope.get("mscale_all_dim")
-    stretched = rope.get("rope_type", "default") != "default" and weight
-    return _grown(rope["factor"], weight) if stretched else 1.0
+    weight = rope.get("mscale_all_dim") or 0.0
+    stretched = rope.get("rope_type", "default") != "default"
+    return _grown(rope["factor"], weight) if weight and stretched else 1.0
 
 
 def _grown(factor: float, weight: float) -> float:

@@ -37,7 +37,7 @@ EUROBERT = Family(
     prefix="model.",
     heads={
         "SequenceClassification": Head(
-            "classify", _classify, dense("heads.dense", "dense") + token_classifier().names
+            "classify", _classify, dense("heads.dense", "dense") + token_classifier().table(None)
         ),
         "TokenClassification": token_classifier(),
         "MaskedLM": Head(
