@@ -111,8 +111,8 @@ def moonlight() -> Arch:
 
 
 def jamba() -> Arch:
-    """One of four periods of Jamba-v0.1, with two of its sixteen experts."""
-    return read("JambaModel", "jamba", num_hidden_layers=8, num_experts=2)
+    """One of four periods of Jamba-v0.1, without its experts."""
+    return read("JambaModel", "jamba", num_hidden_layers=8, num_experts=1)
 
 
 MODELS = {

@@ -83,8 +83,6 @@ def _run(
     x = drop(_embed(params["embed"], batch, arch, seen), dropout.hidden, first)
     if not arch.layers:  # a table of vectors alone
         return take(x, kept), None
-    # A loop over one group of layers would copy all weights at every call.
-    unroll = unroll or arch.period == arch.layers
     block = checkpointed(_block(params, batch, arch, dropout, seen, memory), remat, unroll)
     x, states = _layers(params, x, arch, unroll, kept, block, key, seen)
     return layers.arch_norm(params.get("norm", {}), x, arch) if arch.final_norm else x, states
