@@ -119,6 +119,7 @@ class Checkpoint:
 
     def processor_for(self, asked: Mapping[str, Any]) -> Processor | None:
         """The processor with some of its fields changed (see `converters.images.CHANGEABLE`)."""
+        asked = {**(self.pipeline.images if self.pipeline else {}), **asked}
         if not (self.processor and asked):
             return self.processor
         return processor_of(self.family, self.base, self.arch, asked, self.name)

@@ -98,6 +98,8 @@ def describe(
 
 
 def _described(model: str, name: str | None, asked: tuple, text: tuple, options: dict) -> Model:
+    from converters.heads.chat import conversation
+
     media, engine = _options(options)
     max_model_len, chat_template, add_eos_token, default_prompt_name = text
     checkpoint, settings = _open(model, asked, _compiled(EngineOptions(**engine)))
@@ -107,6 +109,7 @@ def _described(model: str, name: str | None, asked: tuple, text: tuple, options:
     template = _template(checkpoint, chat_template)
     if template and ("classify" in resolution.tasks or checkpoint.listwise):
         template.render(tokenizer.transformers, [("", "")], {})  # an error shows here, not later
+    conversation(checkpoint, tokenizer)  # and so does what a saved template cannot do
     return Model(
         name or model,
         checkpoint.arch,

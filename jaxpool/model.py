@@ -107,9 +107,10 @@ class Model:
 
     @cached_property
     def conversation(self) -> Any:
-        """The words around texts and images, in a model that reads both at once; else None."""
-        found = self.checkpoint.family.conversation
-        return found(self.checkpoint.name) if callable(found) else found
+        """The words around texts and images; None where a text is read as it is."""
+        from converters.heads.chat import conversation
+
+        return conversation(self.checkpoint, self.tokenizer)
 
     @property
     def padded(self) -> int | None:

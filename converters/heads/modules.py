@@ -10,6 +10,7 @@ from converters.family import dense, norm
 from converters.files.folder import read_json
 from converters.files.paths import inside
 from converters.files.tensors import open_tensors
+from converters.heads.transformer_module import TransformerModule, read_transformer
 from converters.report import CheckpointError
 from jaxpool.heads.precision import Squash
 from jaxpool.heads.steps import Activate, Dense, Norm, Normalize, Pool, PoolSlots
@@ -26,8 +27,6 @@ MODES = {
 }
 SPLADE = {"relu": 1, "log1p_relu": 2}  # how often SpladePooling takes the logarithm of 1 + x
 STATIC = "SparseStaticEmbedding"
-# Whose name the file of lengths has in older folders; the first that is there counts.
-LENGTH_FILES = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 
 
 @dataclass
@@ -44,8 +43,7 @@ class Draft:
     folders: dict[str, str] = field(default_factory=dict)
     transformer: str = ""
     model_type: str | None = None
-    max_length: int | None = None
-    lower_case: bool = False
+    module: TransformerModule = TransformerModule()
     include_prompt: bool = True
     default_route: str | None = None
     weights: tuple[str, int] | None = None
@@ -66,13 +64,7 @@ def read_module(folder: Path, kind: str, path: str, draft: Draft) -> None:
 
 
 def _transformer(folder: Path, path: str, draft: Draft) -> None:
-    draft.transformer = path
-    for family in LENGTH_FILES:
-        config = read_json(folder / path / f"sentence_{family}_config.json", default={})
-        if config:
-            draft.max_length = config.get("max_seq_length")
-            draft.lower_case = bool(config.get("do_lower_case", False))
-            return
+    draft.transformer, draft.module = path, read_transformer(folder / path)
 
 
 def _towers(folder: Path, path: str, draft: Draft) -> None:

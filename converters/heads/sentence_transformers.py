@@ -1,11 +1,14 @@
 """sentence-transformers folders: modules.json and the files beside it, as steps of a head."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from converters.files.folder import read_json
 from converters.files.paths import inside
 from converters.heads.modules import Draft, read_module
+from converters.heads.transformer_module import Chat
 from jaxpool.heads.steps import Normalize, Pool, Unit
 
 
@@ -18,6 +21,7 @@ class Pipeline:
     steps with parameters lie, and the tables of their tensors; answers: the tokens of a LogitScore;
     activation: torch's name of what a CrossEncoder applies to its logits; sparse: the steps from a
     masked language model's logits to word weights, and those of each input type of a Router;
+    chat: where texts are messages; images: fields in the place of preprocessor_config.json's;
     truncate_dim, max_active_dims: how many features of a dense, of a sparse vector are kept.
     """
 
@@ -28,6 +32,8 @@ class Pipeline:
     model_type: str | None = None
     max_length: int | None = None
     lower_case: bool = False
+    chat: Chat | None = None
+    images: Mapping[str, Any] = field(default_factory=dict)
     prompts: dict[str, str] = field(default_factory=dict)
     default_prompt: str | None = None
     include_prompt: bool = True
@@ -69,8 +75,11 @@ def read_pipeline(folder: Path) -> Pipeline | None:
         folders=draft.folders,
         transformer=draft.transformer,
         model_type=draft.model_type,
-        max_length=draft.max_length,
-        lower_case=draft.lower_case,
+        max_length=draft.module.max_length,
+        lower_case=draft.module.lower_case,
+        # a CrossEncoder's messages are those of a pair: see `rerankers`
+        chat=None if config.get("model_type") == "CrossEncoder" else draft.module.chat,
+        images=draft.module.images,
         prompts={name: text or "" for name, text in (config.get("prompts") or {}).items()},
         default_prompt=config.get("default_prompt_name"),
         include_prompt=draft.include_prompt,

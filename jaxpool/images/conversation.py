@@ -23,7 +23,9 @@ class Conversation:
     without text); special_tokens: whether the tokenizer adds its own; last: the id of a token after
     each prompt; blank: pixels of the side of a black image, which stands where the words of a text
     alone have one; counted: the tokens of an image are counted like those of a text, where others
-    have the rows and columns of the image (M-RoPE).
+    have the rows and columns of the image (M-RoPE); told: the words where a caller gives an
+    instruction, if they are others; trims: white space around texts goes; by_key: a prompt whose
+    parts have names keeps their order, where others have images first.
     """
 
     placeholder: str
@@ -39,10 +41,14 @@ class Conversation:
     last: int | None = None
     blank: int = 0
     counted: bool = False
+    told: "Conversation | None" = None
+    trims: bool = False
+    by_key: bool = False
 
     def of(self, input_type: str | None) -> "Conversation":
         """The words for what a text is for (see `input_types`)."""
-        return replace(self, read=self.sides.get(meaning(input_type or ""), self.read))
+        read = self.sides.get(meaning(input_type or ""), self.read)
+        return replace(self, read=read, told=self.told and self.told.of(input_type))
 
     @property
     def plain(self) -> bool:
@@ -53,7 +59,8 @@ class Conversation:
         """Whether a prompt begins as those do that are in these words already."""
         start = (self.seen if images else self.read).partition("{")[0]
         start = start or (self.image if images else "")
-        return bool(start) and prompt.startswith(start)
+        own = bool(start) and prompt.startswith(start)
+        return own or bool(self.told and self.told.is_written(prompt, images))
 
     def spelled(self, prompt: str) -> str:
         """A caller's own prompt, its images by the placeholder."""
@@ -64,6 +71,8 @@ class Conversation:
 
         before: what stands for the images, where these have a place of their own.
         """
+        if instruction and self.told:
+            return self.told.put(content, instruction, images, before)
         words = (self.seen if images else self.read).replace("{images}", before)
         if "{instruction}" not in words:
             content = instruction + content
@@ -76,6 +85,8 @@ class Conversation:
         """The prompt of some parts, texts and images (None)."""
         before = self.image * parts.count(None) if "{images}" in self.seen else ""
         among = "" if before else self.image
+        if self.trims:
+            parts = [part and part.strip() for part in parts]
         content = "".join(among if part is None else part for part in parts)
         caption = "" if any(parts) else self.caption
         return self.put(content + caption, instruction, None in parts, before)

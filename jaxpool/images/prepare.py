@@ -41,8 +41,8 @@ def joins(
         return isinstance(prompt, Pictures)
     words = model.conversation.of(input_type)
     if isinstance(prompt, list):
-        return model.tokenizer.id(words.placeholder) in prompt
-    if words.placeholder in prompt:
+        return bool(words.placeholder) and model.tokenizer.id(words.placeholder) in prompt
+    if words.placeholder and words.placeholder in prompt:
         return True
     known = words.plain or words.is_written(prompt)
     return _asks(task) and (_told_apart(words, input_type) or not known)
@@ -55,7 +55,9 @@ def _told_apart(words: Conversation, input_type: str | None) -> bool:
 
 def _asks(task: Task | tuple[Task, ...]) -> bool:
     """Whether prompts are put into words: those of vectors are, answers have words of their own."""
-    return all(one.name in VECTORS for one in (task if isinstance(task, tuple) else (task,)))
+    return all(
+        one.name in (*VECTORS, "sparse") for one in (task if isinstance(task, tuple) else (task,))
+    )
 
 
 def joined(
@@ -78,7 +80,7 @@ def joined(
     options = Tokenization.of(tokenization_kwargs, limit_of(model, tasks), model.max_length)
     conversation = model.conversation.of(input_type)
     known = input_type in SIDES or _told_apart(conversation, input_type)
-    worded = meaning(input_type or "") in conversation.sides
+    worded = meaning(input_type or "") in conversation.sides and not conversation.told
     asked = None if worded or (known and input_type not in model.prompts) else input_type
     told = instruction(model, tasks[0], prompt, prompt_name, asked)
     words = [in_words(conversation, one, told, _asks(task)) for one in prompts]

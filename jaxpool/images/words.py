@@ -41,7 +41,9 @@ def in_words(conversation: Conversation, prompt: Prompt, told: str, whole: bool)
     told: the instruction; whole: with the words around its content.
     """
     if not whole:
-        conversation = replace(conversation, seen="{content}", read="{content}", caption="")
+        conversation = replace(
+            conversation, seen="{content}", read="{content}", caption="", told=None
+        )
     parts = _parts(conversation, prompt)
     if not isinstance(prompt, Pictures) and not parts:
         return Words(prompt)
@@ -68,6 +70,8 @@ def _parts(conversation: Conversation, prompt: Prompt) -> tuple[str | None, ...]
         return (prompt,) if conversation.plain or not conversation.is_written(prompt) else ()
     if not isinstance(prompt, Pictures):
         return ()
+    if prompt.by_key and not conversation.by_key:
+        return tuple(sorted(prompt.parts, key=lambda part: part is not None))
     if prompt.parts or isinstance(prompt.text, list):
         return prompt.parts
     return () if prompt.text else (None,) * len(prompt.images)
@@ -80,6 +84,8 @@ def written(placeholder: str, write: Callable[[tuple], str]) -> Callable:
     """
 
     def wrote(parts: tuple) -> tuple[str, list[bool]]:
+        if not placeholder:
+            return write(parts), []
         literal = Literal.of(placeholder, [part for part in parts if part])
         return literal.show(write(tuple(part and literal.hide(part) for part in parts)))
 
@@ -126,6 +132,8 @@ def fitted(model, words: Words, ids: np.ndarray, pictures, options) -> tuple[Pla
 
 def _placed(model, words: Words, ids: np.ndarray, pictures: list) -> Place:
     name = model.conversation.placeholder
+    if not name:
+        return Place(ids, np.full(len(ids), -1, np.int32))
     token = model.tokenizer.id(name)
     found = int(np.count_nonzero(ids == token))
     places = [True] * found if words.places is None else words.places

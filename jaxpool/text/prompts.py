@@ -50,7 +50,8 @@ class Pictures(NamedTuple):
 
     processing: what replaces fields of the checkpoint's preprocessor_config.json; parts: texts and,
     for each picture, None, in their order, where the text is given without placeholders; `text` is
-    then all of it; instruction: of this prompt, in place of the call's.
+    then all of it; instruction: of this prompt, in place of the call's; by_key: the parts came
+    under names, in this order, which not every model keeps.
     """
 
     images: tuple
@@ -58,6 +59,7 @@ class Pictures(NamedTuple):
     processing: Mapping[str, Any] | None = None
     parts: tuple[str | None, ...] = ()
     instruction: str = ""
+    by_key: bool = False
 
 
 Prompt = str | list[int] | Pictures
@@ -101,8 +103,9 @@ def _as_prompt(prompt: Any) -> Prompt:
 def _of_dict(prompt: Mapping) -> Prompt:
     if "image" in prompt:
         images, text = _images({"image": prompt["image"]}), prompt.get("text", "")
-        parts = (*(None for _ in images), *([text] if text else []))
-        return Pictures(images, text, prompt.get("mm_processor_kwargs"), parts)
+        own = {"image": (None,) * len(images), "text": (text,) if text else ()}
+        parts = tuple(part for key in prompt for part in own.get(key, ()))
+        return Pictures(images, text, prompt.get("mm_processor_kwargs"), parts, by_key=True)
     if images := _images(prompt.get("multi_modal_data") or {}):
         ids = prompt.get("prompt_token_ids")
         text = prompt.get("prompt", "") if ids is None else _as_ids(ids)
