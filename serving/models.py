@@ -75,6 +75,19 @@ class Served:
             return self.embedding_task
         return "classify" if self.model.checkpoint.config.num_labels == 1 else None
 
+    @property
+    def spans(self) -> bool:
+        """Whether it finds entities of labels that a call names."""
+        from jaxpool.tasks.token_rows import Spanned
+
+        task = self.model.tasks.get("token_classify")
+        return task is not None and isinstance(task.rows, Spanned)
+
+    @property
+    def classifies(self) -> bool:
+        """Whether /classify answers of it."""
+        return "classify" in self.model.tasks or self.spans
+
     def adapted(self, module: LoraModule) -> "Served":
         """The model with an adapter; where it is on a device, this thread loads it there."""
         return replace(

@@ -140,6 +140,8 @@ class ClassifyRequest(Prompts, Hypotheses):
     """POST /classify."""
 
     labels: list[str] | None = Field(default=None, description="classes of the request's own")
+    threshold: float = Field(default=0.5, description="the least probability of an entity")
+    nested: bool = Field(default=False, description="entities may lie within others")
 
 
 class Parts(BaseModel):

@@ -1,5 +1,6 @@
 """POST /v1/embeddings, /pooling and /classify."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -146,10 +147,13 @@ def check_task(name: str | None, served: Served) -> None:
             )
 
 
-@router.post("/classify", dependencies=serves(lambda served: "classify" in served.model.tasks))
+@router.post("/classify", dependencies=serves(lambda served: served.classifies))
 async def classify(body: ClassifyRequest, request: Request) -> Response:
-    """Class probabilities and the label of the greatest."""
-    served = service(request).models.find(body.model, lambda s: "classify" in s.model.tasks)
+    """Class probabilities and the label of the greatest; of models of spans, entities of labels."""
+    served = service(request).models.find(body.model, lambda s: s.classifies)
+    if served.spans:
+        return await entities(body, request, served)
+    _none_of(body, served, ("threshold", "nested"), "a model of spans (GLiNER)")
     if body.labels is None:
         job = await run(body, request, served, "classify")
         results, names = job.results, getattr(served.model.checkpoint.config, "id2label", None)
@@ -181,3 +185,33 @@ async def labelled(body: ClassifyRequest, request: Request, served: Served) -> t
     scoring = await shared.prepare(served, size, prepare)
     (job,), results = await run_parts(scoring, served, body.priority, request)
     return job, results
+
+
+async def entities(body: ClassifyRequest, request: Request, served: Served) -> Response:
+    """The entities of each text, of the kinds that a body names, by their places."""
+    others = ("hypothesis_template", "multi_label", "truncate_prompt_tokens", "use_activation")
+    _none_of(body, served, others, "a classifier")
+    shared = service(request)
+    prompts, _ = await prompts_of(body, served, shared)
+
+    def prepare():
+        from jaxpool.scoring.spans import prepare_spans
+
+        return prepare_spans(served.model, prompts, body.labels or (), body.threshold, body.nested)
+
+    scoring = await shared.prepare(served, size_of(prompts), prepare)
+    (job,), found = await run_parts(scoring, served, body.priority, request)
+    data = [{"index": i, "entities": [asdict(e) for e in own]} for i, own in enumerate(found)]
+    answer = frame("classify", rid(body, request), served, data, usage(job.tokens))
+    return encoding.json_response(answer, 200, timings(job))
+
+
+def _none_of(body: ClassifyRequest, served: Served, fields: Sequence[str], wanted: str) -> None:
+    """Refuse fields that a model has no use for."""
+    if given := [name for name in fields if getattr(body, name) != _default(name)]:
+        message = f"{given[0]} is a field for {wanted}, which {served.name} is not"
+        raise APIError(400, message, given[0])
+
+
+def _default(name: str) -> Any:
+    return ClassifyRequest.model_fields[name].default

@@ -22,7 +22,7 @@ from serving.schemas import (
 router = APIRouter()
 HANDLERS: tuple[tuple[type[Common], Callable[..., Awaitable], Callable], ...] = (
     (EmbeddingRequest, embeddings.embeddings, lambda served: served.embedding_task == "embed"),
-    (ClassifyRequest, embeddings.classify, lambda served: "classify" in served.model.tasks),
+    (ClassifyRequest, embeddings.classify, lambda served: served.classifies),
     (RerankRequest, scoring.rerank, lambda served: served.scoring_task),
     (ScoreRequest, scoring.score, lambda served: served.scoring_task),
     (PoolingRequest, embeddings.pooling, lambda served: True),

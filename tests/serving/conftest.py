@@ -16,6 +16,7 @@ import uvicorn
 from apart import Apart
 from checkpoints import MINILM
 from tasks.bge_m3 import save_bge_m3
+from tasks.gliner_model import save as save_gliner
 
 from serving.app import create_app
 from serving.config import Options
@@ -34,6 +35,7 @@ KINDS = {
     "minilm": {},
     "cls": {},
     "nli": {},
+    "gliner": {},
     "ce": {},
     "decider": {"convert": "decide"},
     "tok": {},
@@ -67,6 +69,7 @@ BUILDERS = {
     "clip": checkpoints.clip,
     "cls": checkpoints.classifier,
     "nli": checkpoints.inference,
+    "gliner": lambda folder: save_gliner(folder, "bert"),
     "ce": checkpoints.cross_encoder,
     "decider": checkpoints.decider,
     "tok": checkpoints.tagger,
