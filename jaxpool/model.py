@@ -96,8 +96,7 @@ class Model:
     @property
     def engines(self) -> dict[str, Engine]:
         """The engine of texts, and that of pictures, by the folder of what is compiled for them."""
-        pictures = self.picture_engine
-        apart = pictures if pictures is not self.engine else None
+        apart = self.picture_engine if self.picture_engine is not self.engine else None
         return {"": self.engine} | ({PICTURES: apart} if apart else {})
 
     @cached_property

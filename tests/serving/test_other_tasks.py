@@ -162,26 +162,6 @@ class TestClassify:
         assert "'entailment'" in message(servers("cls"), "/classify", input=TEXT, labels=labels)
         assert "at least one" in message(servers("nli"), "/classify", input=TEXT, labels=[])
 
-    def test_entities_of_labels(self, servers, folders):
-        labels, texts = ["person", "place of work", "animal"], ["A cat sat.", "Tokyo, in Japan"]
-        llm = LLM(str(folders("gliner")))
-        for options in ({}, {"threshold": 0.4, "nested": True}):
-            wanted = llm.entities(texts, labels=labels, use_tqdm=False, **options)
-            found = post(servers("gliner"), "/classify", input=texts, labels=labels, **options)
-            assert sum(map(len, wanted)) > 2 and found["usage"]["prompt_tokens"] > 20
-            for own, one in zip(wanted, found["data"], strict=True):
-                assert [set(e) for e in one["entities"]] == [
-                    {"label", "score", "start", "end", "text"}
-                ] * len(own)
-                for ours, theirs in zip(own, one["entities"], strict=True):
-                    assert theirs.pop("score") == pytest.approx(ours.score, abs=1e-5)
-                    assert theirs == {key: getattr(ours, key) for key in theirs}
-        server = servers("gliner")
-        assert "at least one" in message(server, "/classify", input=TEXT)
-        asked = {"input": TEXT, "labels": labels}
-        assert "for a classifier" in message(server, "/classify", multi_label=True, **asked)
-        assert "a model of spans" in message(servers("nli"), "/classify", nested=True, **asked)
-
     def test_models_that_do_not_classify(self, servers):
         assert post(servers("minilm"), "/classify", 404) == {"detail": "Not Found"}
 
