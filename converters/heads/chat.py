@@ -56,7 +56,7 @@ def _words(
 ) -> Conversation:
     put = partial(_rendered, source, structured, orjson.dumps(variables))
     read, trims = _around(put)
-    sides = {}
+    sides: dict[str, str] = {}
     for side in SIDES:
         own, _ = _around(partial(put, task=side))
         sides |= {side: own} if own != read else {}

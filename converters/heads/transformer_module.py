@@ -69,7 +69,7 @@ class TransformerModule:
 def read_transformer(folder: Path) -> TransformerModule:
     """The module of a folder; what is not known of it is a CheckpointError."""
     files = (folder / f"sentence_{name}_config.json" for name in FILES)
-    config = next(filter(None, (read_json(file, default={}) for file in files)), {})
+    config: dict[str, Any] = next(filter(None, (read_json(f, default={}) for f in files)), {})
     own = dict(config.get("modality_config") or {})
     _check_outputs(config, own)
     lengths = [config.get("max_seq_length"), *_check_loading(config)]
