@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 from converters.families import gliclass, gliner
 from converters.families.albert import ALBERT
+from converters.families.apertus import APERTUS, HUNYUAN
 from converters.families.bart import BART, MBART
 from converters.families.bert import BERT, ERNIE
 from converters.families.bidirectional import LLAMA_BIDIRECTIONAL, PPLX, QWEN3_BIDIRECTIONAL, VOYAGE
@@ -23,7 +24,7 @@ from converters.families.electra import ELECTRA
 from converters.families.eurobert import EUROBERT
 from converters.families.falcon import FALCON
 from converters.families.fnet import FNET
-from converters.families.gemma import GEMMA, GEMMA2, GEMMA3
+from converters.families.gemma import GEMMA, GEMMA2, GEMMA3, GEMMA3_VISION, VAULT_GEMMA
 from converters.families.glm import ERNIE4_5, GLM, GLM4, HELIUM
 from converters.families.gpt2 import GPT2
 from converters.families.gpt_neo import GPT_BIGCODE, GPT_NEO, OPENAI_GPT
@@ -59,7 +60,7 @@ from converters.families.modernbert import MODERNBERT
 from converters.families.modernbert_decoder import MODERNBERT_DECODER
 from converters.families.mpnet import MPNET
 from converters.families.mvp import MVP, PLBART
-from converters.families.nemotron import NEMOTRON, PERSIMMON
+from converters.families.nemotron import JAIS2, NEMOTRON, PERSIMMON
 from converters.families.nemotron_colembed import NEMOTRON_COLEMBED
 from converters.families.nemotron_vl import NEMOTRON_VL
 from converters.families.nemotron_vl_rerank import NEMOTRON_VL_RERANK
@@ -95,6 +96,7 @@ from converters.family import Family
 # By the `model_type` of config.json.
 FAMILIES: dict[str, Family] = {
     "albert": ALBERT,
+    "apertus": APERTUS,
     "arcee": ARCEE,
     "bart": BART,
     "bert": BERT,
@@ -133,6 +135,7 @@ FAMILIES: dict[str, Family] = {
     "fnet": FNET,
     "gemma": GEMMA,
     "gemma2": GEMMA2,
+    "gemma3": GEMMA3_VISION,
     "gemma3_text": GEMMA3,
     "glm": GLM,
     "glm4": GLM4,
@@ -145,11 +148,13 @@ FAMILIES: dict[str, Family] = {
     "granite": GRANITE,
     "gte": GTE,
     "helium": HELIUM,
+    "hunyuan_v1_dense": HUNYUAN,
     "ibert": IBERT,
     "internlm2": INTERNLM2,
     "internlm3": INTERNLM3,
     "iquestcoder": IQUESTCODER,
     "jamba": JAMBA,
+    "jais2": JAIS2,
     "jina_embeddings_v3": JINA_V3,
     "jina_embeddings_v5": JINA_V5,
     "lfm2": LFM2,
@@ -214,6 +219,7 @@ FAMILIES: dict[str, Family] = {
     "telechat": TELECHAT2,
     "ultrabert": ULTRABERT,
     "umt5": UMT5,
+    "vaultgemma": VAULT_GEMMA,
     "vit": VIT,
     "xlm": XLM,
     "xlm-roberta": XLM_ROBERTA,

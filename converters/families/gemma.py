@@ -1,6 +1,6 @@
-"""Gemma 1, 2 and 3 (text), EmbeddingGemma among them."""
+"""Gemma 1, 2 and 3 for texts, EmbeddingGemma among them, and VaultGemma."""
 
-from converters.families.decoder import arch, decoder_names, family
+from converters.families.decoder import IGNORED, arch, decoder_names, family
 from converters.family import Family
 from converters.rotary import rotary_by_layer
 from jaxpool.nn.arch import Arch
@@ -20,6 +20,11 @@ def _sandwich(config, **switches) -> Arch:
 def gemma2_arch(config) -> Arch:
     """Gemma 2: soft caps on scores."""
     return _sandwich(config, attention_softcap=config.attn_logit_softcapping or 0.0)
+
+
+def vault_arch(config) -> Arch:
+    """VaultGemma: Gemma 2 with norms before the branches alone."""
+    return gemma2_arch(config).replace(placement="pre")
 
 
 def gemma3_arch(config) -> Arch:
@@ -42,4 +47,25 @@ GEMMA2: Family = family(
 )
 GEMMA3: Family = family(
     "Gemma3Text", gemma3_arch, SANDWICH_NAMES, examples=("google/embeddinggemma-300m",)
+)
+# The files of models that see as well, for texts alone.
+GEMMA3_VISION: Family = family(
+    "Gemma3",
+    lambda config: gemma3_arch(config.text_config),
+    SANDWICH_NAMES,
+    renames=((r"^(model\.language_model|language_model\.model)\.", "model."),),
+    ignored=(
+        *IGNORED,
+        r"^language_model\.lm_head\.",
+        r"^(model\.)?(vision_tower|multi_modal_projector)\.",
+    ),
+    examples=("google/gemma-3-4b-pt",),
+)
+VAULT_GEMMA: Family = family(
+    "VaultGemma",
+    vault_arch,
+    decoder_names(
+        norms={"attention_norm": "input_layernorm", "mlp_norm": "pre_feedforward_layernorm"}
+    ),
+    examples=("google/vaultgemma-1b",),
 )

@@ -1,4 +1,4 @@
-"""Nemotron and Persimmon: LayerNorm, squared ReLU, a part of each head turns."""
+"""Nemotron, Persimmon and Jais 2: LayerNorm, squared ReLU, no gate."""
 
 from converters.families.decoder import (
     WIDE,
@@ -17,6 +17,11 @@ def nemotron_arch(config) -> Arch:
     """Nemotron: norms are stored less one."""
     tables = (rotary(config, partial=True),)
     return arch(config, norm="layer", norm_offset=1.0, rotary=tables, gated=False)
+
+
+def jais2_arch(config) -> Arch:
+    """Jais 2: Llama but for norms and the MLP."""
+    return arch(config, norm="layer", gated=False)
 
 
 def persimmon_arch(config) -> Arch:
@@ -43,6 +48,7 @@ PERSIMMON_NAMES = decoder_names(
     last_norm="final_layernorm",
 )
 
+JAIS2 = family("Jais2", jais2_arch, NEMOTRON_NAMES, examples=("inceptionai/Jais-2-8B-Chat",))
 NEMOTRON = family("Nemotron", nemotron_arch, NEMOTRON_NAMES, examples=("nvidia/Minitron-4B-Base",))
 PERSIMMON = family(
     "Persimmon", persimmon_arch, PERSIMMON_NAMES, examples=("adept/persimmon-8b-base",)

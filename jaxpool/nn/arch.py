@@ -80,6 +80,7 @@ class Arch:
     disentangled: Disentangled | None = None
     latent: LatentHeads | None = None  # heads made of a few features that they share
     qk_norm: QKNorm = "none"
+    qk_norm_last: bool = False  # after the rotation
     attention_scale: float = 0.0  # 0: head_dim ** -0.5
     attention_softcap: float = 0.0
     qkv_bias: bool = True

@@ -69,14 +69,9 @@ def attention(p: dict, x, batch, table, attend, arch: Arch, chosen, kept) -> jax
         q = layers.dense(p["query"], take(x, kept), "btd,dnh->btnh", mine)
         k = layers.dense(p["key"], x, "btd,dkh->btkh", chosen)
         v = layers.dense(p["value"], x, "btd,dkh->btkh", chosen)
-    if arch.qk_norm != "none":
-        q, k = _qk_norm(p["query_norm"], q, arch), _qk_norm(p["key_norm"], k, arch)
-    if table is not None:
-        interleaved = arch.rotary[0].interleaved
-        mine_turn, turn = table
-        mine_turn = jnp.stack([take(part, kept) for part in mine_turn])
-        q = positions.rotate(q, mine_turn, interleaved)
-        k = positions.rotate(k, turn, interleaved)
+    steps = [_normalized, partial(_turned, table=table, kept=kept)]
+    for step in reversed(steps) if arch.qk_norm_last else steps:
+        q, k = step(p, q, k, arch)
     mixed = attend(q, k, v, sink=p["sink"]["bias"] if arch.sinks else None)
     if arch.value_taps:
         kernel = {"kernel": p["conv"]["kernel"][..., None]}
@@ -88,6 +83,21 @@ def attention(p: dict, x, batch, table, attend, arch: Arch, chosen, kept) -> jax
         mixed = mixed * jax.nn.sigmoid(gate)
     out = layers.dense(p["out"], mixed, "btnh,nhd->btd", mine)
     return out + spans.mix(p["spans"], x, q, batch, chosen, kept) if arch.spans else out
+
+
+def _turned(p: dict, q, k, arch: Arch, table, kept) -> tuple[jax.Array, jax.Array]:
+    if table is None:
+        return q, k
+    interleaved = arch.rotary[0].interleaved
+    mine, turn = table
+    mine = jnp.stack([take(part, kept) for part in mine])
+    return positions.rotate(q, mine, interleaved), positions.rotate(k, turn, interleaved)
+
+
+def _normalized(p: dict, q, k, arch: Arch) -> tuple[jax.Array, jax.Array]:
+    if arch.qk_norm == "none":
+        return q, k
+    return _qk_norm(p["query_norm"], q, arch), _qk_norm(p["key_norm"], k, arch)
 
 
 def _qk_norm(p: dict, x, arch: Arch) -> jax.Array:

@@ -3,6 +3,8 @@
 All take the parameters of one layer (a dict with Flax leaf names) first, then activations.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
@@ -26,10 +28,19 @@ def arch_norm(params: dict, x: jax.Array, arch: Arch) -> jax.Array:
 
 def mlp(params: dict, x: jax.Array, arch: Arch, chosen=None) -> jax.Array:
     """`[B, T, D] -> [B, T, D]`: down(act(up(x))), or down(act(gate(x)) * up(x)) where gated."""
-    act = ACTIVATIONS[arch.activation]
+    act = partial(_xielu, params["curve"]) if "curve" in params else ACTIVATIONS[arch.activation]
     up = dense(params["up"], x, "btd,df->btf", chosen)
     hidden = act(dense(params["gate"], x, "btd,df->btf", chosen)) * up if arch.gated else act(up)
     return dense(params["down"], hidden, "btf,fd->btd", chosen)
+
+
+def _xielu(params: dict, x: jax.Array) -> jax.Array:
+    """A learned parabola above zero, a learned exponential below (arXiv 2411.13010)."""
+    y, beta = x.astype(jnp.float32), 0.5
+    learned = (params[name].astype(jnp.float32) for name in ("above", "below"))
+    above, below = map(jax.nn.softplus, learned)
+    curved = (jnp.expm1(jnp.minimum(y, -1e-6)) - y) * (beta + below)
+    return (jnp.where(y > 0, above * jnp.square(y), curved) + beta * y).astype(x.dtype)
 
 
 def embed(params: dict, batch, arch: Arch, images: jax.Array | None = None) -> jax.Array:

@@ -226,6 +226,8 @@ def _mlp_axes(arch: Arch) -> dict:
             tree[name]["bias"] = "F"
     if arch.mlp_bias if arch.down_bias is None else arch.down_bias:
         tree["down"]["bias"] = "D"
+    if arch.activation == "xielu":
+        tree["curve"] = {"above": "", "below": ""}
     if arch.mlp_groups > 1:
         blocks = dict.fromkeys(names, "g d i") | {"down": "g i d"}
         tree = {name: _blocks(part, blocks[name]) for name, part in tree.items()}

@@ -72,6 +72,27 @@ CONFIGS = {
         rope_parameters=TWO_TABLES,
     ),
     "Esmc": hf.EsmcConfig(**SQUARE),
+    "Jais2": hf.Jais2Config(**WIDE),
+    "VaultGemma": hf.VaultGemmaConfig(
+        **WIDE, head_dim=10, sliding_window=7, layer_types=KINDS, query_pre_attn_scalar=5
+    ),
+    "Gemma3": hf.Gemma3Config(
+        text_config=dict(**WIDE, head_dim=10, sliding_window=7, layer_types=KINDS),
+        vision_config=dict(
+            hidden_size=16,
+            intermediate_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            image_size=28,
+        ),
+        num_labels=3,
+    ),
+    "Apertus": hf.ApertusConfig(**WIDE, head_dim=10, dtype="float32"),
+    "HunYuanDenseV1": hf.HunYuanDenseV1Config(
+        **WIDE,
+        head_dim=10,
+        rope_parameters={"rope_type": "dynamic", "alpha": 5.0, "factor": 1.0, "rope_theta": 50.0},
+    ),
     "Helium": hf.HeliumConfig(**WIDE, head_dim=10, attention_bias=True),
     "Ernie4_5": hf.Ernie4_5Config(**WIDE, head_dim=10, use_bias=True),
 }
@@ -80,8 +101,9 @@ FAST = ("GPTNeoX", "Persimmon", "Bloom", "Olmo")  # a switch that no other famil
 
 
 def save(model_class, config, folder):
-    """Random weights; Nemotron's norms lie around 0, as they are stored less one."""
-    scale = 0.0 if "Nemotron" in model_class.__name__ else 1.0
+    """Random weights; Nemotron's and Gemma's norms lie around 0: they are stored less one."""
+    name = model_class.__name__
+    scale = 0.0 if "Nemotron" in name or "Gemma" in name else 1.0
     return save_random(model_class, config, folder, scale=scale)
 
 
