@@ -9,6 +9,7 @@ from converters.families.bart import BART, MBART
 from converters.families.bert import BERT, ERNIE
 from converters.families.bidirectional import LLAMA_BIDIRECTIONAL, PPLX, QWEN3_BIDIRECTIONAL, VOYAGE
 from converters.families.big_bird import BIG_BIRD
+from converters.families.bigbird_pegasus import BIGBIRD_PEGASUS
 from converters.families.bloom import BLOOM, MPT
 from converters.families.clip import CLIP, CLIP_CLASSIFIER
 from converters.families.cohere import COHERE, COHERE2, PHI, STABLELM
@@ -102,6 +103,7 @@ FAMILIES: dict[str, Family] = {
     "bert": BERT,
     "bert-generation": BERT_GENERATION,
     "bidirectional_pplx_qwen3": PPLX,
+    "bigbird_pegasus": BIGBIRD_PEGASUS,
     "big_bird": BIG_BIRD,
     "biogpt": BIOGPT,
     "bloom": BLOOM,

@@ -11,13 +11,17 @@ from jaxpool.nn.arch import Arch
 def arch(config) -> Arch:
     """BigBird: longer texts than these would attend to random blocks, which no two runs share."""
     base = bert.arch(config)
-    reach = (5 + 2 * config.num_random_blocks) * config.block_size
-    sparse = config.attention_type == "block_sparse"
     return base.replace(
         qkv_bias=config.use_bias,
         embed_scale=config.hidden_size**0.5 if config.rescale_embeddings else 1.0,
-        max_length=min(base.max_length, reach) if sparse else base.max_length,
+        max_length=min(base.max_length, reach(config)),
     )
+
+
+def reach(config) -> int:
+    """The longest text whose blocks are all seen."""
+    blocks = (5 + 2 * config.num_random_blocks) * config.block_size
+    return blocks if config.attention_type == "block_sparse" else config.max_position_embeddings
 
 
 BIG_BIRD = replace(

@@ -26,13 +26,14 @@ SIZES = dict(
 TEXTS = ["a cat sat on the mat", "Berlin", ("It rains in Paris today.", "The weather is bad.")]
 
 
-TWINS = [pytest.param(name, marks=pytest.mark.slow) for name in ("Mvp", "PLBart")]
+OWN = {"BigBirdPegasus": {"attention_type": "original_full"}}
+TWINS = [pytest.param(x, marks=pytest.mark.slow) for x in ("Mvp", "PLBart", "BigBirdPegasus")]
 
 
 @pytest.mark.parametrize("family", ["Bart", "MBart", *TWINS])
 def test_hidden_states(family, tmp_path):
     model_class = getattr(hf, f"{family}Model")
-    config = getattr(hf, f"{family}Config")(**SIZES)
+    config = getattr(hf, f"{family}Config")(**SIZES, **OWN.get(family, {}))
     check(save_random(model_class, config, tmp_path / "model"), model_class)
 
 
@@ -41,7 +42,7 @@ def classifier(request, tmp_path_factory):
     """A classifier over MiniLM's vocabulary, and transformers' own of the same files."""
     labels = ["contradiction", "neutral", "entailment"]
     config = getattr(hf, f"{request.param}Config")(
-        **SIZES | {"vocab_size": 30522},
+        **SIZES | {"vocab_size": 30522} | OWN.get(request.param, {}),
         eos_token_id=SEP,
         pad_token_id=0,
         id2label=dict(enumerate(labels)),
