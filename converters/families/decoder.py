@@ -25,10 +25,10 @@ def arch(config, **switches) -> Arch:
         qkv_bias=bias,
         out_bias=bias,
         gated=True,
-        activation=_activation(config),
         mlp_bias=bool(_known(config, "mlp_bias")),
     )
     fields = {  # those that not all configurations have
+        "activation": lambda: _activation(config),
         "mlp_dim": lambda: config.intermediate_size,
         "norm_eps": lambda: next(getattr(config, x) for x in EPSILONS if config.knows(x)),
         "rotary": lambda: (rotary(config),),
@@ -189,6 +189,7 @@ MASKED_LM = Head(
     "heads.decoder.kernel lm_head.weight=model.embed_tokens.weight O I\n",
 )
 HEADS = {"SequenceClassification": score(), "TokenClassification": token_score()}
+# What families of the years before Llama share.
 OLD_HEADS = HEADS | {"TokenClassification": token_score("classifier")}
 BUFFERS = r"\.att(n|ention)\.(attention\.)?(masked_)?bias$"  # masks that old files carry
 BOTH_NORMS = "{attention_norm,mlp_norm}"  # one norm before both branches
