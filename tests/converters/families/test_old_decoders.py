@@ -60,7 +60,12 @@ CONFIGS = {
     "Nemotron": hf.NemotronConfig(**WIDE, mlp_bias=True, rope_parameters=TURN),
     "Persimmon": hf.PersimmonConfig(**SQUARE, rope_parameters=TURN),
     "Olmo": hf.OlmoConfig(**WIDE, attention_bias=True),
-    "Olmoe": hf.OlmoeConfig(**WIDE, num_experts=5, num_experts_per_tok=2, norm_topk_prob=True),
+    "Olmoe": hf.OlmoeConfig(
+        **WIDE | dict(intermediate_size=52),
+        num_experts=5,
+        num_experts_per_tok=2,
+        norm_topk_prob=True,
+    ),
     "Exaone4": hf.Exaone4Config(**WIDE, sliding_window=7, layer_types=KINDS),
     "Cwm": hf.CwmConfig(**WIDE, head_dim=10, sliding_window=7, layer_types=KINDS),
     "Ultrabert": hf.UltrabertConfig(
@@ -112,7 +117,7 @@ def param(name, *rest, slow=True):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name != "Gemma3"])  # a part alone
 def test_hidden_states(name, tmp_path):
     model_class = class_of(CONFIGS[name])
     check(save(model_class, CONFIGS[name], tmp_path / "model"), model_class)
