@@ -1,6 +1,5 @@
 """Which head a checkpoint's architecture name and the `runner` and `convert` options ask for."""
 
-from converters import registry
 from converters.family import Family, Head
 
 SUFFIXES = (  # the first that fits an architecture's name: its runner, what it converts to
@@ -22,6 +21,22 @@ SUFFIXES = (  # the first that fits an architecture's name: its runner, what it 
 )
 CONVERTS = ("auto", "none", "embed", "classify", "reward", "decide")
 RUNNERS = ("auto", "pooling", "generate", "draft")
+# Architectures whose names do not end in the name of their head.
+OTHER_HEADS: dict[str, str] = {
+    "BertGenerationEncoder": "Model",
+    "BertSpladeSparseEmbeddingModel": "MaskedLM",
+    "BgeM3EmbeddingModel": "Model",
+    "ColBERTJinaRobertaModel": "ColBERT",
+    "ColBERTLfm2Model": "ColBERT",
+    "ColBERTModernBertModel": "ColBERT",
+    "DPRContextEncoder": "Model",
+    "DPRQuestionEncoder": "Model",
+    "FlaubertWithLMHeadModel": "MaskedLM",
+    "HF_ColBERT": "ColBERT",
+    "JinaForRanking": "Ranking",
+    "JinaVLForRanking": "Ranking",
+    "XLMWithLMHeadModel": "MaskedLM",
+}
 HEADS = {
     "classify": ("SequenceClassification",),
     "reward": ("RewardModel", "SequenceClassification"),
@@ -36,8 +51,8 @@ def architecture(config) -> str:
 def ending(config) -> str:
     """What an architecture's name ends in: "Model", "SequenceClassification", "MaskedLM", ..."""
     name = architecture(config)
-    if name in registry.HEADS:
-        return registry.HEADS[name]
+    if name in OTHER_HEADS:
+        return OTHER_HEADS[name]
     return name.rpartition("For")[2] if "For" in name else "Model"
 
 

@@ -243,22 +243,6 @@ AROUND: dict[str, Callable[[Family], Family]] = {
     "GLiClass": gliclass.around,
     "gliner": gliner.around,
 }
-# Architectures whose names do not end in the name of their head.
-HEADS: dict[str, str] = {
-    "BertGenerationEncoder": "Model",
-    "BertSpladeSparseEmbeddingModel": "MaskedLM",
-    "BgeM3EmbeddingModel": "Model",
-    "ColBERTJinaRobertaModel": "ColBERT",
-    "ColBERTLfm2Model": "ColBERT",
-    "ColBERTModernBertModel": "ColBERT",
-    "DPRContextEncoder": "Model",
-    "DPRQuestionEncoder": "Model",
-    "FlaubertWithLMHeadModel": "MaskedLM",
-    "HF_ColBERT": "ColBERT",
-    "JinaForRanking": "Ranking",
-    "JinaVLForRanking": "Ranking",
-    "XLMWithLMHeadModel": "MaskedLM",
-}
 # By the architecture's name, where it says more than the model_type.
 ARCHITECTURES: dict[str, Family] = {
     "CLIPForImageClassification": CLIP_CLASSIFIER,

@@ -1,8 +1,9 @@
 """The supported architectures as a document."""
 
+from converters.architectures import OTHER_HEADS
 from converters.families.deberta import DEBERTA_V2
 from converters.family import Family
-from converters.registry import ARCHITECTURES, AROUND, FAMILIES, HEADS, REMOTE
+from converters.registry import ARCHITECTURES, AROUND, FAMILIES, REMOTE
 
 
 def table() -> str:
@@ -24,7 +25,7 @@ def table() -> str:
         examples = ", ".join(f"[{name}](https://huggingface.co/{name})" for name in family.examples)
         lines.append(f"| `{key}` | {', '.join(architectures(key, family))} | {examples} |")
     lines += ["", "Names that do not end in the name of their head:", ""]
-    titles = {name: f"the {head} head" for name, head in HEADS.items()}
+    titles = {name: f"the {head} head" for name, head in OTHER_HEADS.items()}
     titles["BgeM3EmbeddingModel"] = "the base model and the heads in files beside it"
     lines += [f"- `{name}`: {title}" for name, title in titles.items()]
     return "\n".join(lines) + "\n"
@@ -34,7 +35,7 @@ def architectures(key: str, family: Family) -> list[str]:
     """The architectures that a key of the registry stands for."""
     if key in ARCHITECTURES:
         return [key]
-    shared = set(HEADS.values()) - {"MaskedLM"}  # heads that go by names of their own
+    shared = set(OTHER_HEADS.values()) - {"MaskedLM"}  # heads that go by names of their own
     endings = [f"For{name}" for name in family.heads if name != "Model" and name not in shared]
     return [family.name + ending for ending in ("Model", *endings)]
 

@@ -1,5 +1,6 @@
 """The branches of a layer, and how they join what passes between layers."""
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -69,7 +70,7 @@ def attention(p: dict, x, batch, table, attend, arch: Arch, chosen, kept) -> jax
         q = layers.dense(p["query"], take(x, kept), "btd,dnh->btnh", mine)
         k = layers.dense(p["key"], x, "btd,dkh->btkh", chosen)
         v = layers.dense(p["value"], x, "btd,dkh->btkh", chosen)
-    steps = [_normalized, partial(_turned, table=table, kept=kept)]
+    steps: list[Callable] = [_normalized, partial(_turned, table=table, kept=kept)]
     for step in reversed(steps) if arch.qk_norm_last else steps:
         q, k = step(p, q, k, arch)
     mixed = attend(q, k, v, sink=p["sink"]["bias"] if arch.sinks else None)
