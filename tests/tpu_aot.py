@@ -26,7 +26,7 @@ import typer
 from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from jaxpool.engine.engine import BUCKETING
+from jaxpool.engine.bucketing import BUCKETING
 from jaxpool.engine.executor import Executor, memory
 from jaxpool.nn.kernels import backend
 from tests.aot import MODELS, abstract, every_shape, executor, lower

@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, NamedTuple
+from functools import cached_property, partial
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,6 +16,7 @@ import numpy as np
 from jaxpool.engine import batch as batching
 from jaxpool.engine import distributed, joined, pictures, planner
 from jaxpool.engine.batch import Plan, Request
+from jaxpool.engine.bucketing import FINE, bucketing, budget, call_tokens
 from jaxpool.engine.executor import Executor, Key
 from jaxpool.engine.programs import Programs, chains_of
 from jaxpool.engine.shared_prefix import plan_shared
@@ -26,18 +27,6 @@ from jaxpool.tasks.task import Task
 
 log = logging.getLogger("jaxpool")
 
-
-class Bucketing(NamedTuple):
-    """A platform's batches: their tokens, and how many bucket lengths lie in each doubling."""
-
-    tokens: int
-    steps: int
-
-
-FINE = 2  # bucket lengths in each doubling: 16, 24, 32, 48, ...
-# Accelerators compile slowly and are idle in small batches: fewer buckets mean fewer executables,
-# and more rows of one length for each batch. CPUs gain more from the padding that finer ones avoid.
-BUCKETING = {"cpu": Bucketing(1024, FINE), "gpu": Bucketing(32768, 1), "tpu": Bucketing(16384, 1)}
 DISPATCHERS = 2  # on CPU a dispatch computes in its own thread: two keep all cores busy
 
 
@@ -108,7 +97,8 @@ class Engine:
         self.buckets = planner.bucket_lengths(max_length, steps, least)
         self.multiple = executor.mesh.shape["data"]
         self.weight = joined.weight(executor.arch)
-        self.budget = _budget(options.max_num_batched_tokens, max_length, tower) // self.weight
+        self.budget = budget(options.max_num_batched_tokens, max_length, tower) // self.weight
+        self.call = call_tokens(executor.params, executor.arch)
         self.programs = programs
         self.real_tokens = self.computed_tokens = 0
         self._lock = threading.Lock()
@@ -128,8 +118,9 @@ class Engine:
         """
         shape = (self.buckets, self.budget, self.multiple)
         if any(request.shared for request in requests) and not self.options.batch_invariant:
-            return plan_shared(requests, *shape, self.executor.arch.dim)
-        how = planner.plan_alone if self.options.batch_invariant else planner.plan
+            return plan_shared(requests, *shape, self.executor.arch.dim, self.call)
+        alone = self.options.batch_invariant
+        how = planner.plan_alone if alone else partial(planner.plan, call=self.call)
         if self.executor.arch.patches:
             least = 0 if self.executor.packed else self.buckets[-1]
             return how(pictures.sizes(requests, self.executor.arch, least), *shape), requests
@@ -269,23 +260,6 @@ class Engine:
     def _lower(self, tokens: int) -> None:
         self.budget = tokens
         log.warning("max_num_batched_tokens lowered to %d: memory", tokens)
-
-
-def bucketing() -> Bucketing:
-    """The bucketing of the platform in use."""
-    return BUCKETING.get(jax.default_backend(), BUCKETING["cpu"])
-
-
-def _budget(asked: int | None, max_length: int, tower: bool) -> int:
-    if tower:
-        return max(asked or bucketing().tokens, max_length)
-    if asked is None:
-        return bucketing().tokens
-    if asked < max_length:
-        raise ValueError(
-            f"max_num_batched_tokens ({asked}) is smaller than max_model_len ({max_length})"
-        )
-    return asked
 
 
 def _fetch(task, plan: Plan, outputs, requests) -> Iterator[tuple[int, Any]]:

@@ -68,6 +68,7 @@ class Executor:
         self.stored: dict[Key, Callable[[], jax.stages.Compiled]] = {}
         self.tell: Callable[..., None] = lambda *order: None
         self._ready: dict[Key, Future] = {}
+        self._arguments: dict[Key, tuple[Batch, Controls]] = {}  # asked for with every batch
         self._lock = threading.Lock()
 
     def compiled(self, key: Key) -> jax.stages.Compiled:
@@ -117,7 +118,11 @@ class Executor:
 
     def arguments(self, key: Key) -> tuple[Batch, Controls]:
         """The abstract batch and controls of a key."""
-        chains, rows, length = key
+        if key not in self._arguments:
+            self._arguments[key] = self._abstract(*key)
+        return self._arguments[key]
+
+    def _abstract(self, chains: Chains, rows: int, length: int) -> tuple[Batch, Controls]:
         batch, sharding = self._batch(rows, length), rows_sharding(self.mesh)
         places = (rows, self.segments(length))
         controls = {

@@ -98,24 +98,30 @@ def _open(size: int, left: int, short: int, buckets: Sequence[int]) -> int:
 
 
 def plan(
-    lengths: Sequence[int], buckets: Sequence[int], budget: int, multiple: int = 1
+    lengths: Sequence[int], buckets: Sequence[int], budget: int, multiple: int = 1, call: int = 0
 ) -> list[Plan]:
     """Batches for requests of `lengths`, longest rows first, each within the token budget.
 
     Rows of one length go together, in batches as large as the budget allows. Left-over rows are
     padded to a longer length, or their batch is filled up with empty rows, as long as the padding
-    stays below `SLACK`: every shape avoided is an executable that need not be compiled. Rows that
-    are empty only because the data axis must divide their number take shorter rows, or some of the
-    requests of the others.
+    stays below `SLACK`: every shape avoided is an executable that need not be compiled. They are so
+    too where the padding is at most `call`, the tokens that a batch more would cost by itself. Rows
+    that are empty only because the data axis must divide their number take shorter rows, or some of
+    the requests of the others.
     """
-    plans = schedule(pack(lengths, buckets), lengths, buckets, budget, multiple)
+    plans = schedule(pack(lengths, buckets), lengths, buckets, budget, multiple, call)
     if multiple == 1:
         return plans
     return [_spread(p, lengths, buckets, budget, multiple) for p in plans]
 
 
 def schedule(
-    packed: dict[int, list[list[int]]], lengths, buckets: Sequence[int], budget: int, multiple: int
+    packed: dict[int, list[list[int]]],
+    lengths,
+    buckets: Sequence[int],
+    budget: int,
+    multiple: int,
+    call: int = 0,
 ) -> list[Plan]:
     """The batches of packed rows: the second half of `plan`."""
     slack = SLACK * sum(length * len(rows) for length, rows in packed.items())
@@ -126,28 +132,30 @@ def schedule(
         rows = packed[length] + carried
         options = counts(length, buckets, budget, multiple)
         whole = len(rows) - len(rows) % options[-1]
+        if options[-1] == multiple and 0 < len(rows) * (longer - length) <= max(slack, call):
+            whole = 0  # a batch each, unless they join longer ones
         for i in range(0, whole, options[-1]):
             plans.append(place(rows[i : i + options[-1]], options[-1], length, lengths))
         carried = rows[whole:]
         empty = -len(packed.get(longer, ())) % multiple  # rows that longer ones have anyway
         free, carried = carried[:empty], carried[empty:]
         padding = len(carried) * (longer - length)
-        if 0 <= padding <= slack:
+        if 0 <= padding <= max(slack, call):
             slack -= padding
         else:
-            slack = _leftover(carried, length, options, slack, lengths, plans)
+            slack = _leftover(carried, length, options, slack, call, lengths, plans)
             carried = []
         carried = free + carried
     return plans[::-1]
 
 
-def _leftover(rows, length, options, slack, lengths, plans) -> float:
-    """Batches for the rows that fill no whole batch: powers of two, rounded up within the slack."""
+def _leftover(rows, length, options, slack, call, lengths, plans) -> float:
+    """Batches for the rows that fill no whole batch: powers of two, rounded up where that pays."""
     while rows:
         enough = next(count for count in options if count >= len(rows))
         padding = (enough - len(rows)) * length
         below = [count for count in options if count <= len(rows)]
-        if padding <= slack or not below:
+        if padding <= max(slack, call) or not below:
             slack -= padding
             below = [enough]
         plans.append(place(rows[: below[-1]], below[-1], length, lengths))

@@ -33,11 +33,16 @@ def common(texts: Sequence[np.ndarray]) -> int:
 
 
 def plan_shared(
-    requests: Sequence[Request], buckets: Sequence[int], budget: int, multiple: int, dim: int
+    requests: Sequence[Request],
+    buckets: Sequence[int],
+    budget: int,
+    multiple: int,
+    dim: int,
+    call: int = 0,
 ) -> tuple[list[Plan], list[Request]]:
     """`planner.plan` with prefixes: batches, and the requests laid out, prefixes at the end.
 
-    `dim`: the model's features, by which rows may be longer (see `_rows`).
+    `dim`: the model's features, by which rows may be longer (see `_rows`); `call` as there.
     """
     groups: dict[tuple, list[int]] = defaultdict(list)
     for i, request in enumerate(requests):
@@ -53,7 +58,7 @@ def plan_shared(
     lengths = [len(request.ids) for request in laid]
     for length, packed in planner.pack([lengths[i] for i in rest], buckets).items():
         rows[length] += [[rest[i] for i in row] for row in packed]
-    return planner.schedule(rows, lengths, buckets, budget, multiple), laid
+    return planner.schedule(rows, lengths, buckets, budget, multiple, call), laid
 
 
 def _rows(members: list[int], requests, buckets: Sequence[int], even: int) -> list[list[int]]:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from jaxpool.engine import batch as batching
 from jaxpool.engine import planner
-from jaxpool.engine.engine import BUCKETING
+from jaxpool.engine.bucketing import BUCKETING
 from jaxpool.engine.executor import Executor
 from jaxpool.engine.sharding import make_mesh
 from jaxpool.heads.steps import Normalize, Pool
@@ -138,3 +138,10 @@ def test_packing_bucket_and_order_never_change_a_vector(vectors, lengths, random
     shuffled = [requests[i] for i in order]
     plans = planner.plan([lengths[i] for i in order], BUCKETS, 128)
     np.testing.assert_allclose(vectors(shuffled, plans), wanted[order], atol=1e-5, rtol=0)
+
+
+def test_a_further_batch_is_avoided_where_padding_costs_less_than_a_call():
+    lengths, shape = [14] * 64, (planner.bucket_lengths(512), 1024)
+    assert [(p.rows, p.length) for p in planner.plan(lengths, *shape, call=200)] == [(8, 128)]
+    several = planner.plan(lengths, *shape)
+    assert len(several) > 2 and planner.efficiency(several, lengths) > 0.98
