@@ -1,6 +1,6 @@
 """Calls between the processes of one server: a Unix socket for words, shared memory for arrays.
 
-A message is a pickle, which only these processes write: their sockets have no name, or one in a
+Messages are pickles, which only these processes write: their sockets have no name, or one in a
 folder of their owner alone. Nothing that a client sends is ever unpickled.
 """
 
@@ -116,7 +116,8 @@ class Line(asyncio.Protocol):
             assert self.theirs is not None
             arrays = read(self.theirs, start, sizes)
             self._read_up_to = end
-        self._take(*pickle.loads(content[:size], buffers=arrays))
+        for message in pickle.loads(content[:size], buffers=arrays):
+            self._take(*message)
 
     def _take(self, kind: int, number: int, *what: Any) -> None:
         if kind == CALL:
@@ -140,26 +141,54 @@ class Line(asyncio.Protocol):
             self._send((ERROR, number, told))
 
     def _send(self, message: tuple) -> None:
-        """Queue a message: those of one round of the event loop go out together."""
+        """Queue a message: those of one round of the event loop go out as one pickle.
+
+        What they share, such as the task of many jobs, is written and read once.
+        """
         if self.closed:
             return
-        buffers: list[pickle.PickleBuffer] = []
-        content = pickle.dumps(message, 5, buffer_callback=buffers.append)
-        arrays = [buffer.raw() for buffer in buffers]
-        start = self.ring.put(arrays) if self.ring and arrays else None
-        place, end = (INLINE, 0) if start is None else (start, self.ring.end if self.ring else 0)
         if not self._out:
             asyncio.get_running_loop().call_soon(self._flush)
-        self._out.append(HEAD.pack(len(content), len(arrays), place, end, self._read_up_to))
-        self._out += [content, struct.pack(f"<{len(arrays)}Q", *(a.nbytes for a in arrays))]
-        if place == INLINE:
-            for array in arrays:
-                self._out += [array, bytes(aligned(array) - array.nbytes)]
+        self._out.append(message)
 
     def _flush(self) -> None:
         out, self._out = self._out, []
         if out and not self.closed and self._transport:
-            self._transport.write(b"".join(out))
+            self._transport.write(b"".join(self._written(out)))
+
+    def _written(self, messages: list[tuple]) -> list:
+        """Some messages as bytes, their arrays in the ring where it has room."""
+        buffers: list[pickle.PickleBuffer] = []
+        try:
+            content = pickle.dumps(messages, 5, buffer_callback=buffers.append)
+        except Exception as error:
+            return self._apart(messages) if len(messages) > 1 else self._unsent(messages[0], error)
+        arrays = [buffer.raw() for buffer in buffers]
+        start = self.ring.put(arrays) if self.ring and arrays else None
+        if arrays and start is None and len(messages) > 1:  # there may be room for some
+            return self._apart(messages)
+        place, end = (INLINE, 0) if start is None else (start, self.ring.end if self.ring else 0)
+        sizes = struct.pack(f"<{len(arrays)}Q", *(array.nbytes for array in arrays))
+        head = HEAD.pack(len(content), len(arrays), place, end, self._read_up_to)
+        inline = arrays if place == INLINE else []
+        return [
+            head,
+            content,
+            sizes,
+            *(part for x in inline for part in (x, bytes(aligned(x) - x.nbytes))),
+        ]
+
+    def _apart(self, messages: list[tuple]) -> list:
+        return [part for message in messages for part in self._written([message])]
+
+    def _unsent(self, message: tuple, error: Exception) -> list:
+        """What is not to be pickled fails, on the side that waits for it."""
+        kind, number, *_ = message
+        if kind == RESULT:
+            return self._written([(ERROR, number, told_as(error))])
+        if future := self._asked.pop(number, None):
+            future.set_exception(error)
+        return []
 
 
 def told_as(error: Exception) -> APIError:

@@ -17,12 +17,15 @@ def pack(requests: Sequence[Prepared]) -> tuple:
     columns = {n: [fields[n] for fields in each] for n in first if n not in same and n != "ids"}
     ids = [fields["ids"] for fields in each]
     sizes = list(map(len, ids))
-    return sizes, np.concatenate(ids), same, columns
+    whole = ids[0] if len(ids) == 1 else np.concatenate(ids)
+    # As bytes: the pickle of a small array is larger than the array.
+    return sizes, whole.astype(np.int32, copy=False).tobytes(), same, columns
 
 
 def unpack(packed: tuple) -> list[Prepared]:
     """The requests that were packed."""
-    sizes, ids, same, columns = packed
+    sizes, content, same, columns = packed
+    ids = np.frombuffer(content, np.int32)
     ends = np.cumsum([0, *sizes]).tolist()
     made = []
     for place, (start, stop) in enumerate(pairwise(ends)):

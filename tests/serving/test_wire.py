@@ -129,3 +129,18 @@ def test_a_caller_that_gives_up_ends_the_call_and_the_other_s_end_is_an_error():
             await line.call("forever")
 
     asyncio.run(run())
+
+
+def test_what_cannot_be_sent_fails_alone():
+    async def odd():
+        return lambda: None
+
+    async def run():
+        line, _ = await pair({"odd": odd, "double": double})
+        calls = [line.call("odd"), line.call("double", [2]), line.call("double", [lambda: None])]
+        first, second, third = await asyncio.gather(*calls, return_exceptions=True)
+        assert first.status == 500 and "pickle" in str(first)
+        assert second == [4] and isinstance(third, Exception)
+        line.close()
+
+    asyncio.run(run())
