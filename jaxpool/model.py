@@ -1,7 +1,7 @@
 """`Model`: arch + params + tasks + tokenizer, what `load` returns."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,7 @@ class Model:
     options: EngineOptions = EngineOptions()
     default_prompt_name: str | None = None
     media: MediaOptions = MediaOptions()
+    settled: dict = field(default_factory=dict, init=False)  # by `text.prepare`, for later calls
 
     def __post_init__(self):
         if self.default_prompt_name is not None:

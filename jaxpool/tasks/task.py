@@ -99,6 +99,8 @@ class Task:
 
     def at(self, precision: str) -> "Task":
         """The same task with its vectors in another precision."""
+        if precision == self.precision:
+            return self
         if precision not in PRECISIONS:
             raise RequestError(f"precision must be one of {PRECISIONS}, got {precision!r}")
         if precision != "float32" and self.name not in VECTORS:

@@ -6,22 +6,25 @@ In order: the prompts (`prompts`), the parameters (`tasks.validate`), what is as
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any
 
 from jaxpool.errors import RequestError
 from jaxpool.tasks.input_types import find, meaning
 from jaxpool.tasks.pooling_params import PoolingParams, with_task
 from jaxpool.tasks.task import Task
-from jaxpool.tasks.validate import resolve_params
+from jaxpool.tasks.validate import check_count, resolve_params
 from jaxpool.text.instructions import instruction, unsupported
 from jaxpool.text.late_interaction import SIDES, LateInteraction
 from jaxpool.text.limits import check_tokens, limit_of
 from jaxpool.text.options import Tokenization
 from jaxpool.text.prepared import Prepared
 from jaxpool.text.prompts import Shortened, as_prompts
-from jaxpool.text.request import requests
+from jaxpool.text.request import Template
 from jaxpool.text.tokenizer import Tokens
+
+KEPT = 256  # calls of a model that are settled, at most
 
 
 def prepare(
@@ -43,9 +46,68 @@ def prepare(
     characters of each token; input_type: what the texts are for (see `instructions`).
     """
     prompts = as_prompts(prompts)
+    check_count(len(prompts), params)
+    asked = prompt, prompt_name, offsets, input_type
+    settled = _known_call(model, task, params, tokenization_kwargs, asked)
+    return settled(prompts)
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What a call asks for, checked: all of it but its prompts.
+
+    templates, prefixes: one for all prompts, or one for each; offsets: whether the characters of
+    tokens are kept; late: whether vectors are those of late chunks; trained: how texts of `side`
+    were trained for late interaction.
+    """
+
+    model: Any
+    templates: Sequence[Template]
+    prefixes: Sequence[str]
+    options: Tokenization
+    offsets: bool
+    late: bool
+    trained: LateInteraction | None
+    side: str | None
+
+    def __call__(self, prompts: Sequence) -> list[Prepared]:
+        """One request a prompt."""
+        model, options, count = self.model, self.options, len(prompts)
+        if self.late:
+            _check_late_chunking(model, prompts, options)
+        prefixes = _each(self.prefixes, count)
+        tokens = _instructed(model, prompts, prefixes, options, self.offsets)
+        skips = _skips(model, prompts, prefixes, options)
+        each = zip(_each(self.templates, count), tokens, skips, strict=True)
+        made = [template.of(one, skip) for template, one, skip in each]
+        if self.trained is not None:
+            return [self.trained.apply(one, self.side, model.tokenizer) for one in made]
+        return made
+
+
+def _each(values: Sequence, count: int) -> Sequence:
+    """One value a prompt."""
+    return values if len(values) == count else [*values] * count
+
+
+def settle(
+    model,
+    task: Task | tuple[Task, ...],
+    params: PoolingParams | Sequence[PoolingParams] | None = None,
+    tokenization_kwargs: Mapping[str, Any] | None = None,
+    prompt: str | None = None,
+    prompt_name: str | None = None,
+    offsets: bool = False,
+    input_type: str | None = None,
+) -> Settled:
+    """What `prepare` does before it reads a prompt, with the same arguments.
+
+    With one set of parameters for all, what is settled once is so for any prompts.
+    """
     tasks = task if isinstance(task, tuple) else (task,)
     params = _adapted(model, params, input_type)
-    settings = [resolve_params(model, one, params, len(prompts)) for one in tasks]
+    count = len(params) if isinstance(params, Sequence) else 1
+    settings = [resolve_params(model, one, params, count) for one in tasks]
     options = Tokenization.of(tokenization_kwargs, limit_of(model, tasks), model.max_length)
     trained = _trained(model, tasks[0], input_type)
     side = meaning(input_type or "")
@@ -53,16 +115,29 @@ def prepare(
         options = options.shorter(trained.limit(side))
         if prompt is None and prompt_name is None:
             prompt = trained.prompts[side]
-    if any(setting.late_chunking_params is not None for setting in settings[0]):
-        _check_late_chunking(model, prompts, options)
-        offsets = True
+    late = any(setting.late_chunking_params is not None for setting in settings[0])
     prefixes = _prefixes(model, tasks[0], settings[0], prompt, prompt_name, input_type)
-    tokens = _instructed(model, prompts, prefixes, options, offsets)
-    skips = _skips(model, prompts, prefixes, options)
-    made = requests(model, tasks, tokens, list(zip(*settings, strict=True)), skips)
-    if trained is not None:
-        return [trained.apply(one, side, model.tokenizer) for one in made]
-    return made
+    each = groupby(zip(*settings, strict=True))
+    templates = [t for p, same in each for t in [Template(model, tasks, p)] * len(list(same))]
+    found = templates, prefixes, options, offsets or late, late, trained, side
+    return Settled(model, *found)
+
+
+def _known_call(model, task, params: Any, tokenization_kwargs: Any, asked: tuple) -> Settled:
+    """What a call asks for, settled once for all calls that ask for the same."""
+    options = tuple((tokenization_kwargs or {}).items())
+    each = tuple(vars(params).values()) if isinstance(params, PoolingParams) else params
+    key = task, each, options, asked
+    try:
+        found = model.settled.get(key)
+    except TypeError:  # it has a list in it
+        return settle(model, task, params, tokenization_kwargs, *asked)
+    if found is None:
+        found = settle(model, task, params, tokenization_kwargs, *asked)
+        if len(model.settled) >= KEPT:
+            model.settled.clear()
+        model.settled[key] = found
+    return found
 
 
 def _trained(model, task: Task, input_type: str | None) -> LateInteraction | None:
@@ -123,6 +198,8 @@ def _instructed(
 
 def _skips(model, prompts: Sequence, prefixes: list[str], options: Tokenization) -> list[int]:
     """Leading tokens that pooling leaves out: those of a prefix where include_prompt is false."""
+    if not any(prefixes):
+        return [0] * len(prompts)
     known = {"": 0}
     after = len(model.tokenizer.affixes[1]) if options.special_tokens else 0
     for prefix in set(prefixes) - known.keys() if not model.include_prompt else ():

@@ -34,15 +34,28 @@ def requests(
     made: list[Prepared] = []
     each = zip(settings, tokens, skips or [0] * len(tokens), strict=True)
     for params, alike in groupby(each, itemgetter(0)):
-        empty = _empty(tasks, params)  # what those of the same parameters have in common
-        special = _reads_tokens(tasks, params)
-        for _, one, skip in alike:
-            if (unread := tasks[0].unread) is not None:
-                one = one.without_end(unread)
-            # Something is left to pool.
-            request = empty.of(one, min(skip, max(len(one.ids) - 1, 0)))
-            made.append(_completed(model, tasks, request, one, params) if special else request)
+        template = Template(model, tasks, params)
+        made += [template.of(one, skip) for _, one, skip in alike]
     return made
+
+
+class Template:
+    """What the requests of the same tasks and parameters have in common."""
+
+    def __init__(self, model, tasks: Sequence[Task], params: Sequence[PoolingParams]):
+        self.model, self.tasks, self.params = model, tasks, params
+        self.empty = _empty(tasks, params)
+        self.special, self.unread = _reads_tokens(tasks, params), tasks[0].unread
+
+    def of(self, tokens: Tokens, skip: int = 0) -> Prepared:
+        """The request of some tokens, of which pooling leaves out the first `skip`."""
+        if self.unread is not None:
+            tokens = tokens.without_end(self.unread)
+        # Something is left to pool.
+        request = self.empty.of(tokens, min(skip, max(len(tokens.ids) - 1, 0)))
+        if not self.special:
+            return request
+        return _completed(self.model, self.tasks, request, tokens, self.params)
 
 
 def _empty(tasks: Sequence[Task], params: Sequence[PoolingParams]) -> Prepared:
