@@ -253,7 +253,7 @@ def rates(seconds: float = 4, count: int = 20000, output: Output = None) -> None
 
 @app.command()
 def workers(seconds: float = 4, most: int = 2, output: Output = None) -> None:
-    """Print rates, and processor time a request in workers and in the process with the device."""
+    """Print rates, processor time a request by kind of process, and the rate that allows."""
     rows = []
     with tempfile.TemporaryDirectory() as made:
         command = servers.jaxpool(toy(Path(made)), "float32")
@@ -277,8 +277,10 @@ def _spent(port: int, count: int, texts: int, seconds: float) -> dict:
     after = [servers.metric(port, name) for name in (served, *names)]
     done, *spent = (b - a for a, b in zip(before, after, strict=True))
     row = {"processes": count, "texts": texts, "requests/s": round(rate)}
-    each = zip(kinds, spent, strict=True)
-    return row | {f"us in {name}": round(took / done * 1e6) for name, took in each}
+    each = {name: took / done * 1e6 for name, took in zip(kinds, spent, strict=True)}
+    most = 1e6 / max(each["worker"] / count, each["device"])
+    row |= {f"us in {name}": round(took) for name, took in each.items()}
+    return row | {"with a core each": round(most)}
 
 
 def offline(folder: str, count: int) -> dict:

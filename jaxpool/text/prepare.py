@@ -62,13 +62,13 @@ class Settled:
     """
 
     model: Any
-    templates: Sequence[Template]
-    prefixes: Sequence[str]
+    templates: list[Template]
+    prefixes: list[str]
     options: Tokenization
     offsets: bool
     late: bool
     trained: LateInteraction | None
-    side: str | None
+    side: str
 
     def __call__(self, prompts: Sequence) -> list[Prepared]:
         """One request a prompt."""
@@ -85,9 +85,9 @@ class Settled:
         return made
 
 
-def _each(values: Sequence, count: int) -> Sequence:
+def _each(values: list, count: int) -> list:
     """One value a prompt."""
-    return values if len(values) == count else [*values] * count
+    return values if len(values) == count else values * count
 
 
 def settle(
