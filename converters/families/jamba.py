@@ -21,6 +21,7 @@ def jamba_arch(config) -> Arch:
     def every(period: int, offset: int) -> tuple[bool, ...]:
         return tuple(i % period == offset for i in range(config.num_hidden_layers))
 
+    sparse = config.num_experts > 1
     return arch(
         config,
         rotary=(),
@@ -33,10 +34,12 @@ def jamba_arch(config) -> Arch:
             conv_bias=config.mamba_conv_bias,
         ),
         attention_layers=every(config.attn_layer_period, config.attn_layer_offset),
-        experts=config.num_experts if config.num_experts > 1 else 0,
+        experts=config.num_experts if sparse else 0,
         experts_per_token=config.num_experts_per_tok,
         expert_dim=config.intermediate_size,
-        expert_layers=every(config.expert_layer_period, config.expert_layer_offset),
+        expert_layers=every(config.expert_layer_period, config.expert_layer_offset)
+        if sparse
+        else (),
     )
 
 

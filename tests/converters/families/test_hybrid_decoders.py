@@ -93,6 +93,16 @@ def test_jamba(tmp_path):
     check(save_random(hf.JambaModel, config, tmp_path / "model"), hf.JambaModel)
 
 
+@pytest.mark.slow
+def test_jamba_without_experts_classifies(tmp_path):
+    """A classifier whose layers have MLPs alone."""
+    config = hf.JambaConfig(**JAMBA | dict(num_experts=1))
+    model_class = hf.JambaForSequenceClassification
+    folder = save_random(model_class, config, tmp_path / "model")
+    model = model_class.from_pretrained(folder).eval()
+    check_packed(folder, reference(model, texts(97), False, "logits"), "classify")
+
+
 @pytest.mark.parametrize("name", ["Lfm2BidirectionalModel", "Lfm2BidirectionalForMaskedLM"])
 def test_lfm2_bidirectional(name, tmp_path):
     """Centred windows, no causal mask, the first token; the vocabulary of the masked LM is tied."""
