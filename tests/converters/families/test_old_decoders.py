@@ -102,7 +102,7 @@ CONFIGS = {
     "Ernie4_5": hf.Ernie4_5Config(**WIDE, head_dim=10, use_bias=True),
 }
 ENDINGS = ENDINGS | {"ForMaskedLM": "sparse"}
-FAST = ("GPTNeoX", "Persimmon", "Bloom", "Olmo")  # a switch that no other family has
+FAST = ("GPTNeoX", "Persimmon", "Bloom")  # branches side by side, norms, slopes
 
 
 def save(model_class, config, folder):

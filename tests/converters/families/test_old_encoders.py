@@ -70,9 +70,10 @@ HEADS = {
 NOT_READ = ("LukeForMaskedLM",)
 
 
-# What one test by default covers: the logits of a head, or hidden states.
-BY_HEAD = ("Longformer", "XLNet")
-BY_HIDDEN = ("MobileBert", "SqueezeBert", "ConvBert", "FNet")
+# What one test by default covers: the logits of a head, or hidden states; what none does.
+LATE = ("IBert", "Nystromformer")
+BY_HEAD = ("Longformer", "XLNet", *LATE)
+BY_HIDDEN = ("MobileBert", "SqueezeBert", "ConvBert", "FNet", *LATE)
 
 
 def slow(family, late, *rest):
