@@ -11,18 +11,18 @@ import numpy as np
 
 from converters import lora, rows
 from converters.architectures import architecture, check_options, choose_head, sparse_embeddings
-from converters.configuration import Config, read_config
+from converters.configuration import Config
 from converters.family import Family, Head
 from converters.files.folder import TOKENIZER, copy_companions, digests, update_json
-from converters.files.scaled import with_scales
 from converters.files.tensors import Manifest, Source, open_tensors, save_tensors
 from converters.heads import answers
 from converters.heads.beside import Beside, read_beside
 from converters.heads.late_interaction import read_late_interaction
 from converters.heads.rerankers import Reranker, find_listwise, find_published
-from converters.heads.sentence_transformers import Pipeline, read_pipeline
+from converters.heads.sentence_transformers import Pipeline
 from converters.images import find_processor, processor_of
 from converters.report import CheckpointError, ShapeError, about_its_folder
+from converters.sources import Files, open_files
 from converters.tables import base_table, head_of, output_of
 from converters.unused import find_unused, saved_unused
 from jaxpool.heads.steps import abstract as abstract_heads
@@ -53,7 +53,8 @@ class Checkpoint:
     for a folder of an adapter alone; reranker: the published one that this is; choice: the tokens
     that its classifier is made of; store: a folder that keeps what transformers says of the files;
     picture_steps: what follows the vision tower; processor: how its pictures become patches; name:
-    what the model was asked for as.
+    what the model was asked for as; token_steps: what gives the vectors of tokens, where these have
+    steps of their own.
     """
 
     folder: Path
@@ -74,6 +75,7 @@ class Checkpoint:
     picture_steps: tuple = ()
     processor: Processor | None = None
     name: str = ""
+    token_steps: tuple = ()
 
     @property
     def pool(self) -> str:
@@ -197,12 +199,12 @@ def open_checkpoint(
     logits are the output of a causal language model (see `answers`). `name`: what the model was
     asked for as, the folder if not given. `store`: a folder that keeps configurations.
     """
-    files = _open(folder, overrides, adapter, store)
+    name = name or str(folder)
+    files = open_files(folder, overrides, adapter, store, name)
     family, config, pipeline = files.family, files.config, files.pipeline
     arch = family.arch(config)
     check_options(runner, convert, architecture(config), bool(pipeline and pipeline.pools))
     chosen = choose_head(family, config, convert, bool(pipeline and any(pipeline.chains)))
-    name = name or str(folder)
     reranker = find_published(name, config)
     choice = answers.choose(config, files.base, pipeline, reranker, convert, returned)
     if choice:
@@ -211,67 +213,15 @@ def open_checkpoint(
         source = answers.add(source, choice.ids, *output_of(family, source, config))
         files = files._replace(source=source)
     head, uses_head, table, steps = head_of(family, config, arch, chosen, files.source)
-    picture_steps = head.pictures(config, arch) if head and steps else ()
+    picture_steps, token_steps = head.others(config, arch) if head and steps else ((), ())
     processor, arch = find_processor(family, files.base, arch, name)
     beside = Beside({}, {}) if uses_head else read_beside(folder, config, arch)
-    leaves, parts = _match(files, arch, table, [steps, picture_steps], beside)
+    leaves, parts = _match(files, arch, table, [steps, picture_steps, token_steps], beside)
     return Checkpoint(
         *(folder, files.base, config, family, arch, head, uses_head, steps, pipeline),
         *(beside.tasks, leaves, parts, reranker, choice, store, picture_steps, processor, name),
+        token_steps,
     )
-
-
-class Files(NamedTuple):
-    """The files of a folder: what they say, and the transformer's tensors, none of them read.
-
-    inside: where in the folder its transformer lies; base: the folder of config.json and weights.
-    """
-
-    folder: Path
-    inside: str
-    base: Path
-    family: Family
-    config: Config
-    pipeline: Pipeline | None
-    source: Source
-
-
-def _open(folder: Path, overrides, adapter: Path | None, store: Path | None) -> Files:
-    """Read the configuration files, and list the tensors of the weight files."""
-    pipeline = read_pipeline(folder)
-    inside = pipeline.transformer if pipeline else ""
-    base, adapter = lora.find(folder / inside, adapter)
-    family, config = read_config(base, overrides, pipeline.model_type if pipeline else None, store)
-    if family.adapter and not adapter:
-        base, adapter = lora.find(base, lora.own(base, config, family.adapter(config)))
-    source = _tensors(folder, inside, base, family, adapter, config)
-    for field, (name, axis) in family.sizes.items():
-        setattr(config, field, source.shape(name)[axis])
-    return Files(folder, inside, base, family, config, pipeline, source)
-
-
-def _tensors(folder: Path, inside: str, base: Path, family, adapter, config: Config) -> Source:
-    """The transformer's tensors, with the adapter's added and what is computed from them.
-
-    An adapter may bring another vocabulary, which `config` then has.
-    """
-    if base != folder / inside:
-        folder, inside = base, ""
-    opened = open_tensors(folder, inside, family.canonical)
-    integers = family.name == "Static"  # model2vec's, whose mean is what its authors take
-    method = getattr(config, "quantization_config", None)
-    source: Any = opened if integers else with_scales(opened, method)
-    if adapter:
-        if isinstance(opened, Manifest):
-            raise CheckpointError(
-                f"{adapter}: an adapter is merged into weight files, and {folder} holds an Orbax "
-                "tree; export the merged model, then convert that"
-            )
-        source = lora.Merged(source, adapter, family.canonical, family.prefix)
-        table, _ = output_of(family, source, config)
-        if source.brings(table):
-            config.vocab_size = source.shape(table)[0]
-    return family.derive(source) if family.derive else source
 
 
 def _match(

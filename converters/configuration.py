@@ -131,9 +131,13 @@ def _digest(read: list) -> str:
 
 def _plain(config) -> dict[str, Any]:
     """The arguments of `Config`, as JSON has them."""
-    names = (*config.to_dict(), *config.attribute_map)
+    written = config.to_dict()
+    names = (*written, *config.attribute_map)
+    layers = {key: x for key, x in written.items() if key == "per_layer_config"}
+    if layers:  # other fields are then those of the layers that it does not name
+        config.allow_global_per_layer_attribute_access = True
     # The attributes themselves: Gemma 3 halves its window when made, and doubles it when written.
-    fields = {name: getattr(config, name) for name in names}
+    fields = {name: getattr(config, name) for name in names} | layers
     parts = {name: _plain(x) for name, x in fields.items() if hasattr(x, "attribute_map")}
     fields |= parts
     own = [name for name in names if hasattr(type(config), name)]

@@ -21,7 +21,8 @@ class Head(NamedTuple):
     pictures: (config, arch) -> the chain after the vision tower, where a model has one of its own;
     optional_bias: files may lack the biases of the steps, which then have none;
     sizes: fields that config.json may omit -> the tensor whose first axis has that size;
-    rows: config -> which token rows count (see `jaxpool.tasks.token_rows`), where not all do.
+    rows: config -> which token rows count (see `jaxpool.tasks.token_rows`), where not all do;
+    tokens: (config, arch) -> the chain that gives vectors of tokens, where it is one of its own.
     """
 
     task: str
@@ -32,6 +33,11 @@ class Head(NamedTuple):
     sizes: Mapping[str, str] = MappingProxyType({})
     pictures: Callable[[Any, Arch], tuple] = lambda config, arch: ()
     rows: Callable[[Any], Any] = lambda config: None
+    tokens: Callable[[Any, Arch], tuple] = lambda config, arch: ()
+
+    def others(self, config, arch: Arch) -> tuple[tuple, tuple]:
+        """The chains of pictures and of tokens; empty where the head's own serves them."""
+        return self.pictures(config, arch), self.tokens(config, arch)
 
     def table(self, config) -> str:
         """The table of its tensors under a configuration."""
@@ -54,7 +60,8 @@ class Family:
     configuration object -> pooling;
     config: the model_type whose transformers class reads config.json, where it has none itself;
     adapter: configuration object -> the folder of the LoRA adapter that is part of the model;
-    derive: the tensors of a file -> those of the table, some of them computed (see `derived`);
+    derive: the tensors of a file, and a configuration -> those of the table, some of them computed
+        (see `derived`);
     aliases: keys of published config.json files -> their names in that class;
     unfold: the fields of a config.json that holds another model's -> those of that model's class;
     sizes: fields of config.json that tensors decide -> the tensor and which of its axes;
@@ -64,7 +71,7 @@ class Family:
     lower_case: whether texts are lower-cased, be it that the tokenizer's files say so or not;
     padded: whether texts are padded to the longest that there is, and padding counts as text;
     conversation: the words around texts and images, for models that read both at once, or a
-    function of a model's name that gives them;
+    function of a model's name and configuration that gives them;
     processor: the kind of image processor (a key of `images.KINDS`) where no file names one;
     examples: published models, for the table of supported architectures.
     """
@@ -79,7 +86,7 @@ class Family:
     pool: str | Callable[[Any], str] = "cls"
     config: str = ""
     adapter: Callable[[Any], str] | None = None
-    derive: Callable[[Any], Any] | None = None
+    derive: Callable[[Any, Any], Any] | None = None
     aliases: Mapping[str, str] = field(default_factory=dict)
     unfold: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
     sizes: Mapping[str, tuple[str, int]] = field(default_factory=dict)
@@ -88,7 +95,7 @@ class Family:
     ended: bool = False
     lower_case: bool = False
     padded: bool = False
-    conversation: Conversation | Callable[[str], Conversation] | None = None
+    conversation: Conversation | Callable[[str, Any], Conversation] | None = None
     processor: str = ""
     examples: tuple[str, ...] = ()
 
@@ -112,7 +119,7 @@ def sizes(config) -> dict[str, Any]:
     """The sizes of an `Arch` that every configuration of transformers has by the same names."""
     heads = config.num_attention_heads
     return {
-        "vocab": config.vocab_size,
+        "vocab": getattr(config, "vocab_size", 0),  # none of pictures
         "layers": config.num_hidden_layers,
         "dim": config.hidden_size,
         "heads": heads,

@@ -1,7 +1,7 @@
 """preprocessor_config.json and processor_config.json: how pictures become patches."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,19 +9,13 @@ from typing import Any
 from converters.files.folder import read_json
 from converters.heads.rerankers import own_name
 from converters.image_fields import channels, whole, wrong
+from converters.image_kinds import KINDS, TRANSLATED
 from converters.other_images import other_processor
 from converters.report import CheckpointError
 from converters.tilings import tiling
 from jaxpool.errors import RequestError
 from jaxpool.images.processor import Processor
-from jaxpool.images.resize import Exact, LongestEdge, PatchBudget, PixelBudget, Rule, ShortestEdge
 from jaxpool.nn.arch import Arch
-
-CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-HALF = (0.5, 0.5, 0.5)
-LANCZOS, BILINEAR, BICUBIC = 1, 2, 3
-
-MOST_PATCHES = 2**16  # of a picture as a model takes it
 
 # By the name of the model: the pixels or tiles of an image, by the code on its card.
 PIXELS: dict[str, dict[str, int]] = {
@@ -33,136 +27,11 @@ PIXELS: dict[str, dict[str, int]] = {
     "^llama-nemotron-(embed|rerank)-vl": {"max_input_tiles": 6},
 }
 NO_LIMITS: dict[str, Any] = {"min_pixels": None, "max_pixels": None}
-# By the name of the processor's class: the fields that files may omit, and its rule of the size.
-Kind = tuple[Mapping[str, Any], Callable[[Mapping], Rule | None]]
-
-
-def _fixed(facts: Mapping) -> Rule:
-    """The rule of `size`: one length is that of the shorter side."""
-    size = facts["size"]
-    match {"shortest_edge": size} if isinstance(size, int) else size:
-        case {"height": height, "width": width}:
-            return Exact(whole("height", height), whole("width", width))
-        case {"shortest_edge": edge, **rest} if not any(rest.values()):
-            return ShortestEdge(whole("shortest_edge", edge))
-    raise CheckpointError(
-        f"preprocessor_config.json: size must have height and width, or shortest_edge; found {size}"
-    )
-
-
-def _pixels(facts: Mapping) -> Rule:
-    """The rule of `size` where its edges are numbers of pixels, also called by these names."""
-    size = facts["size"]
-    if not isinstance(size, Mapping):
-        raise wrong("size", "shortest_edge and longest_edge, numbers of pixels", size)
-    side = whole("patch_size", facts["patch_size"], 2**8)
-    pixels = MOST_PATCHES * side**2
-    least = facts.get("min_pixels") or size.get("min_pixels") or size.get("shortest_edge")
-    most = facts.get("max_pixels") or size.get("max_pixels") or size.get("longest_edge")
-    return PixelBudget(
-        side * whole("merge_size", facts["merge_size"], 2**4),
-        whole("shortest_edge", least, pixels),
-        whole("longest_edge", most, pixels),
-    )
-
-
-def _longest(facts: Mapping) -> Rule:
-    """The rule of `size`, the length of the longer side."""
-    match facts["size"]:
-        case {"longest_edge": edge, **rest} if not any(rest.values()):
-            return LongestEdge(whole("longest_edge", edge))
-    raise wrong("size", "longest_edge", facts["size"])
-
-
-TILED: Kind = (
-    {
-        "size": {"longest_edge": 4 * 364},
-        "max_image_size": {"longest_edge": 364},
-        "do_image_splitting": True,
-        "resample": LANCZOS,
-        "image_mean": HALF,
-        "image_std": HALF,
-    },
-    _longest,
-)
-# NVIDIA's processors of text and images, which may have more tiles of a page than of a pair's.
-NEMOTRON: dict[str, Any] = {
-    "image_size": 512,
-    "max_input_tiles": 6,
-    "dynamic_image_size": True,
-    "use_thumbnail": True,
-    "norm_type": "siglip",
-    "resample": BICUBIC,
-    "image_mean": HALF,
-    "image_std": HALF,
-}
-CROPPED: Kind = (
-    {
-        "size": {"shortest_edge": 224},
-        "crop_size": {"height": 224, "width": 224},
-        "do_center_crop": True,
-        "resample": BICUBIC,
-        "image_mean": CLIP_MEAN,
-        "image_std": CLIP_STD,
-    },
-    _fixed,
-)
-KINDS: dict[str, Kind] = {
-    "CLIP": CROPPED,
-    "Bit": CROPPED,
-    "Idefics3": TILED,
-    "LlamaNemotronVL": (NEMOTRON, lambda facts: None),
-    "LlamaNemotronVLRerank": (NEMOTRON | {"max_input_tiles": 2}, lambda facts: None),
-    "SmolVLM": TILED,
-    "ViT": (
-        {
-            "size": {"height": 224, "width": 224},
-            "resample": BILINEAR,
-            "image_mean": HALF,
-            "image_std": HALF,
-        },
-        _fixed,
-    ),
-    "Siglip": (
-        {
-            "size": {"height": 224, "width": 224},
-            "resample": BICUBIC,
-            "image_mean": HALF,
-            "image_std": HALF,
-        },
-        _fixed,
-    ),
-    "Siglip2": (
-        {
-            "patch_size": 16,
-            "max_num_patches": 256,
-            "resample": BILINEAR,
-            "image_mean": HALF,
-            "image_std": HALF,
-        },
-        lambda facts: PatchBudget(
-            whole("patch_size", facts["patch_size"], 2**8),
-            whole("max_num_patches", facts["max_num_patches"], MOST_PATCHES),
-        ),
-    ),
-    "Qwen2VL": (
-        {
-            "patch_size": 14,
-            "merge_size": 2,
-            "size": {"shortest_edge": 56 * 56, "longest_edge": 28 * 28 * 1280},
-            "resample": BICUBIC,
-            "image_mean": CLIP_MEAN,
-            "image_std": CLIP_STD,
-        },
-        _pixels,
-    ),
-}
-
 
 # What a caller may change of a checkpoint's files: not the scale, which the weights take in.
 CHANGEABLE = frozenset(
     ("size", "crop_size", "do_center_crop", "do_resize", "resample")
-    + ("max_num_patches", "min_pixels", "max_pixels", "do_image_splitting")
+    + ("max_num_patches", "min_pixels", "max_pixels", "do_image_splitting", "max_soft_tokens")
     + ("max_input_tiles", "use_thumbnail", "dynamic_image_size")
 )
 
@@ -188,21 +57,21 @@ def read_processor(
     if kind not in KINDS:
         return other_processor(folder, name or kind, patch, asked or {})
     defaults, rule = KINDS[kind]
-    given = own | dict(asked or {})
-    facts = {**defaults, **{key: value for key, value in given.items() if value is not None}}
-    if rule is _pixels and facts["patch_size"] != patch:
-        raise wrong("patch_size", f"{patch}, the tower's", facts["patch_size"])
+    given = {key: x for key, x in (own | dict(asked or {})).items() if x is not None}
+    facts = TRANSLATED.get(kind, dict)({**defaults, **given})
+    for field, own_side in (("patch_size", patch), ("pooling_kernel_size", merge)):
+        if field in defaults and facts[field] != own_side:
+            raise wrong(field, f"{own_side}, the tower's", facts[field])
     plain = not facts.get("do_normalize", True)
     return Processor(
         patch=patch,
         resize=rule(facts) if facts.get("do_resize", True) else None,
         crop=_crop(facts.get("crop_size")) if facts.get("do_center_crop") else None,
+        even=kind in TRANSLATED,  # torchvision's crop
         resample=whole("resample", facts["resample"], 5, least=0),
         merge=whole("merge_size", facts.get("merge_size", merge), 2**4),
         tiles=tiling(facts),
-        scale=_scale(facts.get("rescale_factor", 1 / 255))
-        if facts.get("do_rescale", True)
-        else 1.0,
+        scale=_scale(facts),
         mean=(0.0,) * 3 if plain else channels("image_mean", facts["image_mean"]),
         std=(1.0,) * 3 if plain else channels("image_std", facts["image_std"]),
     )
@@ -214,9 +83,18 @@ def find_processor(family, folder: Path, arch: Arch, name: str) -> tuple[Process
     if (patches := tower.patches) is None:
         return None, arch
     found = processor_of(family, folder, arch, name=name)
-    scaled = replace(patches, scale=found.scale, mean=found.mean, std=found.std)
+    # A tower may shift and stretch once more what the processor gives.
+    mean, std = _composed((found.mean, found.std), (patches.mean, patches.std))
+    scaled = replace(patches, scale=found.scale, mean=mean, std=std)
     tower = tower.replace(patches=scaled)
     return found, tower if arch.patches else arch.replace(vision=tower)
+
+
+def _composed(first: tuple, then: tuple) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """The mean and deviation of two normalizations, one after the other."""
+    (mean, std), (shift, stretch) = first, then
+    means = tuple(a + b * c for a, b, c in zip(mean, std, shift, strict=True))
+    return means, tuple(a * b for a, b in zip(std, stretch, strict=True))
 
 
 def processor_of(
@@ -231,8 +109,13 @@ def processor_of(
     given = NO_LIMITS if "size" in asked else _limits(name)  # a size that is asked for says both
     merge = tower.merger.side if tower.merger else 1
     found = read_processor(folder, family.processor, tower.patches.side, {**given, **asked}, merge)
-    if tower.positions and not tower.patches.stretched:
+    if tower.positions and not tower.patches.placed:
         _check_grid(found, tower.positions - tower.before_patches)
+    if tower.patches.crossed and found.longest > tower.positions:
+        raise CheckpointError(
+            f"preprocessor_config.json: pictures may be {found.longest} patches long, but the "
+            f"tower has {tower.positions} positions"
+        )
     if not found.most:
         raise CheckpointError("preprocessor_config.json: pictures may be of any size")
     return found
@@ -267,5 +150,6 @@ def _crop(size: Any) -> tuple[int, int] | None:
     raise wrong("crop_size", "height and width", size)
 
 
-def _scale(value: Any) -> float:
-    return channels("rescale_factor", value)[0]
+def _scale(facts: Mapping) -> float:
+    rescaled = facts.get("do_rescale", True)
+    return channels("rescale_factor", facts.get("rescale_factor", 1 / 255))[0] if rescaled else 1.0

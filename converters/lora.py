@@ -20,6 +20,7 @@ from jaxpool.engine.remote import is_remote
 CONFIG = "adapter_config.json"
 MERGED = "merged_adapter"  # of an exported config.json: the adapter that its weights contain
 MAGNITUDE = ".lora_magnitude_vector"
+OTHER = re.compile(r"\.lora_[AB]\.(?!weight$)")  # a tensor of one of several adapters
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 # Settings that change base + scale * B A; all others matter in training only.
 REFUSED = (
@@ -34,12 +35,17 @@ REFUSED = (
 )
 
 
+def place(named: Path) -> tuple[Path, str]:
+    """The folder of an adapter, and its name where a file has several (jina-embeddings-v4)."""
+    return (named, "") if (named / CONFIG).is_file() else (named.parent, named.name)
+
+
 def find(folder: Path, named: Path | None) -> tuple[Path, Path | None]:
     """Where config.json and the weights lie, and the adapter: `named`, or the one in the folder.
 
     A folder with an adapter and no weights refers to its base by name.
     """
-    if named and not (named / CONFIG).is_file():
+    if named and not (place(named)[0] / CONFIG).is_file():
         raise FileNotFoundError(f"no LoRA adapter in {named}: it has no {CONFIG}")
     if named or not (folder / CONFIG).is_file():
         return folder, named
@@ -97,13 +103,18 @@ class Merged:
 
     def __init__(self, base: Tensors, folder: Path, rename: Callable[[str], str], prefix: str):
         self._base, self._prefix = base, prefix
+        folder, task = place(folder)
         self._config = _read_config(folder)
-        self._adapter = Tensors(weight_files(folder, WEIGHTS), module_name)
+        files = weight_files(folder, WEIGHTS)
+        self._adapter = Tensors(files, lambda name: _of_task(module_name(name), task))
         self.deltas: dict[str, Delta] = {}
         self.whole: dict[str, str] = {}  # biases and modules_to_save: our name -> the adapter's
         # Whole tensors first: an update may be of one (PEFT saves embeddings that it adapts).
         for name in sorted(self._adapter.keys(), key=lambda name: ".lora_" in name):
-            self._add(name, rename)
+            if not (task and OTHER.search(name)):
+                self._add(name, rename)
+        if task and not self.deltas:
+            raise FileNotFoundError(f"no LoRA adapter {task!r} in {folder}")
         used = {delta.magnitude for delta in self.deltas.values()}
         if lone := {n for n in self._adapter.keys() if n.endswith(MAGNITUDE)} - used:
             raise CheckpointError(
@@ -207,6 +218,13 @@ def _read_config(folder: Path) -> dict:
         if config.get(field):
             raise CheckpointError(f"{CONFIG}: {field}={config[field]!r} is not supported")
     return config
+
+
+def _of_task(name: str, task: str) -> str:
+    """The name without that of its adapter, if it is `task`'s."""
+    return (
+        re.sub(rf"\.(lora_[AB])(\.default)?\.{re.escape(task)}\.", r".\1.", name) if task else name
+    )
 
 
 def module_name(name: str) -> str:

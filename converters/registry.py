@@ -10,6 +10,7 @@ from converters.families.bert import BERT, ERNIE
 from converters.families.bidirectional import LLAMA_BIDIRECTIONAL, PPLX, QWEN3_BIDIRECTIONAL, VOYAGE
 from converters.families.big_bird import BIG_BIRD
 from converters.families.bigbird_pegasus import BIGBIRD_PEGASUS
+from converters.families.biqwen import BIQWEN2_5
 from converters.families.bloom import BLOOM, MPT
 from converters.families.clip import CLIP, CLIP_CLASSIFIER
 from converters.families.cohere import COHERE, COHERE2, PHI, STABLELM
@@ -22,6 +23,7 @@ from converters.families.dinov2 import DINOV2, DINOV2_WITH_REGISTERS
 from converters.families.distilbert import DISTILBERT
 from converters.families.dpr import BERT_GENERATION, DPR
 from converters.families.electra import ELECTRA
+from converters.families.embedding_gemma2 import EMBEDDING_GEMMA2, EMBEDDING_GEMMA2_TEXT
 from converters.families.eurobert import EUROBERT
 from converters.families.falcon import FALCON
 from converters.families.fnet import FNET
@@ -35,7 +37,9 @@ from converters.families.idefics3 import COLIDEFICS3, COLMODERNVBERT, COLMODERNV
 from converters.families.internlm2 import INTERNLM2
 from converters.families.jamba import JAMBA
 from converters.families.jina_bert import JINA_BERT, JINA_BERT_QK
+from converters.families.jina_clip import JINA_CLIP
 from converters.families.jina_v3 import JINA_FLASH, JINA_V3
+from converters.families.jina_v4 import JINA_V4
 from converters.families.jina_v5 import JINA_V5
 from converters.families.jina_vl import JINA_VL
 from converters.families.lfm2 import LFM2, LFM2_BIDIRECTIONAL
@@ -126,6 +130,8 @@ FAMILIES: dict[str, Family] = {
     "distilbert": DISTILBERT,
     "dpr": DPR,
     "electra": ELECTRA,
+    "embedding_gemma2": EMBEDDING_GEMMA2,
+    "embedding_gemma2_text": EMBEDDING_GEMMA2_TEXT,
     "ernie": ERNIE,
     "ernie4_5": ERNIE4_5,
     "esm": ESM,
@@ -157,6 +163,7 @@ FAMILIES: dict[str, Family] = {
     "iquestcoder": IQUESTCODER,
     "jamba": JAMBA,
     "jais2": JAIS2,
+    "jina_clip": JINA_CLIP,
     "jina_embeddings_v3": JINA_V3,
     "jina_embeddings_v5": JINA_V5,
     "lfm2": LFM2,
@@ -245,6 +252,7 @@ AROUND: dict[str, Callable[[Family], Family]] = {
 }
 # By the architecture's name, where it says more than the model_type.
 ARCHITECTURES: dict[str, Family] = {
+    "BiQwen2_5": BIQWEN2_5,
     "CLIPForImageClassification": CLIP_CLASSIFIER,
     "ColIdefics3": COLIDEFICS3,
     "ColModernVBert": COLMODERNVBERT_ENGINE,
@@ -253,6 +261,7 @@ ARCHITECTURES: dict[str, Family] = {
     "ColQwen2_5": COLQWEN2_5,
     "ColQwen3": COLQWEN3,
     "DeepseekV3BidirectionalModel": DEEPSEEK_V3_BIDIRECTIONAL,
+    "JinaEmbeddingsV4Model": JINA_V4,
     "JinaEmbeddingsV5Model": JINA_V5,
     "JinaVLForRanking": JINA_VL,
     "LayerWiseMiniCPMForCausalLM": MINICPM_LAYERWISE,

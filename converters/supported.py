@@ -3,6 +3,7 @@
 from converters.architectures import OTHER_HEADS
 from converters.families.deberta import DEBERTA_V2
 from converters.family import Family
+from converters.named import NAMED
 from converters.registry import ARCHITECTURES, AROUND, FAMILIES, REMOTE
 
 
@@ -12,15 +13,16 @@ def table() -> str:
         "# Supported architectures",
         "",
         "Written by `python -m converters.supported > docs/architectures.md`. A model is found by",
-        "the `model_type` of its config.json, by the code that file points to, or by the name of",
-        "its architecture; code from a checkpoint never runs. sentence-transformers modules,",
-        "classifiers and adapters come on top of every architecture.",
+        "the `model_type` of its config.json, by the code that file points to, by the name of its",
+        "architecture, or by its own name (`-*`); code from a checkpoint never runs. Modules of",
+        "sentence-transformers, classifiers and adapters come on top of every architecture.",
         "",
         "| config.json | architectures | such as |",
         "| --- | --- | --- |",
     ]
     around = {key: of(DEBERTA_V2) for key, of in AROUND.items()}
-    keyed = {**FAMILIES, **REMOTE, **ARCHITECTURES, **around}
+    called = {f"{start}-*": family for start, family in NAMED.items()}
+    keyed = {**FAMILIES, **REMOTE, **ARCHITECTURES, **around, **called}
     for key, family in sorted(keyed.items(), key=lambda item: (item[1].name.lower(), item[0])):
         examples = ", ".join(f"[{name}](https://huggingface.co/{name})" for name in family.examples)
         lines.append(f"| `{key}` | {', '.join(architectures(key, family))} | {examples} |")

@@ -4,7 +4,7 @@ from converters.families import bert, electra
 from converters.family import Family, activation, dense
 from converters.heads.classifiers import classifier, masked_lm, token_classifier
 from jaxpool.nn.arch import Arch
-from jaxpool.nn.records import Spans
+from jaxpool.nn.heads import Spans
 
 
 def arch(config) -> Arch:

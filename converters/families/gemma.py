@@ -32,14 +32,13 @@ def gemma3_arch(config) -> Arch:
     return _sandwich(config, qk_norm="head", **rotary_by_layer(config))
 
 
-SANDWICH_NAMES = decoder_names(
-    norms={
-        "attention_norm": "input_layernorm",
-        "attention_post_norm": "post_attention_layernorm",
-        "mlp_norm": "pre_feedforward_layernorm",
-        "mlp_post_norm": "post_feedforward_layernorm",
-    }
-)
+SANDWICH = {
+    "attention_norm": "input_layernorm",
+    "attention_post_norm": "post_attention_layernorm",
+    "mlp_norm": "pre_feedforward_layernorm",
+    "mlp_post_norm": "post_feedforward_layernorm",
+}
+SANDWICH_NAMES = decoder_names(norms=SANDWICH)
 
 GEMMA: Family = family("Gemma", gemma_arch, examples=("BAAI/bge-reranker-v2-gemma",))
 GEMMA2: Family = family(

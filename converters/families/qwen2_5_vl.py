@@ -47,5 +47,5 @@ QWEN2_5_VL = replace(
     arch=arch,
     names=llama_names("language_model.") + under("visual.", TOWER, "vision."),
     conversation=AS_WRITTEN,
-    examples=("jinaai/jina-embeddings-v4-vllm-retrieval",),
+    examples=("Qwen/Qwen2.5-VL-3B-Instruct",),
 )

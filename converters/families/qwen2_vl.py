@@ -61,7 +61,7 @@ DSE = replace(
 WORDS = {"^gme-qwen2-?vl": GME, "^dse-qwen2|^vdr-2b-multi": DSE}  # by the model's name
 
 
-def conversation(name: str) -> Conversation:
+def conversation(name: str, config) -> Conversation:
     """The words of a model, by the name it is asked for as."""
     known = (words for like, words in WORDS.items() if re.search(like, own_name(name).lower()))
     return next(known, AS_WRITTEN)

@@ -28,7 +28,7 @@ TABLE = "embedding.weight"
 EXTRA = frozenset({"mapping", "weights"})
 
 
-def fold(source):
+def fold(source, config=None):
     """One row a token: model2vec may map tokens to shared rows, and weigh each token's."""
     extra = EXTRA & source.keys()
     if not extra:

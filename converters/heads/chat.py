@@ -29,7 +29,7 @@ def conversation(checkpoint, tokenizer) -> Conversation | None:
     Those of the family, or of the chat template where the checkpoint's files ask for messages.
     """
     found = checkpoint.family.conversation
-    found = found(checkpoint.name) if callable(found) else found
+    found = found(checkpoint.name, checkpoint.config) if callable(found) else found
     chat = checkpoint.pipeline.chat if checkpoint.pipeline else None
     if chat is None:
         return found

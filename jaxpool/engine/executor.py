@@ -152,7 +152,7 @@ class Executor:
         tokens = make((rows, length), jnp.int32)
         if patches := arch.patches:
             pixels = make((rows, length, patches.values), jnp.uint8)
-            grid = make((rows, length, 4), jnp.int32) if patches.stretched else None
+            grid = make((rows, length, 4), jnp.int32) if arch.gridded else None
             return Batch(None, tokens, tokens, pixels=pixels, grid=grid)
         types = tokens if arch.reads_types else None
         adapters = tokens if arch.adapters else None

@@ -43,6 +43,23 @@ class PoolTo(Pool):
 
 
 @dataclass(frozen=True)
+class PoolSpans(Pool):
+    """Pooling of the tokens from each `first` to the next `last`: all where a text has none."""
+
+    first: int = 0
+    last: int = 0
+
+    def mask(self, context):
+        """The tokens each segment pools over: bool `[B, R, T]`."""
+        own, tokens = super().mask(context), context.batch.tokens[:, None]
+        ends = own & (tokens == self.last)
+        begun = jnp.cumsum(own & (tokens == self.first), axis=-1)
+        ended = jnp.cumsum(ends, axis=-1) - ends.astype(jnp.int32)
+        inside = own & (begun > ended)
+        return jnp.where(jnp.any(inside, axis=-1, keepdims=True), inside, own)
+
+
+@dataclass(frozen=True)
 class PoolPatches(Pool):
     """Pooling of a picture's patches, the tokens from `first`; "cls" is the one before them all."""
 

@@ -16,21 +16,23 @@ class Conversation:
 
     placeholder: the token at whose place an image stands; image: what stands for an image in a
     prompt, the placeholder in it; written: a pattern of what callers write in the placeholder's
-    stead; tiles: what that becomes where images are cut into tiles; seen, read: the prompt of what
-    has an image, and of a text alone, with {content}, {instruction} and {images}, where all images
-    stand that would else stand among the texts; sides: that of a text which is a "query", or a
-    "document"; instruction, caption: those of a caller who gives none (the caption is for images
-    without text); special_tokens: whether the tokenizer adds its own; last: the id of a token after
-    each prompt; blank: pixels of the side of a black image, which stands where the words of a text
-    alone have one; counted: the tokens of an image are counted like those of a text, where others
-    have the rows and columns of the image (M-RoPE); told: the words where a caller gives an
-    instruction, if they are others; trims: white space around texts goes; by_key: a prompt whose
-    parts have names keeps their order, where others have images first.
+    stead; around: the tokens before and after an image's own, wherever its placeholder is; tiles:
+    what that becomes where images are cut into tiles; seen, read: the prompt of what has an image,
+    and of a text alone, with {content}, {instruction} and {images}, where all images stand that
+    would else stand among the texts; sides: that of a text which is a "query", or a "document";
+    instruction, caption: those of a caller who gives none (the caption is for images without text);
+    special_tokens: whether the tokenizer adds its own; last: the id of a token after each prompt;
+    blank: pixels of the side of a black image, which stands where the words of a text alone have
+    one; counted: the tokens of an image are counted like those of a text, where others have the
+    rows and columns of the image (M-RoPE); told: the words where a caller gives an instruction, if
+    they are others; trims: white space around texts goes; by_key: a prompt whose parts have names
+    keeps their order, where others have images first; most: images of a prompt.
     """
 
     placeholder: str
     image: str
     written: str = ""
+    around: tuple[str, ...] = ()
     tiles: TileWords | None = None
     seen: str = "{content}"
     read: str = "{content}"
@@ -44,6 +46,7 @@ class Conversation:
     told: "Conversation | None" = None
     trims: bool = False
     by_key: bool = False
+    most: int = 999
 
     def of(self, input_type: str | None) -> "Conversation":
         """The words for what a text is for (see `input_types`)."""
@@ -57,9 +60,9 @@ class Conversation:
 
     def is_written(self, prompt: str, images: bool = False) -> bool:
         """Whether a prompt begins as those do that are in these words already."""
-        start = (self.seen if images else self.read).partition("{")[0]
-        start = start or (self.image if images else "")
-        own = bool(start) and prompt.startswith(start)
+        words = [self.seen] if images else [self.read, *self.sides.values()]
+        starts = [one.partition("{")[0] or (self.image if images else "") for one in words]
+        own = any(start and prompt.startswith(start) for start in starts)
         return own or bool(self.told and self.told.is_written(prompt, images))
 
     def spelled(self, prompt: str) -> str:

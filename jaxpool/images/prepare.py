@@ -29,7 +29,6 @@ from jaxpool.text.prompts import Pictures, Prompt
 from jaxpool.text.request import requests
 from jaxpool.text.tokenizer import Tokens
 
-MOST = 999  # images of a prompt, unless a limit is given
 PLACE = 0  # the one token that a picture counts as, in a model that reads it by itself
 
 
@@ -92,7 +91,7 @@ def requests_of(
 ) -> list[Prepared]:
     """The requests of prompts in words, with their images; texts are cut where that is asked."""
     for one in words:
-        model.media.check_count(len(one.images), MOST)
+        model.media.check_count(len(one.images), model.conversation.most)
     reads = [partial(_patches, model, one, image) for one in words for image in one.images]
     pictures = iter(_each(reads) if reads else ())
     encoded = encode(model, [one.text for one in words], options)

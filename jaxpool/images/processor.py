@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxpool.errors import RequestError
 from jaxpool.images.patches import Picture, cut
-from jaxpool.images.resize import LIMIT, Exact, PatchBudget, PixelBudget, Rule
+from jaxpool.images.resize import LIMIT, AreaBudget, Exact, PatchBudget, PixelBudget, Rule
 from jaxpool.images.tiles import Tiled
 from jaxpool.images.tilings import Tiling
 
@@ -19,15 +19,17 @@ class Processor:
     """What the files of a checkpoint say about its pictures.
 
     patch: pixels of a patch's side; resize: the rule of the size, None to keep it; crop: height and
-    width of the middle that is taken, None for all; resample: Pillow's number of the filter; merge:
-    patches of a side that become one token; tiles: how pictures are cut after that, None for not at
-    all; scale, mean, std: a value x of a channel goes into the model as (x * scale - mean) / std,
-    which the device computes.
+    width of the middle that is taken, None for all; even: a middle between two pixels starts at the
+    even one, else at the first; resample: Pillow's number of the filter; merge: patches of a side
+    that become one token; tiles: how pictures are cut after that, None for not at all; scale, mean,
+    std: a value x of a channel goes into the model as (x * scale - mean) / std, which the device
+    computes.
     """
 
     patch: int
     resize: Rule | None = None
     crop: tuple[int, int] | None = None
+    even: bool = False
     resample: int = BICUBIC
     merge: int = 1
     tiles: Tiling | None = None
@@ -45,13 +47,19 @@ class Processor:
     @property
     def most(self) -> int:
         """The most patches of a picture."""
-        if isinstance(self.resize, PatchBudget):
+        if isinstance(self.resize, PatchBudget | AreaBudget):
             return self.resize.most
         if isinstance(self.resize, PixelBudget):
             return self.resize.most // self.patch**2
         if self.tiles:
             return self.each * self.tiles.most(self.resize)
         return self.each
+
+    @property
+    def longest(self) -> int:
+        """The most patches of a picture's side, as long as it may be."""
+        rule = self.resize
+        return rule.tokens * rule.side if isinstance(rule, AreaBudget) else self.most
 
     @property
     def each(self) -> int:
@@ -74,7 +82,7 @@ class Processor:
     def pixels(self, image) -> np.ndarray:
         """An RGB `PIL.Image` resized and cropped, uint8 `[height, width, 3]`."""
         pixels = np.asarray(self._resized(image))
-        return _middle(pixels, *self.crop) if self.crop else pixels
+        return _middle(pixels, *self.crop, self.even) if self.crop else pixels
 
     def _resized(self, image):
         if self.resize:
@@ -88,11 +96,12 @@ class Processor:
         return image
 
 
-def _middle(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+def _middle(pixels: np.ndarray, height: int, width: int, even: bool) -> np.ndarray:
     """The middle of a picture, with black around it where that is smaller."""
     more = [max(0, height - pixels.shape[0]), max(0, width - pixels.shape[1])]
     if any(more):
         around = [(-(-count // 2), count // 2) for count in more]
         pixels = np.pad(pixels, (*around, (0, 0)))
-    top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
+    over = pixels.shape[0] - height, pixels.shape[1] - width
+    top, left = (round(count / 2) if even else count // 2 for count in over)
     return pixels[top : top + height, left : left + width]

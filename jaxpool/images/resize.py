@@ -57,6 +57,31 @@ class PatchBudget:
 
 
 @dataclass(frozen=True)
+class AreaBudget:
+    """The largest size of at most `tokens` squares of `side` x `side` whole patches (Gemma 4)."""
+
+    patch: int
+    side: int
+    tokens: int
+
+    @property
+    def most(self) -> int:
+        """The most patches."""
+        return self.tokens * self.side**2
+
+    def __call__(self, height: int, width: int) -> tuple[int, int]:
+        """The size."""
+        scale = math.sqrt(self.most * self.patch**2 / (height * width))
+        square = self.side * self.patch
+        rows, cols = (math.floor(scale * size / square) for size in (height, width))
+        if rows == 0:
+            rows, cols = 1, min(width // height, self.tokens)
+        elif cols == 0:
+            rows, cols = min(height // width, self.tokens), 1
+        return rows * square, cols * square
+
+
+@dataclass(frozen=True)
 class PixelBudget:
     """Sides are multiples of `factor`, pixels between `least` and `most` (Qwen2-VL)."""
 
@@ -103,4 +128,4 @@ def _scaled(height: int, width: int, edge: int, multiple: int = 1) -> tuple[int,
     return (short, edge) if width >= height else (edge, short)
 
 
-Rule = Exact | LongestEdge | ShortestEdge | PatchBudget | PixelBudget
+Rule = Exact | LongestEdge | ShortestEdge | PatchBudget | PixelBudget | AreaBudget

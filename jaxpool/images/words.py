@@ -152,7 +152,8 @@ def _placed(model, words: Words, ids: np.ndarray, pictures: list) -> Place:
 def _tokens(model, token: int, picture: Picture | Tiled) -> np.ndarray:
     """The ids of the place of an image."""
     if isinstance(picture, Picture):
-        return picture.tokens(token)
+        ends = [[model.tokenizer.id(name)] for name in model.conversation.around] or [[], []]
+        return np.concatenate([ends[0], picture.tokens(token), ends[1]]).astype(np.int32)
     words = model.conversation.tiles
     text = words.write(model.conversation.placeholder, picture.rows, picture.cols)
     (found,) = model.tokenizer([text], special_tokens=False)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
+from jaxpool.nn.heads import Heads, Spans
 from jaxpool.nn.low_rank import LatentHeads, Mamba
 from jaxpool.nn.records import (
     DeltaNet,
@@ -15,14 +16,16 @@ from jaxpool.nn.records import (
     Relative,
     Rotary,
     ShortConvolution,
-    Spans,
 )
 
 Norm = Literal["layer", "rms", "affine"]
 Placement = Literal["pre", "post", "sandwich", "branch"]
-QKNorm = Literal["none", "head", "full", "layer", "head_layer", "heads_layer", "full_layer"]
+# "values": "head", and values are divided by their RMS too
+QKNorm = Literal[
+    "none", "head", "full", "layer", "head_layer", "heads_layer", "full_layer", "values"
+]
 # The parts that not all layers have, each with the letter that counts those that do (see `params`).
-PARTS = {"a": "attention", "b": "mixer", "J": "mlp", "M": "experts"}
+PARTS = {"a": "attention", "C": "wide", "b": "mixer", "J": "mlp", "M": "experts"}
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ class Arch:
     norm_bias: bool = True
     norm_offset: float = 0.0  # added to the stored scale (Gemma stores scale - 1)
     placement: Placement = "post"
+    sub_norm: bool = False  # of what a branch's last product multiplies (arXiv 2210.06423)
     inner_attention_norm: bool = False  # attention is norm(x + attention(x)) before its placement
     parallel: bool = False  # the MLP reads what attention reads, not what it made of it
     first_attention_norm: bool = True
@@ -84,6 +88,7 @@ class Arch:
     attention_scale: float = 0.0  # 0: head_dim ** -0.5
     attention_softcap: float = 0.0
     qkv_bias: bool = True
+    key_bias: bool = True  # where `qkv_bias`
     out_bias: bool = True
     value_taps: int = 0  # of a convolution of values that is added to what heads give
     sinks: bool = False  # each head has one more score, of no key (arXiv 2309.17453)
@@ -91,6 +96,7 @@ class Arch:
     attention_groups: int = 1  # blocks on the diagonal of the kernels of query, key and value
     leading: bool = False  # the first token sees all and is seen by all, whatever the windows
     spans: Spans | None = None  # heads that convolve, beside those that attend
+    wide: Heads | None = None  # the heads of layers where they have another size
 
     # What mixes tokens in the layers that do not attend
     mixer: ShortConvolution | DeltaNet | Fourier | Mamba | Relative | None = None
@@ -104,6 +110,7 @@ class Arch:
     mlp_groups: int = 1  # blocks on the diagonal of its kernels
     bottleneck: int = 0  # features of a second, narrow MLP after the first; it has no gate
     narrow: Narrow | None = None  # layers that work in fewer features than pass between them
+    reread_dim: int = 0  # features of what each layer reads of the embeddings, after its MLP
 
     # Mixture of experts, in place of the MLP of some layers
     experts: int = 0
@@ -170,17 +177,24 @@ class Arch:
         return self.token_types > 0 or isinstance(self.mixer, Relative)
 
     @property
+    def gridded(self) -> bool:
+        """Whether a tower reads the rows and columns of patches."""
+        return self.patches is not None and (self.patches.placed or self.axes > 1)
+
+    @property
     def before_patches(self) -> int:
         """The tokens that precede the patches of a picture."""
         return int(self.patches.class_token) + self.patches.registers if self.patches else 0
 
     @property
     def parts(self) -> tuple[tuple[str, str], ...]:
-        """The parts of each layer: "attention" or "mixer", and "mlp" or "experts"."""
+        """The parts of each layer: "attention", "wide" or "mixer", and "mlp" or "experts"."""
         attends = self.attention_layers or (True,) * self.layers
         sparse = self.expert_layers or (self.experts > 0,) * self.layers
-        mixing, thinking = ("mixer", "attention"), ("mlp", "experts")
-        return tuple((mixing[x], thinking[y]) for x, y in zip(attends, sparse, strict=True))
+        wide = self.wide.layers if self.wide else ()
+        heads = ["wide" if layer in wide else "attention" for layer in range(self.layers)]
+        mixing = [own if x else "mixer" for own, x in zip(heads, attends, strict=True)]
+        return tuple(zip(mixing, ["experts" if x else "mlp" for x in sparse], strict=True))
 
     @property
     def period(self) -> int:
@@ -192,6 +206,16 @@ class Arch:
         """The layers that the letters of `PARTS` stand for in axis strings."""
         every = list(enumerate(self.parts))
         return {x: tuple(i for i, parts in every if name in parts) for x, name in PARTS.items()}
+
+    def attending(self, part: str) -> "Arch":
+        """The architecture of the layers that attend with "attention", or with "wide" heads."""
+        if self.wide is None:
+            return self
+        mine = [part in parts for parts in self.parts]
+        reach = next((self.windows[i] for i, one in enumerate(mine) if self.windows and one), 0)
+        windows = tuple(x if one else reach for x, one in zip(self.windows, mine, strict=False))
+        heads = self.wide if part == "wide" else self
+        return self.replace(kv_heads=heads.kv_heads, head_dim=heads.head_dim, windows=windows)
 
     def sizes(self) -> dict[str, int]:
         """Size of each dimension letter (glossary in `params`)."""
@@ -205,6 +229,7 @@ class Arch:
             "H": self.head_dim,
             "F": self.mlp_dim,
             "f": self.bottleneck,
+            "d": self.reread_dim,
             "L": 1 if self.shared_layers else self.layers,
             "P": self.positions,
             "Y": self.token_types,
@@ -216,22 +241,26 @@ class Arch:
             "r": self.adapter_rank,
             "X": self.experts,
             **dict.fromkeys("hw", self.patches.side if self.patches else 0),
-            "c": 3,
+            **{"c": 3, "l": 2},
             "s": self.patches.registers if self.patches else 0,
             "v": self.patches.frames if self.patches else 0,
-            "m": self.merger.patches * self.dim if self.merger else 0,
+            "m": self.merger.joined * self.dim if self.merger else 0,
             "u": self.merger.hidden if self.merger else 0,
             "t": self.merger.width if self.merger else 0,
             "j": len(self.merger.deep) if self.merger else 0,
             "W": self.expert_dim or self.mlp_dim,
             "e": self.mixture.shared,
-            **(self.latent.sizes(self.head_dim) if self.latent else {}),
+            **self._other_heads(),
             **{letter: len(layers) for letter, layers in self.numbers().items()},
             **(self.mixer.sizes() if self.mixer else {}),
             **self._groups(),
             **(self.spans.sizes() if self.spans else {}),
             **(self.narrow.sizes() if self.narrow else {}),
         }
+
+    def _other_heads(self) -> dict[str, int]:
+        latent = self.latent.sizes(self.head_dim) if self.latent else {}
+        return latent | ({"n": self.wide.kv_heads, "k": self.wide.head_dim} if self.wide else {})
 
     def _groups(self) -> dict[str, int]:
         count = max(self.attention_groups, self.mlp_groups)

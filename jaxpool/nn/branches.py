@@ -70,6 +70,8 @@ def attention(p: dict, x, batch, table, attend, arch: Arch, chosen, kept) -> jax
         q = layers.dense(p["query"], take(x, kept), "btd,dnh->btnh", mine)
         k = layers.dense(p["key"], x, "btd,dkh->btkh", chosen)
         v = layers.dense(p["value"], x, "btd,dkh->btkh", chosen)
+    if arch.qk_norm == "values":
+        v = layers.norm({}, v, "rms", arch.norm_eps)
     steps: list[Callable] = [_normalized, partial(_turned, table=table, kept=kept)]
     for step in reversed(steps) if arch.qk_norm_last else steps:
         q, k = step(p, q, k, arch)
@@ -82,6 +84,8 @@ def attention(p: dict, x, batch, table, attend, arch: Arch, chosen, kept) -> jax
     if arch.gated_attention:
         gate = layers.dense(p["gate"], take(x, kept), "btd,dnh->btnh", mine)
         mixed = mixed * jax.nn.sigmoid(gate)
+    if arch.sub_norm:
+        mixed = _together(p["sub_norm"], mixed, arch.norm, arch)
     out = layers.dense(p["out"], mixed, "btnh,nhd->btd", mine)
     return out + spans.mix(p["spans"], x, q, batch, chosen, kept) if arch.spans else out
 
@@ -89,10 +93,10 @@ def attention(p: dict, x, batch, table, attend, arch: Arch, chosen, kept) -> jax
 def _turned(p: dict, q, k, arch: Arch, table, kept) -> tuple[jax.Array, jax.Array]:
     if table is None:
         return q, k
-    interleaved = arch.rotary[0].interleaved
+    law = arch.rotary[0]
     mine, turn = table
     mine = jnp.stack([take(part, kept) for part in mine])
-    return positions.rotate(q, mine, interleaved), positions.rotate(k, turn, interleaved)
+    return positions.rotate(q, mine, law), positions.rotate(k, turn, law)
 
 
 def _normalized(p: dict, q, k, arch: Arch) -> tuple[jax.Array, jax.Array]:
@@ -104,12 +108,17 @@ def _normalized(p: dict, q, k, arch: Arch) -> tuple[jax.Array, jax.Array]:
 def _qk_norm(p: dict, x, arch: Arch) -> jax.Array:
     """RMSNorm or LayerNorm of each head or of all together; the arch's epsilon and offset.
 
-    Heads share a scale ("head", "head_layer") or have one each ("heads_layer"); of those of all
-    together only "layer" has a bias.
+    Heads share a scale ("head", "head_layer", "values") or have one each ("heads_layer"); of those
+    of all together only "layer" has a bias.
     """
     kind = "layer" if arch.qk_norm.endswith("layer") else "rms"
-    if arch.qk_norm.startswith("head"):
+    if arch.qk_norm == "values" or arch.qk_norm.startswith("head"):
         return layers.norm(p, x, kind, arch.norm_eps, arch.norm_offset)
+    return _together(p, x, kind, arch)
+
+
+def _together(p: dict, x, kind: str, arch: Arch) -> jax.Array:
+    """The norm of the features of all heads `[B, T, N, H]`."""
     flat = {name: leaf.reshape(-1) for name, leaf in p.items()}
     y = layers.norm(flat, x.reshape(*x.shape[:2], -1), kind, arch.norm_eps, arch.norm_offset)
     return y.reshape(x.shape)

@@ -48,7 +48,7 @@ def backend(arch: Arch, length: int) -> str:
     """The name of the kernel that serves rows of `length`."""
     if arch.kernel == "splash" and length >= SPLASH and length % LANES == 0 and splits(arch):
         return "splash"
-    if arch.kernel == "flash" and splits(arch):
+    if arch.kernel == "flash" and splits(arch) and arch.head_dim <= FLASH:
         return "flash"
     if arch.kernel == "cudnn" and length >= CUDNN:
         return "cudnn"

@@ -31,6 +31,8 @@ def mlp(params: dict, x: jax.Array, arch: Arch, chosen=None) -> jax.Array:
     act = partial(_xielu, params["curve"]) if "curve" in params else ACTIVATIONS[arch.activation]
     up = dense(params["up"], x, "btd,df->btf", chosen)
     hidden = act(dense(params["gate"], x, "btd,df->btf", chosen)) * up if arch.gated else act(up)
+    if "sub_norm" in params:
+        hidden = arch_norm(params["sub_norm"], hidden, arch)
     return dense(params["down"], hidden, "btf,fd->btd", chosen)
 
 

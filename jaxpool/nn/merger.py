@@ -47,9 +47,16 @@ def merge(params: dict, x: jax.Array, facts: Merger, tower: Arch, place: str) ->
     arch = tower.replace(norm_eps=facts.norm_eps or tower.norm_eps)
     if place == "patch":
         x = layers.arch_norm(params["norm"], x, arch)
-    x = x.reshape(x.shape[0], -1, facts.patches * x.shape[-1])
+    x = x.reshape(x.shape[0], -1, facts.patches, x.shape[-1])
+    if facts.averaged:
+        mean = jnp.mean(x.astype(jnp.float32), axis=2) * x.shape[-1] ** 0.5
+        x = mean.astype(x.dtype)
+    else:
+        x = x.reshape(*x.shape[:2], -1)
     if place == "joined":
         x = layers.arch_norm(params["norm"], x, arch)
+    if place == "plain":
+        x = layers.arch_norm({}, x, arch)
     if not facts.hidden:
         return layers.dense(params["out"], x, "bsm,mt->bst")
     act = layers.ACTIVATIONS[facts.activation]

@@ -11,6 +11,8 @@ Dimension letters, the same in axis strings, einsums and comments everywhere:
     f features of a bottleneck
     A taps, Q input features of a group of a convolution
     X experts            W expert features   M layers with experts, J layers with a dense MLP
+    C layers with wide heads; inside that: n key/value heads, k features of each
+    d features that a layer reads of the embeddings
     a layers that attend b layers with another mixer; inside that: p features,
     n key heads, k features of a key, x value heads, y features of a value,
     i states of a feature, g features that make its steps; inside latent heads: g features that make
@@ -18,6 +20,7 @@ Dimension letters, the same in axis strings, einsums and comments everywhere:
     d features of a narrow layer, e of its MLPs that come before the last; of g blocks of kernels:
     d model features, e heads, i mlp features; z heads that convolve; beside experts, e MLP features
     h height, w width, c channels of a patch of pixels, v frames, s registers before them
+    l tables of positions, of columns and of rows
     m features of joined patches, u of a merger's hidden layer, t of a text; j deep mergers
 """
 
@@ -29,6 +32,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import keystr, tree_flatten_with_path, tree_map, tree_unflatten
 
+from jaxpool.nn import mlp_axes
 from jaxpool.nn.arch import PARTS, Arch, Disentangled, Merger
 from jaxpool.nn.leaf import Leaf, is_leaf
 
@@ -49,6 +53,8 @@ def axes(arch: Arch) -> dict:
         if arch.merger.deep:
             deep = _merger_axes(arch.merger, "joined", norm)
             tree["deep"] = tree_map(lambda axes: f"j {axes}", deep)
+    if arch.reread_dim:
+        tree["read_norm"] = dict.fromkeys(norm, "d")
     if arch.relative_buckets and not arch.relative_layers:
         tree["relative"] = {"embedding": "U N"}
     return tree | (_disentangled_axes(arch.disentangled, norm) if arch.disentangled else {})
@@ -107,7 +113,8 @@ def _embed_axes(arch: Arch, norm: dict) -> dict:
         embed |= {"class": {"embedding": "E"}} if arch.patches.class_token else {}
         embed |= {"register": {"embedding": "s E"}} if arch.patches.registers else {}
     if arch.positions:
-        embed["position"] = {"embedding": "P E"}
+        crossed = arch.patches is not None and arch.patches.crossed
+        embed["position"] = {"embedding": "l P E" if crossed else "P E"}
     if arch.token_types:
         embed["type"] = {"embedding": "Y E"}
     if arch.task_types:
@@ -132,7 +139,7 @@ def _layer_axes(arch: Arch, norm: dict) -> dict:
     if arch.narrow:
         return tree_map(lambda axes: f"L {axes}", arch.narrow.axes(norm))
 
-    attention, cross = _attention_axes(arch)
+    attention, cross = _attention_axes(arch, norm)
     norms = ["attention_norm", "mlp_norm"]
     if arch.placement == "sandwich":
         norms += ["attention_post_norm", "mlp_post_norm"]
@@ -148,6 +155,9 @@ def _layer_axes(arch: Arch, norm: dict) -> dict:
         tree["bottleneck"] = {"up": _dense("D f", "f"), "down": _dense("f D", "D")}
     if arch.relative_layers:
         tree["relative"] = {"embedding": "U N"}
+    if arch.reread_dim:
+        tree["reread"] = {name: {"kernel": "D d"} for name in ("read", "gate")}
+        tree["reread"] |= {"down": {"kernel": "d D"}, "norm": norm, "gain": {"scale": ""}}
     tree = tree_map(lambda axes: f"L {axes}", tree)
     return tree | _part_axes(arch, attention)
 
@@ -157,11 +167,11 @@ def _dense(kernel: str, bias: str, biased: bool = True) -> dict:
     return {"kernel": kernel} | ({"bias": bias} if biased else {})
 
 
-def _attention_axes(arch: Arch) -> tuple[dict, dict]:
+def _attention_axes(arch: Arch, norm: dict) -> tuple[dict, dict]:
     """Attention, and that of a decoder to the output of its encoder."""
     attention = {
         "query": _dense("D N H", "N H", arch.qkv_bias),
-        "key": _dense("D K H", "K H", arch.qkv_bias),
+        "key": _dense("D K H", "K H", arch.qkv_bias and arch.key_bias),
         "value": _dense("D K H", "K H", arch.qkv_bias),
         "out": _dense("N H D", "D", arch.out_bias),
     }
@@ -171,7 +181,9 @@ def _attention_axes(arch: Arch) -> tuple[dict, dict]:
     if arch.sinks:
         attention["sink"] = {"bias": "N"}
     if arch.attention_groups > 1:
-        attention |= {n: _blocks(attention[n], "g d e H") for n in ("query", "key", "value")}
+        attention |= {
+            n: mlp_axes.blocks(attention[n], "g d e H") for n in ("query", "key", "value")
+        }
     if arch.gated_attention:
         attention["gate"] = _dense("D N H", "N H", arch.qkv_bias)
     if arch.value_taps:
@@ -185,21 +197,28 @@ def _attention_axes(arch: Arch) -> tuple[dict, dict]:
         attention["spans"] = arch.spans.axes()
     if arch.disentangled:
         attention |= _position_axes(arch.disentangled)
+    return attention | _head_norms(arch, norm), cross
+
+
+def _head_norms(arch: Arch, norm: dict) -> dict:
+    """The norms of queries and keys, and of what the heads give."""
+    tree = {"sub_norm": dict.fromkeys(norm, "N H")} if arch.sub_norm else {}
     if arch.qk_norm != "none":
         names = ("scale", "bias") if arch.qk_norm in ("layer", "head_layer") else ("scale",)
         for norm_name, heads in (("query_norm", "N "), ("key_norm", "K ")):
-            features = "H" if arch.qk_norm in ("head", "head_layer") else f"{heads}H"
-            attention[norm_name] = dict.fromkeys(names, features)
-    return attention, cross
+            features = "H" if arch.qk_norm in ("head", "head_layer", "values") else f"{heads}H"
+            tree[norm_name] = dict.fromkeys(names, features)
+    return tree
 
 
 def _part_axes(arch: Arch, attention: dict) -> dict:
     """The parts that not all layers have, stacked over those that do."""
-    parts = {"attention": attention, "mlp": _mlp_axes(arch)}
+    wide = tree_map(lambda axes: axes.replace("K", "n").replace("H", "k"), attention)
+    parts = {"attention": attention, "wide": wide, "mlp": mlp_axes.dense(arch)}
     if arch.mixer:
         parts["mixer"] = arch.mixer.axes()
     if arch.experts:
-        parts["experts"] = _expert_axes(arch)
+        parts["experts"] = mlp_axes.experts(arch)
     numbers, made = arch.numbers(), {}
     for letter, name in PARTS.items():
         if numbers[letter] and parts[name]:
@@ -216,44 +235,6 @@ def _position_axes(facts: Disentangled) -> dict:
     if facts.position_to_content and not facts.shared:
         made["position_query"] = _dense("D N H", "N H", True)
     return made
-
-
-def _mlp_axes(arch: Arch) -> dict:
-    names = ("up", "gate") if arch.gated else ("up",)
-    tree = {name: {"kernel": "D F"} for name in names} | {"down": {"kernel": "F D"}}
-    if arch.mlp_bias:
-        for name in names:
-            tree[name]["bias"] = "F"
-    if arch.mlp_bias if arch.down_bias is None else arch.down_bias:
-        tree["down"]["bias"] = "D"
-    if arch.activation == "xielu":
-        tree["curve"] = {"above": "", "below": ""}
-    if arch.mlp_groups > 1:
-        blocks = dict.fromkeys(names, "g d i") | {"down": "g i d"}
-        tree = {name: _blocks(part, blocks[name]) for name, part in tree.items()}
-    return tree
-
-
-def _blocks(part: dict, axes: str) -> dict:
-    """A dense layer whose kernel has blocks on its diagonal alone."""
-    return {"blocks": axes} | {name: leaf for name, leaf in part.items() if name != "kernel"}
-
-
-def _expert_axes(arch: Arch) -> dict:
-    facts, names = arch.mixture, ("up", "gate") if arch.gated else ("up",)
-    kernels = {"router": "D X", "down": "X W D"} | dict.fromkeys(names, "X D W")
-    tree: dict = {name: {"kernel": axes} for name, axes in kernels.items()}
-    if facts.bias:
-        for name, axes in ({"router": "X", "down": "X D"} | dict.fromkeys(names, "X W")).items():
-            tree[name]["bias"] = axes
-    elif arch.mlp_bias:
-        # One bias on the sum of a token's experts (nomic-embed-text-v2-moe), none inside.
-        tree["down"]["bias"] = "D"
-    if facts.sigmoid:
-        tree["correction"] = {"bias": "X"}
-    if facts.shared:
-        tree["shared"] = {name: {"kernel": "D e"} for name in names} | {"down": {"kernel": "e D"}}
-    return tree
 
 
 def abstract(arch: Arch) -> dict:

@@ -133,16 +133,25 @@ def _table(table: Rotary, places: jax.Array, lengths, width: int) -> jax.Array:
         rates = BY_LENGTH[table.scaling](table, lengths)
     else:
         rates = jnp.asarray(frequencies(table), jnp.float32)
+    rates = jnp.pad(rates, [(0, 0)] * (rates.ndim - 1) + [(0, width - rates.shape[-1])])
     angles = places.astype(jnp.float32) * rates
     return jnp.stack([jnp.cos(angles), jnp.sin(angles)]) * table.attention_factor
 
 
-def rotate(x: jax.Array, table: jax.Array, interleaved: bool) -> jax.Array:
-    """Turn the leading features of heads `[B, T, N, H]` by the angles of `table [2, B, T, h]`."""
-    cos, sin = (part[:, :, None, :] for part in table)
+def rotate(x: jax.Array, table: jax.Array, law: Rotary) -> jax.Array:
+    """Turn the leading features of heads `[B, T, N, H]` by the angles of `table [2, B, T, h]`.
+
+    Angles beyond those of the head are other heads', of layers where they are wider.
+    """
+    cos, sin = (part[:, :, None, : x.shape[-1] // 2] for part in table)
     dim = 2 * cos.shape[-1]
     turned, rest = x[..., :dim].astype(jnp.float32), x[..., dim:]
-    if interleaved:
+    if law.blocks > 1:
+        cos, sin = (part.reshape(*part.shape[:-1], law.blocks, -1) for part in (cos, sin))
+        a, b = jnp.split(turned.reshape(*turned.shape[:-1], law.blocks, -1), 2, axis=-1)
+        pair = jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
+        pair = pair.reshape(turned.shape)
+    elif law.interleaved:
         a, b = turned[..., 0::2], turned[..., 1::2]
         pair = jnp.stack([a * cos - b * sin, b * cos + a * sin], axis=-1).reshape(turned.shape)
     else:

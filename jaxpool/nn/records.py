@@ -17,7 +17,8 @@ class Rotary:
     otherwise the tables of one architecture agree on it. `growth`: queries that turn as a whole
     grow with the logarithm of how often their position holds `original_length` (Llama 4's card).
     axes: which coordinate of a token each pair of features turns by, where tokens have several
-    (rows and columns of an image); repeats: frequencies are those of `dim / repeats` features.
+    (rows and columns of an image); repeats: frequencies are those of `dim / repeats` features;
+    blocks: pairs are of the halves of each of so many blocks of features.
     """
 
     theta: float
@@ -37,6 +38,7 @@ class Rotary:
     long: tuple[float, ...] = ()
     axes: tuple[int, ...] = ()
     repeats: int = 1
+    blocks: int = 1
 
 
 @dataclass(frozen=True)
@@ -87,9 +89,10 @@ class Patches:
     side: pixels of a square's side; class_token: a learned vector comes before the patches of each
     picture, and so many registers, without positions; stretched: the table of positions is a square
     (after the class token's) that is stretched over each picture's grid, corner onto corner where
-    `corners`, by cubic pieces where `cubic` (sharp: no antialiasing); otherwise its rows are
-    counted; frames: kernels for so many frames of a video, of which a picture fills all; scale,
-    mean, std: a value x of a channel is read as (x * scale - mean) / std.
+    `corners`, by cubic pieces where `cubic` (sharp: no antialiasing); crossed: two tables, one of
+    columns and one of rows, whose vectors are added; otherwise its rows are counted; frames:
+    kernels for so many frames of a video, of which a picture fills all; scale, mean, std: a value x
+    of a channel is read as (x * scale - mean) / std.
     """
 
     side: int
@@ -98,11 +101,17 @@ class Patches:
     registers: int = 0
     stretched: bool = False
     corners: bool = False
+    crossed: bool = False
     cubic: Literal["", "smooth", "sharp"] = ""
     frames: int = 1
     scale: float = 1 / 255
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
+
+    @property
+    def placed(self) -> bool:
+        """Whether positions are rows and columns, so that pictures may have any shape."""
+        return self.stretched or self.crossed
 
     @property
     def values(self) -> int:
@@ -115,25 +124,32 @@ class Merger:
     """How a tower's patches become vectors that stand among those of a text's tokens.
 
     width: features of a text's tokens; side: side x side neighbouring patches become one vector;
-    hidden: features between two linear layers, 0 for one layer alone; norm: of each patch, of
-    those joined, or none; norm_eps: its epsilon, 0 for the tower's; deep: layers of the tower whose
-    outputs are merged as well, and added to the vectors of the text after its first layers, one
-    each (arXiv 2406.04334).
+    hidden: features between two linear layers, 0 for one layer alone; norm: of each patch, of those
+    joined, of these without a scale ("plain"), or none; norm_eps: its epsilon, 0 for the tower's;
+    deep: layers of the tower whose outputs are merged as well, and added to the vectors of the text
+    after its first layers, one each (arXiv 2406.04334); averaged: patches become their mean, times
+    the root of its features, where others stand side by side.
     """
 
     width: int
     side: int = 1
     hidden: int = 0
-    norm: Literal["none", "patch", "joined"] = "none"
+    norm: Literal["none", "patch", "joined", "plain"] = "none"
     norm_eps: float = 0.0
     activation: str = "gelu"
     bias: bool = True
     deep: tuple[int, ...] = ()
+    averaged: bool = False
 
     @property
     def patches(self) -> int:
         """The patches that become one vector."""
         return self.side**2
+
+    @property
+    def joined(self) -> int:
+        """The patches whose features stand side by side in a vector, before its layers."""
+        return 1 if self.averaged else self.patches
 
 
 @dataclass(frozen=True)
@@ -225,31 +241,6 @@ class Relative:
     def sizes(self) -> dict[str, int]:
         """The sizes of its letters."""
         return {"A": 2}
-
-
-@dataclass(frozen=True)
-class Spans:
-    """Heads whose weights on the `taps` tokens around each are made of it (arXiv 2008.02496).
-
-    They are as many as those that attend, `heads`, and share their queries.
-    """
-
-    heads: int
-    taps: int
-
-    def axes(self) -> dict:
-        """The parameters and their axes."""
-        return {
-            "conv": {"kernel": "A D"},
-            "key": {"kernel": "D N H", "bias": "N H"},
-            "weights": {"kernel": "N H z A", "bias": "z A"},
-            "value": {"kernel": "D N H", "bias": "N H"},
-            "out": {"kernel": "N H D"},
-        }
-
-    def sizes(self) -> dict[str, int]:
-        """The sizes of its letters."""
-        return {"z": self.heads, "A": self.taps}
 
 
 @dataclass(frozen=True)

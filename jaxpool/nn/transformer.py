@@ -13,6 +13,7 @@ from jaxpool.nn.dropout import OFF, Dropout, drop, dropped, split
 from jaxpool.nn.experts import experts
 from jaxpool.nn.mixers import mixer
 from jaxpool.nn.remat import remat as checkpointed
+from jaxpool.nn.reread import reread
 from jaxpool.nn.segments import take
 from jaxpool.nn.stacked import from_bits, unstack
 
@@ -83,7 +84,7 @@ def _run(
     x = drop(_embed(params["embed"], batch, arch, seen), dropout.hidden, first)
     if not arch.layers:  # a table of vectors alone
         return take(x, kept), None
-    block = checkpointed(_block(params, batch, arch, dropout, seen, memory), remat, unroll)
+    block = checkpointed(_block(params, batch, arch, dropout, seen, memory, x), remat, unroll)
     x, states = _layers(params, x, arch, unroll, kept, block, key, seen)
     return layers.arch_norm(params.get("norm", {}), x, arch) if arch.final_norm else x, states
 
@@ -135,12 +136,13 @@ def _layer_data(arch: Arch) -> tuple:
     return windows, tables, first
 
 
-def _block(params: dict, batch, arch: Arch, dropout: Dropout, seen: merger.Seen | None, memory):
+def _block(params: dict, batch, arch: Arch, dropout: Dropout, seen, memory, embedded) -> Callable:
     """The body of the scan: one period of layers (often one), closed over what all layers share.
 
     Given tokens `kept`, its last layer computes those alone. It carries what a tower gives, too.
+    seen: `merger.Seen`, or None; embedded: the embeddings `[B, T, D]`.
     """
-    layer = _layer(params, batch, arch, dropout, memory)
+    layer = _layer(params, batch, arch, dropout, memory, embedded)
     shared = unstack(params["layers"], 1)[0] if arch.shared_layers else None
 
     def block(carry, group, kept=None):
@@ -159,21 +161,17 @@ def _block(params: dict, batch, arch: Arch, dropout: Dropout, seen: merger.Seen 
     return block
 
 
-def _layer(params: dict, batch, arch: Arch, dropout: Dropout, memory) -> Callable:
+def _layer(params: dict, batch, arch: Arch, dropout: Dropout, memory, embedded) -> Callable:
     """One layer, of its parameters and of what differs between layers."""
     turn = _turn(batch, arch)
-    rate = dropout.attention
-    attend = None if arch.relative_layers else attention(params, batch, arch, None, rate)
+    kernel = _kernels(params, batch, arch, dropout.attention)
     chosen = layers.chosen_adapters(batch, arch)
     read = memory is not None and _reader(params, batch, arch, dropout, memory)
 
     def layer(x, p, window, index, first, key, kept):
         weights_key, attention_key, mlp_key, *cross_keys = split(key, 5 if read else 3)
         table = turn(index)
-        look = attend
-        if look is None or kept is not None:
-            look = attention(p if arch.relative_layers else params, batch, arch, kept, rate)
-        look = partial(look, window=window, key=weights_key)
+        look = partial(kernel(p, kept), window=window, key=weights_key)
         if arch.narrow:
             return narrow.layer(p, x, look, arch, chosen, kept)
         mix = lambda y: _mix(p, y, batch, table, look, arch, chosen, kept)  # noqa: E731
@@ -184,9 +182,29 @@ def _layer(params: dict, batch, arch: Arch, dropout: Dropout, memory) -> Callabl
         x = branches.residual(p, "attention", x, mix, arch, first, kept)
         x = branches.cross(p, x, read, arch, kept, cross_keys)
         x = branches.residual(p, "mlp", x, think, arch, read=before)
-        return branches.bottleneck(p, x, arch)
+        x = branches.bottleneck(p, x, arch)
+        return reread(params, p, x, take(embedded, kept), arch, take(chosen, kept))
 
     return layer
+
+
+def _kernels(params: dict, batch, arch: Arch, rate: float) -> Callable:
+    """`attention` for the parameters of a layer, and for the tokens `kept` where there are some.
+
+    Layers with heads of one size share it, unless each has positions of its own.
+    """
+    kinds = {kind for parts in arch.parts for kind in parts} & {"attention", "wide"}
+    make = partial(attention, rate=rate)
+    own = arch.relative_layers
+    shared = {} if own else {x: make(params, batch, arch.attending(x)) for x in sorted(kinds)}
+
+    def of(p: dict, kept: jax.Array | None) -> Callable:
+        kind = "wide" if "wide" in p else "attention"
+        if kept is None and kind in shared:
+            return shared[kind]
+        return make(p if own else params, batch, arch.attending(kind), kept)
+
+    return of
 
 
 def _turn(batch, arch: Arch) -> Callable:
@@ -221,8 +239,9 @@ def _member(group: dict, i: int, arch: Arch) -> dict:
 
 def _mix(p: dict, x, batch, table, attend, arch: Arch, chosen, kept) -> jax.Array:
     """What the tokens of a text take from one another, by attention or another mixer."""
-    if "attention" in p:
-        return branches.attention(p["attention"], x, batch, table, attend, arch, chosen, kept)
+    for name in ("attention", "wide"):
+        if name in p:
+            return branches.attention(p[name], x, batch, table, attend, arch, chosen, kept)
     return mixer(p.get("mixer", {}), x, batch, arch, chosen, kept)
 
 

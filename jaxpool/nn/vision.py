@@ -36,7 +36,7 @@ def apart(patches, arch: Arch):
 
     The pictures of a row follow one another from its start; a row may be too short for any.
     """
-    fixed = arch.patches is not None and not arch.patches.stretched
+    fixed = arch.patches is not None and not arch.patches.placed
     size = arch.positions - arch.before_patches if fixed and arch.positions else 0
     count = patches.segments.shape[1] // size if size else 0
     if not count:
@@ -46,6 +46,11 @@ def apart(patches, arch: Arch):
 
 def _places(table: jax.Array, batch, facts: Patches) -> jax.Array:
     """The positions of a batch's tokens: float32 `[B, T, D]`."""
+    if facts.crossed:
+        row, col = batch.grid[..., 0], batch.grid[..., 1]
+        return jnp.take(table[0], col, axis=0, mode="clip") + jnp.take(
+            table[1], row, axis=0, mode="clip"
+        )
     if not facts.stretched:
         return jnp.take(table, batch.positions, axis=0, mode="clip")
     square = table[int(facts.class_token) :]

@@ -145,7 +145,10 @@ def _two_towers(checkpoint, config: PoolerConfig) -> dict[str, Task]:
     text = (*_pooled(checkpoint.head_steps, config), *after)
     pictures = (*checkpoint.picture_steps, *after)
     task = Task("embed", text, config.use_activation is not False, pictures=pictures)
-    return {"embed": task, "token_embed": task.tokenwise("token_embed")}
+    tokens = task.tokenwise("token_embed")
+    if own := checkpoint.token_steps:
+        tokens = replace(tokens, steps=(*own, Cut(), Normalize()))
+    return {"embed": task, "token_embed": tokens}
 
 
 def _token_embedding(checkpoint, config: PoolerConfig) -> dict[str, Task]:
