@@ -79,13 +79,17 @@ def check_options(runner: str, convert: str, name: str, pools: bool) -> None:
         )
 
 
-def choose_head(family: Family, config, convert: str, follows: bool) -> tuple[Head | None, bool]:
+def choose_head(family: Family, config, convert: str, pipeline) -> tuple[Head | None, bool]:
     """The head whose tensors a checkpoint has, and whether the tasks come from it.
 
-    Files that say what `follows` the transformer make an embedding model of any architecture; of a
-    classifier only where `convert` asks for it.
+    A pipeline of modules after the transformer makes an embedding model of any architecture; of a
+    classifier only where `convert` asks for it. One that weighs words reads the logits of a masked
+    language model, whatever the architecture is called.
     """
-    native, bare = family.heads.get(ending(config)), family.heads.get("Model")
+    follows = bool(pipeline and any(pipeline.chains))
+    words = bool(pipeline and pipeline.sparse) and "MaskedLM" in family.heads
+    native = family.heads.get("MaskedLM" if words else ending(config))
+    bare = family.heads.get("Model")
     if convert in HEADS:
         if native and native.task.endswith("classify"):
             return native, True

@@ -204,7 +204,7 @@ def open_checkpoint(
     family, config, pipeline = files.family, files.config, files.pipeline
     arch = family.arch(config)
     check_options(runner, convert, architecture(config), bool(pipeline and pipeline.pools))
-    chosen = choose_head(family, config, convert, bool(pipeline and any(pipeline.chains)))
+    chosen = choose_head(family, config, convert, pipeline)
     reranker = find_published(name, config)
     choice = answers.choose(config, files.base, pipeline, reranker, convert, returned)
     if choice:

@@ -2,6 +2,7 @@
 
 from converters.families.decoder import (
     HEADS,
+    MASKED_LM,
     PROCESS_REWARD,
     PROJECTOR,
     REWARD,
@@ -46,8 +47,13 @@ QWEN2 = family(
 QWEN3 = family(
     "Qwen3",
     qwen3_arch,
-    heads=HEADS | {"Ranking": PROJECTOR},
-    examples=("Qwen/Qwen3-Embedding-0.6B", "Qwen/Qwen3-Reranker-0.6B", "jinaai/jina-reranker-v3"),
+    heads=HEADS | {"Ranking": PROJECTOR, "MaskedLM": MASKED_LM},
+    examples=(
+        "Qwen/Qwen3-Embedding-0.6B",
+        "Qwen/Qwen3-Reranker-0.6B",
+        "jinaai/jina-reranker-v3",
+        "naver/splade-code-06B",
+    ),
 )
 QWEN3_MOE = family(
     "Qwen3Moe", qwen3_moe_arch, decoder_names() + EXPERT_NAMES, examples=("Qwen/Qwen3-30B-A3B",)
