@@ -228,9 +228,8 @@ class Model:
     ) -> np.ndarray:
         """Vectors `[texts, F]`, or `[F]` of a single text; what is too long is cut.
 
-        Pictures may stand among the texts, or take their place (see `jaxpool.images.decode`).
-        sentence-transformers' call, with its defaults, where `LLM.embed` keeps vLLM's: the
-        checkpoint's default prompt is applied unless `prompt` or `prompt_name` says otherwise.
+        Pictures (see `jaxpool.images.decode`) may stand among the texts. sentence-transformers'
+        call, with its defaults: the default prompt goes before texts unless another is named.
         input_type "query" or "document" chooses the prompt of that name and the path of a Router,
         task the adapter of that name (jina-embeddings-v3's "retrieval.query", ...) and its prompt;
         precision: float32, int8, uint8, binary or ubinary (see `jaxpool.heads.precision`).
