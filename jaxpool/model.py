@@ -170,8 +170,7 @@ class Model:
     @property
     def include_prompt(self) -> bool:
         """Whether the tokens of a prompt take part in pooling."""
-        pipeline = self.checkpoint.pipeline
-        return (pipeline or self.checkpoint.family).include_prompt
+        return (self.checkpoint.pipeline or self.checkpoint.family).include_prompt
 
     @property
     def adapters(self) -> tuple[str, ...]:
