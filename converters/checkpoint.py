@@ -238,7 +238,7 @@ def _match(
     modules = params.flatten({"heads": abstract_heads(chains)})
     tables = beside.tables | (pipeline.folders if pipeline else {})
     return params.unflatten(leaves | modules), [
-        Part(inside, layouts, source, family.ignored),
+        Part(inside, layouts, source, (*family.ignored, *family.unread(config))),
         *(_module(folder, path, names, modules) for path, names in tables.items()),
     ]
 

@@ -56,6 +56,7 @@ class Family:
     heads: by the architecture's ending ("SequenceClassification", "MaskedLM", "Model", ...);
     renames: (pattern, replacement) of older dialects, applied to names on disk;
     ignored: patterns of tensors that carry no information or belong to heads not in use;
+    unread: those that a configuration leaves out, such as the layers after the last that is read;
     pool: the pooling of an embedding model without sentence-transformers files, or a function
     configuration object -> pooling;
     config: the model_type whose transformers class reads config.json, where it has none itself;
@@ -83,6 +84,7 @@ class Family:
     heads: Mapping[str, Head] = field(default_factory=dict)
     renames: tuple[tuple[str, str], ...] = ()
     ignored: tuple[str, ...] = ()
+    unread: Callable[[Any], tuple[str, ...]] = lambda config: ()
     pool: str | Callable[[Any], str] = "cls"
     config: str = ""
     adapter: Callable[[Any], str] | None = None

@@ -18,6 +18,7 @@ from jaxpool.images.resize import (
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 HALF = (0.5, 0.5, 0.5)
 LANCZOS, BILINEAR, BICUBIC = 1, 2, 3
+PINPOINTS = [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]]
 
 MOST_PATCHES = 2**16  # of a picture as a model takes it
 
@@ -123,6 +124,27 @@ KINDS: dict[str, Kind] = {
     "Bit": CROPPED,
     "Idefics3": TILED,
     "LlamaNemotronVL": (NEMOTRON, lambda facts: None),
+    "LlavaNext": (
+        {
+            "size": {"shortest_edge": 224},
+            "crop_size": {"height": 224, "width": 224},
+            "image_grid_pinpoints": PINPOINTS,
+            "resample": BICUBIC,
+            "image_mean": CLIP_MEAN,
+            "image_std": CLIP_STD,
+        },
+        lambda facts: None,
+    ),
+    "Phi3V": (
+        {
+            "image_size": 336,
+            "num_crops": 1,
+            "resample": BILINEAR,
+            "image_mean": CLIP_MEAN,
+            "image_std": CLIP_STD,
+        },
+        lambda facts: None,
+    ),
     "LlamaNemotronVLRerank": (NEMOTRON | {"max_input_tiles": 2}, lambda facts: None),
     "SmolVLM": TILED,
     "ViT": (

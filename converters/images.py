@@ -25,6 +25,7 @@ PIXELS: dict[str, dict[str, int]] = {
     "^vdr-2b-multi": {"min_pixels": 28**2, "max_pixels": 768 * 28**2},
     "^jina-reranker-m0": {"min_pixels": 4 * 28**2, "max_pixels": 768 * 28**2},
     "^llama-nemotron-(embed|rerank)-vl": {"max_input_tiles": 6},
+    "^vlm2vec-full": {"num_crops": 4},
 }
 NO_LIMITS: dict[str, Any] = {"min_pixels": None, "max_pixels": None}
 
@@ -32,7 +33,7 @@ NO_LIMITS: dict[str, Any] = {"min_pixels": None, "max_pixels": None}
 CHANGEABLE = frozenset(
     ("size", "crop_size", "do_center_crop", "do_resize", "resample")
     + ("max_num_patches", "min_pixels", "max_pixels", "do_image_splitting", "max_soft_tokens")
-    + ("max_input_tiles", "use_thumbnail", "dynamic_image_size")
+    + ("max_input_tiles", "use_thumbnail", "dynamic_image_size", "num_crops")
 )
 
 

@@ -57,6 +57,7 @@ from converters.families.llama import (
     SEED_OSS,
     SMOLLM3,
 )
+from converters.families.llava_next import LLAVA_NEXT
 from converters.families.longformer import LONGFORMER
 from converters.families.minicpm import MINICPM_LAYERWISE
 from converters.families.ministral3 import MINISTRAL3, MINISTRAL3_BIDIRECTIONAL
@@ -76,6 +77,7 @@ from converters.families.olmo import CWM, EXAONE4, OLMO, OLMOE
 from converters.families.openai_privacy_filter import OPENAI_PRIVACY_FILTER
 from converters.families.opt import BIOGPT, OPT
 from converters.families.phi3 import PHI3
+from converters.families.phi3_v import PHI3_V
 from converters.families.pre_norm import ESM, MEGATRON_BERT, ROBERTA_PRE_NORM, XLM_ROBERTA_XL
 from converters.families.qwen import QWEN2, QWEN3, QWEN3_MOE
 from converters.families.qwen2_5_vl import QWEN2_5_VL
@@ -172,6 +174,7 @@ FAMILIES: dict[str, Family] = {
     "llama_bidirec": LLAMA_BIDIRECTIONAL,
     "llama_nemotron_vl": NEMOTRON_VL,
     "llama_nemotron_vl_rerank": NEMOTRON_VL_RERANK,
+    "llava_next": LLAVA_NEXT,
     "longformer": LONGFORMER,
     "luke": LUKE,
     "mbart": MBART,
@@ -204,6 +207,7 @@ FAMILIES: dict[str, Family] = {
     "phi": PHI,
     "phi3": PHI3,
     "plbart": PLBART,
+    "phi3_v": PHI3_V,
     "qwen2": QWEN2,
     "qwen2_5_vl": QWEN2_5_VL,
     "qwen2_vl": QWEN2_VL,
@@ -291,8 +295,6 @@ def find(config: Mapping) -> Family:
         inner = {"model_type": "deberta-v2"} | (config.get("encoder_config") or {})
         return AROUND[model_type](find(inner))
     if model_type not in FAMILIES:
-        raise ValueError(
-            f"unsupported architecture: model_type {model_type!r}; "
-            f"supported: {', '.join(sorted(FAMILIES))}"
-        )
+        known = ", ".join(sorted(FAMILIES))
+        raise ValueError(f"unsupported architecture: model_type {model_type!r}; supported: {known}")
     return FAMILIES[model_type]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from converters.image_fields import whole, wrong
-from jaxpool.images.tilings import NearestAspect, Tiling, WholeTiles
+from jaxpool.images.tilings import BestSize, NearestAspect, PaddedRows, Tiling, WholeTiles
 
 MOST_TILES = 2**6
 
@@ -14,6 +14,11 @@ def tiling(facts: Mapping) -> Tiling | None:
         return _whole_tiles(facts)
     if "max_input_tiles" in facts:
         return _nearest_aspect(facts)
+    if "image_grid_pinpoints" in facts:
+        return _best_size(facts)
+    if "num_crops" in facts:
+        side, tiles = whole("image_size", facts["image_size"]), facts["num_crops"]
+        return PaddedRows(side, whole("num_crops", tiles, MOST_TILES))
     return None
 
 
@@ -34,3 +39,22 @@ def _nearest_aspect(facts: Mapping) -> NearestAspect:
         split=bool(facts["dynamic_image_size"]),
         whole=bool(facts["use_thumbnail"]),
     )
+
+
+def _best_size(facts: Mapping) -> BestSize:
+    """LLaVA-NeXT's, whose tiles are of one size before and after the crop."""
+    size, crop, points = (facts[name] for name in ("size", "crop_size", "image_grid_pinpoints"))
+    sides = {size} if isinstance(size, int) else set(size.values())
+    sides |= {crop} if isinstance(crop, int) else set(crop.values())
+    if len(sides) > 1:
+        raise wrong("crop_size", f"squares as `size` has them, {size}", crop)
+    side = whole("size", sides.pop())
+    most = side * MOST_TILES
+    try:
+        sizes = tuple((height, width) for height, width in points)
+    except (TypeError, ValueError):
+        sizes = ()
+    known = [type(x) is int and 0 < x <= most and x % side == 0 for point in sizes for x in point]
+    if not known or not all(known) or max(h * w for h, w in sizes) > MOST_TILES * side**2:
+        raise wrong("image_grid_pinpoints", f"heights and widths in multiples of {side}", points)
+    return BestSize(side, sizes)

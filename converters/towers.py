@@ -27,6 +27,25 @@ def tower(config, vocab: int = 0, **switches) -> Arch:
     )
 
 
+def until(whole: Arch, layer: int) -> Arch:
+    """A tower whose output is that of a layer, counted from the end (-1), without the last norm.
+
+    ValueError for other numbers than those of its layers.
+    """
+    if type(layer) is not int or not -whole.layers <= layer < 0:
+        raise ValueError(
+            f"config.json: the layer of the vision tower that is read must be between "
+            f"{-whole.layers} and -1, found {layer}"
+        )
+    return whole.replace(layers=whole.layers + 1 + layer, final_norm=False)
+
+
+def after(layers: int, layer: int) -> tuple[str, ...]:
+    """Patterns of a tower's tensors that come after the layer that `until` reads."""
+    numbers = "|".join(map(str, range(layers + 1 + layer, layers)))
+    return (rf"\.encoder\.layers\.({numbers})\.", r"\.post_layernorm\.")
+
+
 def alone(names: str) -> str:
     """The lines of a vision tower as those of a model that has no other."""
     return "".join(f"{line.removeprefix('vision.')}\n" for line in names.splitlines())

@@ -125,6 +125,11 @@ class Request:
         return self.picture is not None or bool(self.pictures)
 
     @property
+    def length(self) -> int:
+        """What it takes of a row of texts: its tokens, or its pictures' vectors where more."""
+        return max(len(self.ids), sum(one.vectors for one in self.pictures))
+
+    @property
     def size(self) -> int:
         """What the device computes on for it: tokens and patches."""
         if self.picture is not None:

@@ -126,7 +126,7 @@ class Engine:
             return how(pictures.sizes(requests, self.executor.arch, least), *shape), requests
         plans = []
         for group in queries.groups(requests):
-            lengths = [len(requests[i].ids) for i in group]
+            lengths = [requests[i].length for i in group]
             plans += [p._replace(request=group[p.request]) for p in how(lengths, *shape)]
         if pools_slots(program):
             slots = self.multiple * batching.SLOTS

@@ -151,7 +151,7 @@ class Executor:
         make = partial(jax.ShapeDtypeStruct, sharding=rows_sharding(self.mesh))
         tokens = make((rows, length), jnp.int32)
         if patches := arch.patches:
-            pixels = make((rows, length, patches.values), jnp.uint8)
+            pixels = make((rows, length, patches.values), jnp.dtype(patches.dtype))
             grid = make((rows, length, 4), jnp.int32) if arch.gridded else None
             return Batch(None, tokens, tokens, pixels=pixels, grid=grid)
         types = tokens if arch.reads_types else None
@@ -165,7 +165,7 @@ class Executor:
         rows, length = text.tokens.shape
         slots = (rows, length * (joined.weight(self.arch) - 1))
         return text._replace(
-            pixels=make((*slots, vision.patches.values), jnp.uint8),
+            pixels=make((*slots, vision.patches.values), jnp.dtype(vision.patches.dtype)),
             grid=make((*slots, 4), jnp.int32),
             images=make(slots, jnp.int32),
             soft=text.tokens,

@@ -1,6 +1,7 @@
 """Batches of texts with pictures among their tokens: the arrays of text, and the patches beside it.
 
-A row of T tokens has room for the patches of T image tokens, so that its shape follows from T.
+A row of T tokens has room for the patches of T image tokens, so that its shape follows from T; a
+request whose images have more, not all of which get a token, takes as much of a row.
 """
 
 from collections.abc import Sequence
@@ -24,7 +25,8 @@ def fill(
     made, controls = batching.fill(p, requests, batch, asked)
     patches = weight(arch) - 1
     slots = (p.rows, p.length * patches)
-    pixels = np.zeros((*slots, arch.vision.patches.values), np.uint8)  # type: ignore[union-attr]
+    facts = arch.vision.patches  # type: ignore[union-attr]
+    pixels = np.zeros((*slots, facts.values), facts.dtype)  # type: ignore[union-attr]
     images, grid = np.zeros(slots, np.int32), np.zeros((*slots, 4), np.int32)
     soft = np.full((p.rows, p.length), -1, np.int32)
     filled, count = [0] * p.rows, [0] * p.rows  # patches and pictures of each row
@@ -56,6 +58,6 @@ def _coordinates(p: Plan, requests: Sequence[Request], batch: Batch) -> np.ndarr
 
 def pad(requests: Sequence[Request], arch: Arch) -> Batch:
     """The simplest batch: a request a row, as long as the longest."""
-    lengths = [len(request.ids) for request in requests]
+    lengths = [request.length for request in requests]
     rows = [[i] for i in range(len(requests))]
     return fill(batching.place(rows, len(rows), max(lengths), lengths), requests, arch)[0]

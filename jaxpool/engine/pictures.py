@@ -18,7 +18,7 @@ def fill(p: Plan, requests: Sequence[Request], arch: Arch, segments: int) -> tup
     patches, first = arch.patches, arch.before_patches
     assert patches is not None
     mine, shape = [requests[i] for i in p.request], (p.rows, p.length)
-    pixels = np.zeros((*shape, patches.values), np.uint8)
+    pixels = np.zeros((*shape, patches.values), patches.dtype)
     grid = np.zeros((*shape, 4), np.int32) if arch.gridded else None
     numbers, places = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
     for row, segment, start, request in zip(p.row, p.segment, p.start, mine, strict=True):

@@ -4,7 +4,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from jaxpool.images.tiles import TileWords
+from jaxpool.errors import RequestError
+from jaxpool.images.tiles import TileGrid, TileWords
 from jaxpool.tasks.input_types import meaning
 
 UNUSED = range(0xFDD0, 0xFDF0)  # code points that Unicode keeps for a program's own use
@@ -26,14 +27,15 @@ class Conversation:
     one; counted: the tokens of an image are counted like those of a text, where others have the
     rows and columns of the image (M-RoPE); told: the words where a caller gives an instruction, if
     they are others; trims: white space around texts goes; by_key: a prompt whose parts have names
-    keeps their order, where others have images first; most: images of a prompt.
+    keeps their order, where others have images first; most: images of a prompt; apart: the texts
+    around images are each tokenized by itself.
     """
 
     placeholder: str
     image: str
     written: str = ""
     around: tuple[str, ...] = ()
-    tiles: TileWords | None = None
+    tiles: TileWords | TileGrid | None = None
     seen: str = "{content}"
     read: str = "{content}"
     sides: Mapping[str, str] = field(default_factory=dict)
@@ -47,6 +49,7 @@ class Conversation:
     trims: bool = False
     by_key: bool = False
     most: int = 999
+    apart: bool = False
 
     def of(self, input_type: str | None) -> "Conversation":
         """The words for what a text is for (see `input_types`)."""
@@ -66,8 +69,16 @@ class Conversation:
         return own or bool(self.told and self.told.is_written(prompt, images))
 
     def spelled(self, prompt: str) -> str:
-        """A caller's own prompt, its images by the placeholder."""
-        return re.sub(self.written, self.placeholder, prompt) if self.written else prompt
+        """A caller's own prompt, its images by the placeholder.
+
+        RequestError where these have numbers and are not in their order.
+        """
+        if not self.written:
+            return prompt
+        numbers = [int(match[1]) for match in re.finditer(self.written, prompt) if match.lastindex]
+        if numbers != list(range(1, len(numbers) + 1)):
+            raise RequestError(f"images must be numbered as they come, from 1; found {numbers}")
+        return re.sub(self.written, self.placeholder, prompt)
 
     def put(self, content: str, instruction: str, images: bool, before: str = "") -> str:
         """Contents in the words around them; an instruction without a place comes before them.

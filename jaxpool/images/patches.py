@@ -6,7 +6,9 @@ import numpy as np
 
 
 class Picture(NamedTuple):
-    """The patches of a picture, uint8 `[rows * cols, side * side * 3]`; values are (y, x, channel).
+    """The patches of a picture, `[rows * cols, side * side * 3]`; values are (y, x, channel).
+
+    They are uint8, but for pictures that were made smaller without rounding (`Patches.dtype`).
 
     `merge` x `merge` neighbours, which some models join to one token, follow one another; the
     patches of a row of such blocks come before those of the next.
@@ -17,9 +19,10 @@ class Picture(NamedTuple):
     cols: int
     merge: int = 1
 
-    def tokens(self, token: int) -> np.ndarray:
-        """The ids of its place in a text: `token` for each block of `merge` x `merge` patches."""
-        return np.full(self.rows * self.cols // self.merge**2, token, np.int32)
+    @property
+    def vectors(self) -> int:
+        """The vectors that a text gets of it, one for each block of `merge` x `merge` patches."""
+        return self.rows * self.cols // self.merge**2
 
     @property
     def nbytes(self) -> int:
@@ -39,7 +42,7 @@ class Picture(NamedTuple):
 
 
 def cut(pixels: np.ndarray, side: int, merge: int = 1) -> Picture:
-    """The patches of uint8 `[height, width, 3]`; what is beyond whole patches is left out."""
+    """The patches of `[height, width, 3]`; what is beyond whole patches is left out."""
     rows, cols = (size // side for size in pixels.shape[:2])
     whole = pixels[: rows * side, : cols * side]
     blocks = whole.reshape(rows // merge, merge, side, cols // merge, merge, side, 3)

@@ -1,4 +1,4 @@
-"""Where images stand among the tokens of a text: one token for each vector of an image."""
+"""Where images stand among the tokens of a text: one token for each vector that it gets of them."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,30 +7,54 @@ import numpy as np
 
 from jaxpool.images.patches import Picture
 
+TEXT = -1  # in place of a vector's number; below it those of the learned ones, counted down
+
 
 class Place(NamedTuple):
-    """The ids of a text with images, and which vector of its images each token has, -1 for none."""
+    """The ids of a text with images, and which vector of its images each token has.
+
+    soft: its number, `TEXT` for none, and less for those that a model has learned (`mark`).
+    """
 
     ids: np.ndarray
     soft: np.ndarray
+
+
+def mark(number: int) -> int:
+    """What stands in `Place.soft` for a learned vector (`Merger.marks`)."""
+    return TEXT - 1 - number
+
+
+def of_text(ids: np.ndarray, token: int | None = None) -> Place:
+    """The place of ids where each `token` has the next vector, and others none."""
+    seen = ids == token
+    return Place(ids, np.where(seen, np.cumsum(seen) - 1, TEXT).astype(np.int32))
 
 
 def spread(
     ids: np.ndarray,
     token: int,
     images: Sequence[bool],
-    tokens: Sequence[np.ndarray],
+    places: Sequence[tuple[Place, int]],
     literal: np.ndarray,
 ) -> Place:
-    """Put an image's tokens at each placeholder, `literal` where that is no image."""
-    pieces: list[np.ndarray] = []
-    last, left = 0, iter(tokens)
+    """Put an image's place at each placeholder, `literal` where that is no image.
+
+    places: of each image, and how many vectors it has.
+    """
+    pieces: list[Place] = []
+    last, seen, left = 0, 0, iter(places)
     for at, image in zip(np.flatnonzero(ids == token), images, strict=True):
-        pieces += [ids[last:at], next(left) if image else literal]
+        pieces.append(of_text(ids[last:at]))
         last = at + 1  # type: ignore[assignment]
-    whole = np.concatenate([*pieces, ids[last:]]).astype(np.int32)
-    seen = whole == token
-    return Place(whole, np.where(seen, np.cumsum(seen) - 1, -1).astype(np.int32))
+        if not image:
+            pieces.append(of_text(literal))
+            continue
+        (own, soft), count = next(left)
+        pieces.append(Place(own, np.where(soft < 0, soft, soft + seen)))
+        seen += count
+    pieces.append(of_text(ids[last:]))
+    return Place(*(np.concatenate(part).astype(np.int32) for part in zip(*pieces, strict=True)))
 
 
 def coordinates(place: Place, pictures: Sequence[Picture]) -> np.ndarray:

@@ -94,7 +94,7 @@ def requests_of(
         model.media.check_count(len(one.images), model.conversation.most)
     reads = [partial(_patches, model, one, image) for one in words for image in one.images]
     pictures = iter(_each(reads) if reads else ())
-    encoded = encode(model, [one.text for one in words], options)
+    encoded = encode(model, words, options)
     seen = [[next(pictures) for _ in one.images] for one in words]
     places = []
     for one, ids, own in zip(words, encoded, seen, strict=True):
@@ -104,7 +104,14 @@ def requests_of(
     made = requests(model, tasks, tokens, settings)
     each = zip(made, places, seen, strict=True)
     turned = model.arch.axes > 1 and not model.conversation.counted
-    return [_seeing(one, turned, place, own) for one, (place, _), own in each]
+    found = [_seeing(one, turned, place, own) for one, (place, _), own in each]
+    longest = max((one.length for one in found if one.length > len(one.ids)), default=0)
+    if longest > model.max_length:
+        raise RequestError(
+            f"the images of a prompt have {longest} vectors before those of their padding are left "
+            f"out; this model can take {model.max_length}"
+        )
+    return found
 
 
 def _seeing(prepared: Prepared, turned: bool, place: Place, pictures: list) -> Prepared:

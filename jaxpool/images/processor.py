@@ -77,7 +77,8 @@ class Processor:
         if self.tiles is None:
             return cut(self.pixels(image), self.patch, self.merge)
         tiles, rows, cols = self.tiles(self._resized(image), self.resample)
-        return Tiled(tuple(cut(tile, self.patch, self.merge) for tile in tiles), rows, cols)
+        cuts = tuple(cut(tile, self.patch, self.merge) for tile in tiles)
+        return Tiled(cuts, rows, cols, (image.height, image.width))
 
     def pixels(self, image) -> np.ndarray:
         """An RGB `PIL.Image` resized and cropped, uint8 `[height, width, 3]`."""

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from jaxpool.errors import RequestError
 from jaxpool.images.resize import LongestEdge, Rule
 
+TRANSPOSE = 5  # Pillow's number
 Tiles = tuple[list[np.ndarray], int, int]  # pixels, rows, columns
 
 
@@ -100,6 +102,100 @@ class NearestAspect:
         return max(grids, key=worth)
 
 
+@dataclass(frozen=True)
+class BestSize:
+    """One of some sizes, into whose middle a picture is put, as large as it fits (LLaVA-NeXT).
+
+    It is the size that keeps most of the picture's pixels, then the one with the least around it.
+
+    side: pixels of a tile's side; sizes: heights and widths, in whole tiles.
+    """
+
+    side: int
+    sizes: tuple[tuple[int, int], ...]
+
+    def most(self, resize: Rule | None) -> int:
+        """The most tiles, and the whole."""
+        return max(height * width for height, width in self.sizes) // self.side**2 + 1
+
+    def __call__(self, image, resample: int) -> Tiles:
+        """The tiles of a picture, black where there is none of it."""
+        height, width = self._best(image.height, image.width)
+        pixels = np.asarray(image.resize(_inside(image, height, width), resample))
+        around = [
+            ((size - own) // 2, (size - own + 1) // 2)
+            for size, own in zip((height, width), pixels.shape, strict=False)
+        ]
+        tiles = _squares(np.pad(pixels, (*around, (0, 0))), self.side)
+        whole = np.asarray(image.resize((self.side, self.side), resample))
+        return [*tiles, whole], height // self.side, width // self.side
+
+    def _best(self, height: int, width: int) -> tuple[int, int]:
+        def worth(size: tuple[int, int]) -> tuple[int, int]:
+            scale = min(size[1] / width, size[0] / height)
+            kept = min(int(width * scale) * int(height * scale), width * height)
+            return kept, kept - math.prod(size)
+
+        return max(self.sizes, key=worth)
+
+
+@dataclass(frozen=True)
+class PaddedRows:
+    """As many tiles along the longer side as `tiles` allow, white above and below (Phi-3-V).
+
+    The whole is made of these, its pixels without rounding.
+
+    side: pixels of a tile's side.
+    """
+
+    side: int
+    tiles: int
+
+    def most(self, resize: Rule | None) -> int:
+        """The most tiles, and the whole."""
+        return self.tiles + 1
+
+    def __call__(self, image, resample: int) -> Tiles:
+        """The tiles of a picture; RequestError where nothing is left of its shorter side."""
+        tall = image.width < image.height
+        if tall:
+            image = image.transpose(TRANSPOSE)
+        aspect = image.width / image.height
+        cols = max(n for n in range(1, self.tiles + 1) if n * math.ceil(n / aspect) <= self.tiles)
+        width, height = cols * self.side, int(cols * self.side / aspect)
+        if not height:
+            raise RequestError(f"an image {aspect:.0f} times as long as wide is too long")
+        pixels = np.asarray(image.resize((width, height), resample))
+        white = -height % self.side
+        pixels = np.pad(pixels, ((white // 2, -(-white // 2)), (0, 0), (0, 0)), constant_values=255)
+        pixels = pixels.transpose(1, 0, 2) if tall else pixels
+        rows, cols = (size // self.side for size in pixels.shape[:2])
+        whole = _every(_every(pixels.astype(np.float32), rows).swapaxes(0, 1), cols).swapaxes(0, 1)
+        return [*_squares(pixels, self.side), whole], rows, cols
+
+
+def _every(pixels: np.ndarray, step: int) -> np.ndarray:
+    """Rows between every `step` of `[height, width, 3]`, as torch's bicubic `interpolate` has them.
+
+    Where the step is odd, that is a row; where it is even, a mean of four (Keys 1981, a = -0.75).
+    """
+    middle = np.arange(step // 2, len(pixels), step)
+    if step % 2:
+        return pixels[middle]
+    weights = {-2: -3 / 32, -1: 19 / 32, 0: 19 / 32, 1: -3 / 32}
+    near = [np.clip(middle + at, 0, len(pixels) - 1) for at in weights]
+    parts = zip(near, weights.values(), strict=True)
+    return np.sum([np.float32(weight) * pixels[rows] for rows, weight in parts], axis=0)
+
+
+def _inside(image, height: int, width: int) -> tuple[int, int]:
+    """The width and height of a picture that touches two sides of a size."""
+    wide, high = width / image.width, height / image.height
+    if wide < high:
+        return width, min(math.ceil(image.height * wide), height)
+    return min(math.ceil(image.width * high), width), height
+
+
 def _squares(pixels: np.ndarray, side: int) -> list[np.ndarray]:
     """The whole squares of `[height, width, 3]`, row by row."""
     height, width = (size // side * side for size in pixels.shape[:2])
@@ -110,4 +206,4 @@ def _squares(pixels: np.ndarray, side: int) -> list[np.ndarray]:
     ]
 
 
-Tiling = WholeTiles | NearestAspect
+Tiling = WholeTiles | NearestAspect | BestSize | PaddedRows

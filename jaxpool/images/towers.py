@@ -37,7 +37,7 @@ class TowerEngine:
     def length(self, request: Request) -> int:
         """What a request takes of a row: patches, or tokens where pictures stand among them."""
         first = self.engine.executor.arch.before_patches
-        return len(request.ids) if request.picture is None else first + request.size
+        return request.length if request.picture is None else first + request.size
 
     def run(self, task, requests: Sequence[Request]) -> Iterator[tuple[int, Any]]:
         """Yields `(index of the request, result)` as `Engine.run` does."""

@@ -13,8 +13,8 @@ import numpy as np
 from jaxpool.errors import RequestError
 from jaxpool.images.conversation import Conversation, Literal
 from jaxpool.images.patches import Picture
-from jaxpool.images.places import Place, spread
-from jaxpool.images.tiles import Tiled, expanded
+from jaxpool.images.places import Place, of_text, spread
+from jaxpool.images.tiles import Tiled, TileGrid
 from jaxpool.text.options import Tokenization
 from jaxpool.text.prompts import Pictures, Prompt, Shortened
 from jaxpool.text.shorten import shorten
@@ -92,9 +92,10 @@ def written(placeholder: str, write: Callable[[tuple], str]) -> Callable:
     return wrote
 
 
-def encode(model, texts: Sequence, options: Tokenization) -> list[np.ndarray]:
-    """The ids of texts, not cut; ids given by the caller pass."""
-    read = [text for text in texts if isinstance(text, str)]
+def encode(model, words: Sequence[Words], options: Tokenization) -> list[np.ndarray]:
+    """The ids of prompts, not cut; ids given by the caller pass."""
+    pieces = [_pieces(model.conversation, one) for one in words]
+    read = [text for texts in pieces for text in texts]
     special = options.special_tokens and model.conversation.special_tokens
     if options.truncate is None:
         found = replace(options, special_tokens=special).encode(model.tokenizer, read)
@@ -103,12 +104,32 @@ def encode(model, texts: Sequence, options: Tokenization) -> list[np.ndarray]:
     encoded = iter(found)
     last = model.conversation.last
     end = np.array([] if last is None else [last], np.int32)
-    return [
-        np.concatenate([next(encoded).ids, end])
-        if isinstance(text, str)
-        else np.array(text, np.int32)
-        for text in texts
-    ]
+    between = np.array([model.tokenizer.id(model.conversation.placeholder)], np.int32)
+    made = []
+    for one, texts in zip(words, pieces, strict=True):
+        if not isinstance(one.text, str):
+            made.append(np.array(one.text, np.int32))
+            continue
+        parts = [part for _ in texts for part in (between, next(encoded).ids)][1:]
+        made.append(np.concatenate([*parts, end]))
+    return made
+
+
+def _pieces(conversation: Conversation, words: Words) -> list[str]:
+    """The texts of a prompt that are tokenized by themselves: one, or those around its images."""
+    if not isinstance(words.text, str):
+        return []
+    if not conversation.apart:
+        return [words.text]
+    name = conversation.placeholder
+    first, *others = words.text.split(name)
+    pieces = [first]
+    for text, image in zip(others, words.places or [True] * len(others), strict=True):
+        if image:
+            pieces.append(text)
+        else:
+            pieces[-1] += name + text
+    return pieces
 
 
 def fitted(model, words: Words, ids: np.ndarray, pictures, options) -> tuple[Place, bool]:
@@ -125,7 +146,7 @@ def fitted(model, words: Words, ids: np.ndarray, pictures, options) -> tuple[Pla
         parts = (*words.parts[:last], text, *words.parts[last + 1 :])
         prompt, places = words.write(parts)
         words, cut = words._replace(text=prompt, places=places, parts=parts), True
-        (ids,) = encode(model, [prompt], options)
+        (ids,) = encode(model, [words], options)
         place = _placed(model, words, ids, pictures)
     return place, cut
 
@@ -145,16 +166,20 @@ def _placed(model, words: Words, ids: np.ndarray, pictures: list) -> Place:
             f"items: {wanted} for {len(pictures)} image(s)"
         )
     literal = model.tokenizer.spelled(name) if found > wanted else np.zeros(0, np.int32)
-    tokens = [_tokens(model, token, picture) for picture in pictures]
-    return spread(ids, token, places, tokens, literal)
+    own = [(_place(model, token, picture), picture.vectors) for picture in pictures]
+    return spread(ids, token, places, own, literal)
 
 
-def _tokens(model, token: int, picture: Picture | Tiled) -> np.ndarray:
-    """The ids of the place of an image."""
+def _place(model, token: int, picture: Picture | Tiled) -> Place:
+    """The place of an image."""
+    tiles = model.conversation.tiles
     if isinstance(picture, Picture):
         ends = [[model.tokenizer.id(name)] for name in model.conversation.around] or [[], []]
-        return np.concatenate([ends[0], picture.tokens(token), ends[1]]).astype(np.int32)
-    words = model.conversation.tiles
-    text = words.write(model.conversation.placeholder, picture.rows, picture.cols)
-    (found,) = model.tokenizer([text], special_tokens=False)
-    return expanded(found.ids, token, picture.pictures)
+        own = np.full(picture.vectors, token, np.int32)
+        return of_text(np.concatenate([ends[0], own, ends[1]]).astype(np.int32), token)
+    if isinstance(tiles, TileGrid):
+        soft = tiles.soft(picture)
+        return Place(np.full(len(soft), token, np.int32), soft)
+    assert tiles is not None
+    text = tiles.write(model.conversation.placeholder, picture)
+    return of_text(model.tokenizer([text], special_tokens=False)[0].ids, token)

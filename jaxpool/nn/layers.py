@@ -45,10 +45,11 @@ def _xielu(params: dict, x: jax.Array) -> jax.Array:
     return (jnp.where(y > 0, above * jnp.square(y), curved) + beta * y).astype(x.dtype)
 
 
-def embed(params: dict, batch, arch: Arch, images: jax.Array | None = None) -> jax.Array:
+def embed(params: dict, batch, arch: Arch, images=None, marks=None) -> jax.Array:
     """Token, type and learned position embeddings of a batch, normalized and projected as asked.
 
-    images: vectors `[B, S, E]` that some tokens have in place of their embeddings (`batch.soft`).
+    images, marks: vectors `[B, S, E]` and `[M, E]` that some tokens have in place of embeddings:
+    `batch.soft` has numbers of the former, or counts those of the latter down from -2.
     """
     chosen = chosen_adapters(batch, arch)
     x = lookup(params["token"], batch.tokens, arch, chosen)
@@ -59,6 +60,9 @@ def embed(params: dict, batch, arch: Arch, images: jax.Array | None = None) -> j
         x = _without(x, batch, arch)
     if images is not None:
         x = jnp.where(batch.soft[..., None] < 0, x, take(images, batch.soft).astype(x.dtype))
+    if marks is not None:
+        chosen_marks = jnp.take(marks, -2 - batch.soft, axis=0, mode="clip").astype(x.dtype)
+        x = jnp.where(batch.soft[..., None] < -1, chosen_marks, x)
     if arch.token_types:
         types = jnp.zeros_like(batch.tokens) if batch.types is None else batch.types
         x = x + lookup(params["type"], types, arch, chosen)

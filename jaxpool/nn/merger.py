@@ -14,18 +14,20 @@ class Seen(NamedTuple):
     """What a text gets of its pictures.
 
     vectors: in place of the embeddings of image tokens, `[B, S, D]`; deep: what is added to these
-    tokens after the first layers, one after another, `[J, B, S, D]`.
+    tokens after the first layers, one after another, `[J, B, S, D]`; marks: the learned vectors
+    that have a place among the others, `[M, D]`.
     """
 
     vectors: jax.Array
     deep: jax.Array | None = None
+    marks: jax.Array | None = None
 
     def in_rows(self, count: int) -> "Seen":
         """The same for `count` rows, over which there may have been several each."""
         deep = self.deep
         if deep is not None:
             deep = deep.reshape(len(deep), count, -1, deep.shape[-1])
-        return Seen(self.vectors.reshape(count, -1, self.vectors.shape[-1]), deep)
+        return Seen(self.vectors.reshape(count, -1, self.vectors.shape[-1]), deep, self.marks)
 
 
 def see(params: dict, hidden: jax.Array, states: jax.Array | None, tower: Arch) -> Seen:
@@ -33,13 +35,14 @@ def see(params: dict, hidden: jax.Array, states: jax.Array | None, tower: Arch) 
     facts = tower.merger
     assert facts is not None
     vectors = merge(params["merger"], hidden, facts, tower, facts.norm)
+    marks = _marks(params["merger"], facts) if facts.marks else None
     if states is None:
-        return Seen(vectors)
+        return Seen(vectors, marks=marks)
     deep = [
         merge(jax.tree.map(lambda leaf: leaf[i], params["deep"]), state, facts, tower, "joined")  # noqa: B023
         for i, state in enumerate(states)
     ]
-    return Seen(vectors, jnp.stack(deep))
+    return Seen(vectors, jnp.stack(deep), marks)
 
 
 def merge(params: dict, x: jax.Array, facts: Merger, tower: Arch, place: str) -> jax.Array:
@@ -57,6 +60,17 @@ def merge(params: dict, x: jax.Array, facts: Merger, tower: Arch, place: str) ->
         x = layers.arch_norm(params["norm"], x, arch)
     if place == "plain":
         x = layers.arch_norm({}, x, arch)
+    return _project(params, x, facts)
+
+
+def _marks(params: dict, facts: Merger) -> jax.Array:
+    """The learned vectors `[M, W]` as a text gets them."""
+    marks = jnp.stack([params["marks"][name]["embedding"] for name in facts.marks])
+    return _project(params, marks[None], facts)[0] if facts.merged_marks else marks
+
+
+def _project(params: dict, x: jax.Array, facts: Merger) -> jax.Array:
+    """`[B, S, m] -> [B, S, W]`: one linear layer, or two."""
     if not facts.hidden:
         return layers.dense(params["out"], x, "bsm,mt->bst")
     act = layers.ACTIVATIONS[facts.activation]

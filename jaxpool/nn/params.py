@@ -67,7 +67,9 @@ def _merger_axes(facts: Merger, place: str, norm: dict) -> dict:
         for name, axes in kernels.items()
     }
     letter = {"patch": "D", "joined": "m"}.get(place)
-    return tree | ({"norm": dict.fromkeys(norm, letter)} if letter else {})
+    tree |= {"norm": dict.fromkeys(norm, letter)} if letter else {}
+    mark = {"embedding": "m" if facts.merged_marks else "t"}
+    return tree | ({"marks": dict.fromkeys(facts.marks, mark)} if facts.marks else {})
 
 
 def _disentangled_axes(facts: Disentangled, norm: dict) -> dict:

@@ -91,8 +91,8 @@ class Patches:
     (after the class token's) that is stretched over each picture's grid, corner onto corner where
     `corners`, by cubic pieces where `cubic` (sharp: no antialiasing); crossed: two tables, one of
     columns and one of rows, whose vectors are added; otherwise its rows are counted; frames:
-    kernels for so many frames of a video, of which a picture fills all; scale, mean, std: a value x
-    of a channel is read as (x * scale - mean) / std.
+    kernels for so many frames of a video, of which a picture fills all; dtype: of pixels; scale,
+    mean, std: a value x of a channel is read as (x * scale - mean) / std.
     """
 
     side: int
@@ -104,6 +104,7 @@ class Patches:
     crossed: bool = False
     cubic: Literal["", "smooth", "sharp"] = ""
     frames: int = 1
+    dtype: Literal["uint8", "float32"] = "uint8"
     scale: float = 1 / 255
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
@@ -128,7 +129,8 @@ class Merger:
     joined, of these without a scale ("plain"), or none; norm_eps: its epsilon, 0 for the tower's;
     deep: layers of the tower whose outputs are merged as well, and added to the vectors of the text
     after its first layers, one each (arXiv 2406.04334); averaged: patches become their mean, times
-    the root of its features, where others stand side by side.
+    the root of its features, where others stand side by side; marks: names of learned vectors that
+    stand among those of an image, merged_marks: whether they go through the linear layers, too.
     """
 
     width: int
@@ -140,6 +142,8 @@ class Merger:
     bias: bool = True
     deep: tuple[int, ...] = ()
     averaged: bool = False
+    marks: tuple[str, ...] = ()
+    merged_marks: bool = False
 
     @property
     def patches(self) -> int:

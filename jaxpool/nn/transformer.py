@@ -63,8 +63,10 @@ def _see(params: dict, batch, tower, unroll: bool, dropout, key, remat) -> merge
     patches = type(batch)(
         None, batch.images, row * cols + col, pixels=batch.pixels, grid=batch.grid
     )
-    patches = vision.apart(patches, tower)
+    patches = vision.begun(vision.apart(patches, tower), tower)
     hidden, states = _run(params, patches, tower, unroll, None, dropout, key, remat)
+    first = tower.before_patches
+    hidden, states = hidden[:, first:], None if states is None else states[:, :, first:]
     return merger.see(params, hidden, states, tower).in_rows(len(batch.images))
 
 
@@ -94,7 +96,9 @@ def _embed(params: dict, batch, arch: Arch, seen: merger.Seen | None) -> jax.Arr
         return vision.embed(params, batch, arch, arch.patches)
     if arch.narrow:
         return narrow.embed(params, batch, arch)
-    return layers.embed(params, batch, arch, seen and seen.vectors)
+    if seen is None:
+        return layers.embed(params, batch, arch)
+    return layers.embed(params, batch, arch, seen.vectors, seen.marks)
 
 
 def _layers(params: dict, x, arch: Arch, unroll: bool, kept, block, key, seen) -> tuple:

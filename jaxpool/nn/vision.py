@@ -44,6 +44,26 @@ def apart(patches, arch: Arch):
     return jax.tree.map(lambda x: x[:, : count * size].reshape(-1, size, *x.shape[2:]), patches)
 
 
+def begun(patches, arch: Arch):
+    """A batch of patches, a picture a row, with what precedes them: a class token."""
+    first = arch.before_patches
+    if not first:
+        return patches
+    if arch.patches is None or arch.patches.stretched:
+        raise ValueError("tokens before the patches of pictures among texts: wanted one size")
+    widen = lambda x, mode: jnp.pad(  # noqa: E731
+        x, ((0, 0), (first, 0), *((0, 0),) * (x.ndim - 2)), mode=mode
+    )
+    positions = widen(patches.positions + first, "constant")
+    positions = positions.at[:, :first].set(jnp.arange(first, dtype=positions.dtype))
+    return patches._replace(
+        segments=widen(patches.segments, "edge"),
+        positions=positions,
+        pixels=widen(patches.pixels, "edge"),
+        grid=widen(patches.grid, "edge"),
+    )
+
+
 def _places(table: jax.Array, batch, facts: Patches) -> jax.Array:
     """The positions of a batch's tokens: float32 `[B, T, D]`."""
     if facts.crossed:
@@ -82,7 +102,8 @@ def _patches(params: dict, pixels: jax.Array, facts: Patches) -> jax.Array:
     level = jnp.sum(kernel * ((MIDDLE * facts.scale - mean) / std), axis=(0, 1, 2))
     folded = (kernel * (facts.scale / std)).reshape(facts.values, -1)
     folded = folded.astype(params["kernel"].dtype)
-    values = (pixels.astype(jnp.int16) - jnp.int16(MIDDLE)).astype(folded.dtype)
+    wide = jnp.int16 if facts.dtype == "uint8" else jnp.float32
+    values = (pixels.astype(wide) - wide(MIDDLE)).astype(folded.dtype)
     out = jnp.einsum("bti,id->btd", values, folded, preferred_element_type=jnp.float32) + level
     return out + params["bias"].astype(jnp.float32) if "bias" in params else out
 

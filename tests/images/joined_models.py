@@ -16,7 +16,7 @@ SPECIAL = (
     *("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"),
     *("<bos>", "<eos>", "<pad>", "<image>", "<end_of_utterance>", "<fake_token_around_image>"),
     *("<global-img>", "<|begin_of_text|>", "<img>", "</img>", "<IMG_CONTEXT>"),
-    *("<|image>", "<|image|>", "<image|>"),
+    *("<|image>", "<|image|>", "<image|>", "<|user|>", "<|end|>"),
     *(f"<row_{row}_col_{col}>" for row in range(1, 5) for col in range(1, 5)),
 )
 LETTERS = sorted(pre_tokenizers.ByteLevel.alphabet())

@@ -109,7 +109,7 @@ def test_a_placeholder_within_a_text_is_text(llm):
     token = models.IDS["<|image_pad|>"]
     for prompt in (LITERAL, {"text": LITERAL, "image": IMAGES[1]}):
         (one,) = requests(llm, prompt)
-        count = sum(len(picture.tokens(token)) for picture in one.pictures)
+        count = sum(picture.vectors for picture in one.pictures)
         assert (one.ids == token).sum() == count
         assert LITERAL in llm.model.tokenizer.fast.decode(one.ids, skip_special_tokens=False)
 

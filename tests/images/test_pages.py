@@ -44,7 +44,7 @@ def test_ids_are_those_of_the_processor(kind):
 
 def pixels(picture, side: int) -> np.ndarray:
     """The pixels `[3, height, width]` of a picture's patches."""
-    whole = np.zeros((picture.rows * side, picture.cols * side, 3), np.uint8)
+    whole = np.zeros((picture.rows * side, picture.cols * side, 3), picture.patches.dtype)
     for patch, (row, col, _, _) in zip(picture.patches, picture.grid, strict=True):
         here = slice(row * side, (row + 1) * side), slice(col * side, (col + 1) * side)
         whole[here] = patch.reshape(side, side, 3)

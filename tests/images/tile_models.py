@@ -13,16 +13,24 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import (
+    AutoImageProcessor,
     AutoTokenizer,
     LlamaConfig,
     LlamaModel,
+    LlavaNextConfig,
+    LlavaNextForConditionalGeneration,
+    LlavaNextModel,
+    LlavaNextProcessor,
     SiglipVisionConfig,
     SiglipVisionModel,
 )
 
-from tests.images.joined_models import IDS, TEXT, add_tokenizer
+from tests.images.joined_models import IDS, TEXT, add_tokenizer, write_processor
+from tests.parity import save_random
 
 SIDE = 32  # pixels of a tile's side
+SIZES = {"size": {"shortest_edge": SIDE}, "crop_size": {"height": SIDE, "width": SIDE}}
+POINTS = [[32, 64], [64, 32], [64, 64], [96, 32], [32, 96]]
 VISION = dict(
     hidden_size=40,
     intermediate_size=56,
@@ -31,6 +39,7 @@ VISION = dict(
     image_size=SIDE,
     patch_size=8,
 )
+CLIP = VISION | {"model_type": "clip_vision_model"}
 
 
 def randomized(model: nn.Module) -> nn.Module:
@@ -49,6 +58,54 @@ def write(folder: Path, config: dict, tensors: dict) -> None:
     (folder / "config.json").write_text(json.dumps(config))
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+
+
+def llava_next(folder: Path) -> Path:
+    """LLaVA-NeXT, of 16 tokens a tile: the last but one of three layers of CLIP is read."""
+    config = LlavaNextConfig(
+        text_config=TEXT | {"model_type": "mistral", "sliding_window": None},
+        vision_config=CLIP,
+        image_token_index=IDS["<image>"],
+        image_grid_pinpoints=POINTS,
+    )
+    published = lambda name: name.replace("vision_tower.", "vision_tower.vision_model.")  # noqa: E731
+    save_random(LlavaNextForConditionalGeneration, config, folder, published)
+    write_processor(folder, "LlavaNext", image_grid_pinpoints=POINTS, **SIZES)
+    add_tokenizer(folder, "<bos>", begins=True)
+    return folder
+
+
+def llava_tiles(processor, image: Image.Image) -> list[np.ndarray]:
+    """The pixels of an image's tiles, the whole of it last."""
+    plain = processor(image, do_rescale=False, do_normalize=False, return_tensors="np")
+    whole, *tiles = plain["pixel_values"][0].transpose(0, 2, 3, 1)
+    return [*tiles, whole]
+
+
+class LlavaReference:
+    """transformers' processor and model."""
+
+    def __init__(self, folder: Path):
+        self.model = LlavaNextModel.from_pretrained(folder).eval()
+        images = AutoImageProcessor.from_pretrained(folder, backend="pil")
+        options = {"patch_size": 8, "vision_feature_select_strategy": "default"}
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        self.processor = LlavaNextProcessor(
+            images, tokenizer, num_additional_image_tokens=1, **options
+        )
+        self.inputs: dict = {}
+
+    def read(self, text: str, images=()) -> tuple[np.ndarray, list[np.ndarray]]:
+        """The ids of a prompt, and the pixels of each image's tiles, the whole of it last."""
+        self.inputs = dict(self.processor(text=[text], images=images or None, return_tensors="pt"))
+        processor = self.processor.image_processor
+        found = [tile for image in images for tile in llava_tiles(processor, image)]
+        return self.inputs["input_ids"][0].numpy(), found
+
+    @torch.no_grad()
+    def __call__(self, ids: np.ndarray, tiles: list[np.ndarray]) -> np.ndarray:
+        """The last hidden state of what was read last."""
+        return self.model(**self.inputs).last_hidden_state[0, -1].numpy()
 
 
 class NemotronModel(nn.Module):
