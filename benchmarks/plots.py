@@ -73,7 +73,7 @@ def main(files: list[Path], output: Annotated[Path, typer.Option()] = Path("."))
     """Write throughput.png of offline.py's results, gpu-DEVICE.png of gpu.py's, padding.png."""
     output.mkdir(parents=True, exist_ok=True)
     results = [json.loads(file.read_text()) for file in files]
-    if offline := [r for r in results if "documents" in r]:
+    if offline := [r for r in results if {"documents", "dtype"} <= r.keys()]:
         throughput(offline, output / "throughput.png")
     for result in results:
         if "copy GB/s" in result:
