@@ -43,6 +43,6 @@ def budget(asked: int | None, max_length: int, tower: bool) -> int:
 
 def call_tokens(params: dict, arch: Arch) -> int:
     """How many tokens of padding cost no more than one call of the device."""
-    weights = sum(leaf.size for leaf in jax.tree.leaves(params["layers"]))
+    weights = sum(leaf.size for leaf in jax.tree.leaves(params.get("layers", {})))
     weights *= arch.layers if arch.shared_layers else 1
     return int(CALL.get(jax.default_backend(), CALL["cpu"]) / (2 * max(weights, 1)))
