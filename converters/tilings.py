@@ -43,12 +43,9 @@ def _nearest_aspect(facts: Mapping) -> NearestAspect:
 
 def _best_size(facts: Mapping) -> BestSize:
     """LLaVA-NeXT's, whose tiles are of one size before and after the crop."""
-    size, crop, points = (facts[name] for name in ("size", "crop_size", "image_grid_pinpoints"))
-    sides = {size} if isinstance(size, int) else set(size.values())
-    sides |= {crop} if isinstance(crop, int) else set(crop.values())
-    if len(sides) > 1:
-        raise wrong("crop_size", f"squares as `size` has them, {size}", crop)
-    side = whole("size", sides.pop())
+    side, points = _side(facts, "size"), facts["image_grid_pinpoints"]
+    if _side(facts, "crop_size") != side:
+        raise wrong("crop_size", f"squares as `size` has them, {side}", facts["crop_size"])
     most = side * MOST_TILES
     try:
         sizes = tuple((height, width) for height, width in points)
@@ -58,3 +55,12 @@ def _best_size(facts: Mapping) -> BestSize:
     if not known or not all(known) or max(h * w for h, w in sizes) > MOST_TILES * side**2:
         raise wrong("image_grid_pinpoints", f"heights and widths in multiples of {side}", points)
     return BestSize(side, sizes)
+
+
+def _side(facts: Mapping, name: str) -> int:
+    """The side of the squares that a field asks for."""
+    given = facts[name]
+    sides = list(given.values()) if isinstance(given, Mapping) else [given]
+    if not sides or any(side != sides[0] for side in sides):
+        raise wrong(name, "the side of a square", given)
+    return whole(name, sides[0])
