@@ -87,7 +87,7 @@ def loss(weights, plan, arch):
     return jnp.sum(jnp.sin(3 * flat) * jnp.linspace(-1, 1, arch.dim)) / len(flat), found
 
 
-@pytest.mark.parametrize("name", [*ARCHES, *SLOWLY])
+@pytest.mark.parametrize("name", [*EACH, *SLOWLY])
 def test_packed_rows_are_padded_rows(name):
     """Hidden states to 1e-5; the gradient of every parameter to 2e-5 of its largest element.
 

@@ -158,7 +158,9 @@ def test_a_start_from_a_compiled_folder(start, folders, tmp_path):
     assert engine.compilations == 0
 
 
-@pytest.mark.parametrize("name, programs", [("mat", 2), ("hybrid", 5)])
+@pytest.mark.parametrize(
+    "name, programs", [("mat", 2), pytest.param("hybrid", 5, marks=pytest.mark.slow)]
+)
 def test_nothing_compiles_once_all_is_warm(start, folders, name, programs):
     """Any task, any combination in any order, late chunks, every precision, hybrid scores."""
     server = start([folders(name)], warmup="all", **SHORT)
