@@ -94,17 +94,18 @@ def written(placeholder: str, write: Callable[[tuple], str]) -> Callable:
 
 def encode(model, words: Sequence[Words], options: Tokenization) -> list[np.ndarray]:
     """The ids of prompts, not cut; ids given by the caller pass."""
-    pieces = [_pieces(model.conversation, one) for one in words]
+    talk = model.conversation
+    pieces = [_pieces(talk, one) for one in words]
     read = [text for texts in pieces for text in texts]
-    special = options.special_tokens and model.conversation.special_tokens
+    special = options.special_tokens and talk.special_tokens
     if options.truncate is None:
         found = replace(options, special_tokens=special).encode(model.tokenizer, read)
     else:
         found = model.tokenizer(read, special_tokens=special)
     encoded = iter(found)
-    last = model.conversation.last
-    end = np.array([] if last is None else [last], np.int32)
-    between = np.array([model.tokenizer.id(model.conversation.placeholder)], np.int32)
+    end = np.array([] if talk.last is None else [talk.last], np.int32)
+    apart = [model.tokenizer.id(talk.placeholder)] if talk.apart else []
+    between = np.array(apart, np.int32)
     made = []
     for one, texts in zip(words, pieces, strict=True):
         if not isinstance(one.text, str):
