@@ -33,7 +33,7 @@ def few_programs():
     """
     yield
     mappings = Path("/proc/self/maps")
-    if mappings.exists() and mappings.read_bytes().count(b"\n") > 15_000:
+    if mappings.exists() and mappings.read_bytes().count(b"\n") > 40_000:
         gc.collect()
         jax.clear_caches()
 

@@ -183,6 +183,7 @@ def test_an_unknown_side(models):
         llm.encode("a", pooling_task="token_embed", input_type="clustering")
 
 
+@pytest.mark.slow
 def test_no_number_of_documents_compiles_after_warmup(bert, projection, tmp_path):
     _colbert_ai(bert, projection, tmp_path / "late", {"query_maxlen": 16})
     llm = jaxpool.LLM(

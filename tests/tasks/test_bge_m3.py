@@ -173,6 +173,7 @@ def test_weights_need_the_heads(minilm):
         minilm.compute_score(("a", "b"))
 
 
+@pytest.mark.slow
 def test_several_tasks_compiled_ahead(folder, reference):
     name = "embed&sparse&token_embed"
     fixed = jaxpool.LLM(str(folder), max_model_len=16, warmup=(name,), forbid_compiles=True)
