@@ -86,7 +86,7 @@ def _cases():
             yield pytest.param(family, ending, marks=[pytest.mark.slow] if again else [])
 
 
-@pytest.mark.parametrize("family, ending", _cases())
+@pytest.mark.parametrize("family, ending", [*_cases()])
 def test_parity(family, ending, tmp_path):
     model_class = getattr(hf, family + ending)
     folder = save_random(model_class, CONFIGS[family], tmp_path / "model")
