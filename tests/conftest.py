@@ -1,14 +1,9 @@
-"""CPU, 8 virtual devices, strict promotion, exact products: the conditions of every test.
-
-LLVM does not optimize: most of a test's time is that of the compiler, for programs that run once.
-"""
+"""CPU, 8 virtual devices, strict promotion, exact products: the conditions of every test."""
 
 import os
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = (
-    "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
-)
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["HF_HUB_OFFLINE"] = "1"
 

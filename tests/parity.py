@@ -4,8 +4,8 @@
     check(folder, BertModel)                                      # hidden states, round trip
     check(folder, BertForSequenceClassification, "classify")      # logits of a head
 
-Ragged lengths, padded and packed, scanned and unrolled, fp32 and bf16 (a head: packed, scanned and
-fp32); every comparison is on real positions only, against one text at a time without padding.
+Ragged lengths, padded and packed, scanned and unrolled, fp32 and bf16; every comparison is on real
+positions only, against one text at a time without padding.
 """
 
 from pathlib import Path
@@ -108,15 +108,15 @@ def check(folder: Path, hf_class, task: str | None = None) -> None:
     steps = checkpoint.head_steps if task else None
     assert not task or checkpoint.head.task == task
     padded, packed = batches(ids, types)
-    # A head sits on the hidden states of its family's own test: one program is enough for it.
+    # A head sits on the hidden states of its family's own test: one batch is enough for it.
     forms = [packed] if task else [padded, packed]
     for unroll, (requests, plan, batch, controls) in enumerate(forms):
         got = run(params, batch, controls, arch, steps, bool(unroll))
         compare(plan, got, requests, wanted, steps, tolerance)
-    if not task:
-        half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), params)
-        requests, plan, batch, controls = packed
-        near(plan, run(half, batch, controls, arch, steps, False), requests, wanted, steps)
+    half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), params)
+    requests, plan, batch, controls = packed
+    got = run(half, batch, controls, arch, steps, False)
+    near(plan, got, requests, wanted, steps)
     check_round_trip(checkpoint, params, folder, hf_class, wanted, types, output)
 
 

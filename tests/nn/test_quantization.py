@@ -58,16 +58,15 @@ def test_vectors_stay_close_to_float32(kind, minilm):
     assert kernels and all(leaf.dtype.itemsize == 1 for leaf in kernels.values())
 
 
-@pytest.mark.parametrize("kind, tolerance", [("int8", 1e-3), ("fp8_weight_only", 1e-5)])
-def test_a_mesh_gives_the_vectors_of_one_device(kind, tolerance):
-    """int8 rounds activations: a sum in another order may move one of them by a step."""
+@pytest.mark.parametrize("kind", ["int8", "fp8_weight_only"])
+def test_a_mesh_gives_the_vectors_of_one_device(kind):
     vectors = []
     for made in (engine(), engine(data=2, model=4)):
         made.executor.params = quantize(made.executor.params, kind)
         vectors.append(made.finish(made.start(EMBED, texts([5, 9, 30]))))
     up = made.executor.params["layers"]["mlp"]["up"]["kernel"]
     assert up.addressable_shards[0].data.shape[-1] == up.shape[-1] // 4
-    np.testing.assert_allclose(*vectors, rtol=0, atol=tolerance)
+    np.testing.assert_allclose(*vectors, atol=1e-5)
 
 
 def test_refusals(tmp_path):

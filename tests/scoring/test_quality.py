@@ -12,7 +12,7 @@ from sentence_transformers.sparse_encoder.modules import MLMTransformer, SpladeP
 
 import jaxpool
 
-COUNT = 80
+COUNT = 200
 SPLADE = "pkg://cognition/model"
 
 
