@@ -141,6 +141,17 @@ def test_batches_that_the_data_axis_does_not_divide(bert, tmp_path, size):
     np.testing.assert_allclose(*curves, rtol=1e-5)
 
 
+def test_a_run_begins_anew_where_that_is_asked(bert, tmp_path):
+    curves = []
+    for count in (2, 1):
+        trainer = Trainer(str(bert), pairs(8), options(tmp_path, max_steps=count, save_steps=1))
+        trainer.train(resume=False)
+        curves.append(losses_of(trainer))
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["1"]
+    assert len((tmp_path / "history.jsonl").read_text().splitlines()) == len(trainer.history)
+    assert len(curves[0]) == 2 and curves[1] == curves[0][:1]
+
+
 def test_parameters_are_there_once(bert, tmp_path):
     """Beside them the two moments of AdamW, and nothing of the loaded model."""
     gc.collect()
