@@ -3,8 +3,7 @@
 from dataclasses import replace
 
 from converters.families import bert
-from converters.family import activation
-from converters.heads.classifiers import bert_heads, classifier, unused_pooler
+from converters.heads.classifiers import ACTIVATED, bert_heads, unused_pooler
 from jaxpool.nn.arch import Arch
 
 
@@ -31,11 +30,7 @@ BIG_BIRD = replace(
     heads={
         "Model": unused_pooler("pooler"),
         **bert_heads("bert."),
-        "SequenceClassification": classifier(
-            "classifier.dense",
-            "classifier.out_proj",
-            lambda config: activation(config.hidden_act),
-        ),
+        "SequenceClassification": ACTIVATED,
     },
     examples=("google/bigbird-roberta-base",),
 )

@@ -1,8 +1,8 @@
 """ConvBERT: half of the heads attend, half convolve; MLPs may be in groups."""
 
 from converters.families import bert, electra
-from converters.family import Family, activation, dense
-from converters.heads.classifiers import classifier, masked_lm, token_classifier
+from converters.family import Family, dense
+from converters.heads.classifiers import ACTIVATED, masked_lm, token_classifier
 from jaxpool.nn.arch import Arch
 from jaxpool.nn.heads import Spans
 
@@ -42,11 +42,7 @@ CONVBERT = Family(
     NAMES,
     prefix="convbert.",
     heads={
-        "SequenceClassification": classifier(
-            "classifier.dense",
-            "classifier.out_proj",
-            lambda config: activation(config.hidden_act),
-        ),
+        "SequenceClassification": ACTIVATED,
         "TokenClassification": token_classifier(),
         "MaskedLM": masked_lm(
             "generator_predictions.dense",

@@ -1,8 +1,8 @@
 """Nystromformer: BERT with a convolution of values, as it attends where landmarks are tokens."""
 
 from converters.families import bert
-from converters.family import Family, activation, require
-from converters.heads.classifiers import bert_heads, classifier
+from converters.family import Family, require
+from converters.heads.classifiers import ACTIVATED, bert_heads
 from jaxpool.nn.arch import Arch
 
 
@@ -21,14 +21,7 @@ NYSTROMFORMER = Family(
     bert.NAMES
     + "layers.attention.conv.kernel encoder.layer.{L}.attention.self.conv.weight K 1 A 1\n",
     prefix="nystromformer.",
-    heads=bert_heads("nystromformer.")
-    | {
-        "SequenceClassification": classifier(
-            "classifier.dense",
-            "classifier.out_proj",
-            lambda config: activation(config.hidden_act),
-        )
-    },
+    heads=bert_heads("nystromformer.") | {"SequenceClassification": ACTIVATED},
     renames=bert.LEGACY,
     ignored=(*bert.BUFFERS, r"^cls\."),
     examples=("uw-madison/nystromformer-512",),

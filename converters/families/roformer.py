@@ -1,8 +1,8 @@
 """RoFormer: BERT with rotary positions, and embeddings that may have a size of their own."""
 
 from converters.families import bert
-from converters.family import Family, activation, dense
-from converters.heads.classifiers import bert_heads, classifier
+from converters.family import Family, dense
+from converters.heads.classifiers import ACTIVATED, bert_heads
 from jaxpool.nn.arch import Arch, Rotary
 
 
@@ -21,14 +21,7 @@ ROFORMER = Family(
     arch,
     bert.NAMES + dense("embed.project", "embeddings_project", "D E"),
     prefix="roformer.",
-    heads=bert_heads("roformer.")
-    | {
-        "SequenceClassification": classifier(
-            "classifier.dense",
-            "classifier.out_proj",
-            lambda config: activation(config.hidden_act),
-        )
-    },
+    heads=bert_heads("roformer.") | {"SequenceClassification": ACTIVATED},
     renames=bert.LEGACY,
     ignored=(*bert.BUFFERS, r"^cls\.", r"encoder\.embed_positions\."),
     examples=("junnyu/roformer_chinese_base",),

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from converters.family import Head, dense, norm
+from converters.family import Head, activation, dense, norm
 from jaxpool.heads.steps import Dense, Norm, Pool
 
 
@@ -22,6 +22,12 @@ def classifier(hidden: str, output: str, act: str | Callable = "tanh") -> Head:
     return Head(
         "classify", steps, dense("heads.pooler", hidden) + dense("heads.classifier", output)
     )
+
+
+# With the activation of the model itself, as several descendants of BERT have it.
+ACTIVATED = classifier(
+    "classifier.dense", "classifier.out_proj", lambda config: activation(config.hidden_act)
+)
 
 
 def token_classifier(output: str = "classifier") -> Head:
