@@ -12,7 +12,8 @@ from transformers.models.auto import modeling_auto
 from benchmarks import vllm_pooling
 from converters.architectures import ending
 from converters.heads.answers import GENERATING
-from converters.registry import FAMILIES, find
+from converters.model_types import FAMILIES
+from converters.registry import find
 
 FOLDER = Path(__file__).parents[1] / "converters" / "families"
 KINDS = {

@@ -3,8 +3,9 @@
 from converters.architectures import OTHER_HEADS
 from converters.families.deberta import DEBERTA_V2
 from converters.family import Family
+from converters.model_types import FAMILIES
 from converters.named import NAMED
-from converters.registry import ARCHITECTURES, AROUND, FAMILIES, REMOTE
+from converters.registry import ARCHITECTURES, AROUND, REMOTE
 
 
 def table() -> str:
