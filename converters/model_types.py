@@ -13,6 +13,7 @@ from converters.families.cohere import COHERE, COHERE2, PHI, STABLELM
 from converters.families.colpali import COLPALI
 from converters.families.colqwen import COLQWEN2, COLQWEN3
 from converters.families.convbert import CONVBERT
+from converters.families.cost_wise_gemma import COST_WISE_GEMMA
 from converters.families.deberta import DEBERTA, DEBERTA_V2
 from converters.families.deepseek import DEEPSEEK_V3
 from converters.families.dinov2 import DINOV2, DINOV2_WITH_REGISTERS
@@ -113,6 +114,7 @@ FAMILIES: dict[str, Family] = {
     "colqwen2": COLQWEN2,
     "colqwen3": COLQWEN3,
     "convbert": CONVBERT,
+    "cost_wise_gemma": COST_WISE_GEMMA,
     "cwm": CWM,
     "data2vec-text": DATA2VEC,
     "deberta": DEBERTA,

@@ -132,13 +132,14 @@ class Model:
         """Whether batches have a `context` (see `Batch`): queries are expanded, or prefixes shared.
 
         Not where the rotation of a token depends on the length of its text, nor where layers do not
-        attend: what goes on from a prefix is then more than its keys and values.
+        attend (a prefix is then more than keys and values), nor where tokens become fewer.
         """
         task = self.tasks.get("classify") or self.tasks.get("decide")
         last = task is not None and Pool(("lasttoken",)) in task.steps
         fixed = all(table.scaling not in ("dynamic", "longrope") for table in self.arch.rotary)
         expands = self.late_interaction is not None and self.late_interaction.unseen
-        return expands or (self.arch.causal and last and fixed and not self.arch.mixer)
+        plain = not self.arch.mixer and self.arch.compression is None
+        return expands or (self.arch.causal and last and fixed and plain)
 
     @property
     def tasks(self) -> Mapping[str, Task]:

@@ -14,9 +14,12 @@ def layer(config) -> int:
     found = getattr(config, "cutoff_layers", None) or config.num_hidden_layers
     wanted = found[0] if isinstance(found, list) and len(found) == 1 else found
     first, last = config.start_layer, config.num_hidden_layers
-    if not isinstance(wanted, int) or not first <= wanted <= last:
+    step = getattr(config, "layer_sep", 1)
+    if wanted not in range(first, last + 1, step):
+        each = f" in steps of {step}" if step > 1 else ""
         raise CheckpointError(
-            f"config.json: cutoff_layers must be one layer in {first}..{last}, found {found!r}"
+            f"config.json: cutoff_layers must be one layer in {first}..{last}{each}, "
+            f"found {found!r}"
         )
     return wanted
 

@@ -40,7 +40,6 @@ PUBLISHED = (
     Reranker("zerank2", "qwen3", r"^zerank-2", ("Yes",), ONE, {"logit_sigma": 5.0}),
     Reranker("mxbai_rerank_v2", "qwen2", r"^mxbai-rerank-\w+-v2", ("0", "1"), TWO),
     Reranker("bge-reranker-v2-gemma", "gemma", r"^bge-reranker-v2-gemma", ("Yes",), ONE),
-    Reranker("bge-reranker-v2-gemma", "minicpm", r"minicpm-layerwise"),
     Reranker("nemotron-rerank", "llama", r"nemotron-rerank"),
     Reranker("nemotron-rerank", "llama_bidirec", r"nemotron-rerank"),
 )
@@ -48,6 +47,8 @@ PUBLISHED = (
 LISTWISE = {"JinaForRanking": ("jina-reranker-v3", Listwise("<|rerank_token|>", "<|embed_token|>"))}
 # By the architecture, whose classifier reads a prompt.
 WRITTEN = {
+    "CostWiseGemmaForCausalLM": "bge-reranker-v2.5-gemma2-lightweight",
+    "LayerWiseMiniCPMForCausalLM": "bge-reranker-v2-gemma",
     "JinaVLForRanking": "jina-reranker-m0",
     "LlamaNemotronVLForSequenceClassification": "nemotron-vl-rerank",
 }

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from jaxpool.nn.heads import Heads, Spans
 from jaxpool.nn.low_rank import LatentHeads, Mamba
 from jaxpool.nn.records import (
+    Compression,
     DeltaNet,
     Disentangled,
     Fourier,
@@ -130,6 +131,7 @@ class Arch:
     vision: "Arch | None" = None  # the tower beside a text model
     decoder: "Arch | None" = None  # reads the tokens again, one behind, and this one's output
     start: int | None = None  # a decoder's first token, -1 for the text's last; None of an encoder
+    compression: Compression | None = None  # of documents, between layers
     shared_layers: bool = False  # one set of weights runs `layers` times
     max_length: int = 512  # the most tokens that positions allow
     dtype: str = "float32"  # of activations between operations
@@ -174,7 +176,8 @@ class Arch:
     @property
     def reads_types(self) -> bool:
         """Whether token types make a difference."""
-        return self.token_types > 0 or isinstance(self.mixer, Relative)
+        relative = isinstance(self.mixer, Relative)
+        return self.token_types > 0 or relative or self.compression is not None
 
     @property
     def gridded(self) -> bool:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxpool.nn import branches, decoder, disentangled, layers, merger, narrow, positions, vision
 from jaxpool.nn.arch import PARTS, Arch
 from jaxpool.nn.attention import attention
+from jaxpool.nn.compression import compressed
 from jaxpool.nn.dropout import OFF, Dropout, drop, dropped, split
 from jaxpool.nn.experts import experts
 from jaxpool.nn.mixers import mixer
@@ -86,8 +87,16 @@ def _run(
     x = drop(_embed(params["embed"], batch, arch, seen), dropout.hidden, first)
     if not arch.layers:  # a table of vectors alone
         return take(x, kept), None
-    block = checkpointed(_block(params, batch, arch, dropout, seen, memory, x), remat, unroll)
-    x, states = _layers(params, x, arch, unroll, kept, block, key, seen)
+
+    def run(x, batch, kept, bounds=None):
+        block = checkpointed(_block(params, batch, arch, dropout, seen, memory, x), remat, unroll)
+        return _layers(params, x, arch, unroll, kept, block, key, seen, bounds)
+
+    if arch.compression is None or batch.types is None:
+        x, states = run(x, batch, kept)
+    else:
+        alone = lambda *given: run(*given)[0]  # noqa: E731
+        x, states = compressed(x, batch, arch, kept, alone), None
     return layers.arch_norm(params.get("norm", {}), x, arch) if arch.final_norm else x, states
 
 
@@ -101,8 +110,12 @@ def _embed(params: dict, batch, arch: Arch, seen: merger.Seen | None) -> jax.Arr
     return layers.embed(params, batch, arch, seen.vectors, seen.marks)
 
 
-def _layers(params: dict, x, arch: Arch, unroll: bool, kept, block, key, seen) -> tuple:
+def _layers(
+    params: dict, x, arch: Arch, unroll: bool, kept, block, key, seen, bounds=None
+) -> tuple:
     """All layers, one period at a time; the last one on its own where only some tokens are kept.
+
+    bounds: the first period and the one after the last, where these are not all.
 
     There the loop indexes the stacked weights, as `scan` does. A slice of the stack without its
     last period would copy nearly all weights; a constant index for the last period made XLA on TPU
@@ -116,18 +129,19 @@ def _layers(params: dict, x, arch: Arch, unroll: bool, kept, block, key, seen) -
     steps = arch.layers // arch.period
     if steps < arch.layers:  # a second axis of one makes XLA on CPU copy all weights at every call
         xs = jax.tree.map(lambda leaf: leaf.reshape(steps, -1, *leaf.shape[1:]), xs)
+    first, last = bounds or (0, steps)
     if unroll:
-        *groups, end = unstack(xs, steps)
+        *groups, end = unstack(xs, steps)[first:last]
         for group in groups:
             carry, _ = block(carry, group)
         carry, _ = block(carry, end, kept)
-    elif kept is None:
+    elif kept is None and bounds is None:
         carry, _ = jax.lax.scan(block, carry, xs, length=steps)
     else:
         at = partial(jax.lax.dynamic_index_in_dim, keepdims=False)
         group = lambda i: jax.tree.map(lambda leaf: at(leaf, i), xs)  # noqa: E731
-        carry = jax.lax.fori_loop(0, steps - 1, lambda i, x: block(x, group(i))[0], carry)
-        end = jax.lax.optimization_barrier(jnp.int32(steps - 1))
+        carry = jax.lax.fori_loop(first, last - 1, lambda i, x: block(x, group(i))[0], carry)
+        end = jax.lax.optimization_barrier(jnp.int32(last - 1))
         carry, _ = block(carry, group(end), kept)
     return carry
 

@@ -14,18 +14,19 @@ BYTES = 4  # of a character in UTF-8 at most; no token has less than one
 
 def fit(
     tokenizer, render: Callable, asked: Sequence[tuple], options: Tokenization
-) -> tuple[list[str], list[bool]]:
-    """The prompt of each (query, document, ...), and whether its texts were cut to fit.
+) -> tuple[list[str], list[tuple], list[bool]]:
+    """The prompt of each (query, document, ...), its texts, and whether they were cut to fit.
 
     Cut on the left, a prompt keeps its end anyway: then this is left to the tokens.
     """
-    prompts = render(asked)
+    prompts, fitted = render(asked), list(asked)
     cut = [False] * len(prompts)
     for index, texts in enumerate(asked):
         while over := excess(tokenizer, prompts[index], options):
             texts, cut[index] = shorter(tokenizer, texts, over, options), True
             (prompts[index],) = render([texts])
-    return prompts, cut
+            fitted[index] = texts
+    return prompts, fitted, cut
 
 
 def excess(tokenizer, prompt: str, options: Tokenization) -> int:

@@ -21,6 +21,7 @@ from jaxpool.images.prepare import requests_of
 from jaxpool.scoring import compare, listwise
 from jaxpool.scoring.call import Call, checked
 from jaxpool.scoring.contents import in_template
+from jaxpool.scoring.documents import marked
 from jaxpool.scoring.fit import fit
 from jaxpool.tasks.pooling_params import PoolingParams
 from jaxpool.tasks.task import Task
@@ -168,9 +169,12 @@ def templated(model, task: Task, asked: list, call: Call, params) -> list[Prepar
     if model.conversation and call.template is not None:
         words = [in_template(model.conversation, sides, render) for sides in asked]
         return requests_of(model, words, options, (task,), settings)
+    marks = call.template is not None and model.arch.compression is not None
     if call.template is not None:
-        asked, cut = fit(model.tokenizer, render, asked, options)
-    made = requests(model, (task,), encode(model, asked, options), settings)
+        asked, fitted, cut = fit(model.tokenizer, render, asked, options)
+    tokens = encode(model, asked, options, offsets=marks)
+    tokens = marked(tokens, asked, fitted, render) if marks else tokens
+    made = requests(model, (task,), tokens, settings)
     each = zip(made, before, cut, strict=True)
     return [replace(r, cut=r.cut or early or late) for r, early, late in each]
 

@@ -26,8 +26,9 @@ def render(asked):
 @pytest.mark.parametrize("asked", [("hello", LONG), (LONG, LONG), ("hello", LONG, "one", LONG)])
 def test_the_end_of_the_template_stays(tokenizer, asked, special):
     options = Tokenization(64, truncate=32, special_tokens=special)
-    prompts, cut = fit(tokenizer, render, [asked, ("hello", "cat")], options)
-    assert cut == [True, False] and prompts[1] == "query hello : cat . answer now"
+    prompts, fitted, cut = fit(tokenizer, render, [asked, ("hello", "cat")], options)
+    assert render(fitted) == prompts and cut == [True, False]
+    assert prompts[1] == "query hello : cat . answer now"
     assert prompts[0].startswith("query ") and prompts[0].endswith(". answer now")
     tokens = [len(t.ids) for t in tokenizer(prompts, special_tokens=special)]
     assert tokens[0] == 32
@@ -37,7 +38,8 @@ def test_the_end_of_the_template_stays(tokenizer, asked, special):
 
 def test_the_left_side_keeps_the_end_by_itself(tokenizer):
     options = Tokenization(64, truncate=32, side="left")
-    assert fit(tokenizer, render, [("a", LONG)], options) == (render([("a", LONG)]), [False])
+    asked = [("a", LONG)]
+    assert fit(tokenizer, render, asked, options) == (render(asked), asked, [False])
 
 
 def test_a_template_that_does_not_fit_is_an_error(tokenizer):

@@ -18,6 +18,9 @@ PROMPTS = {
         "A: Q\nB: D\nGiven a query A and a passage B, determine whether the passage contains an "
         "answer to the query by providing a prediction of either 'Yes' or 'No'."
     ),
+    "bge-reranker-v2.5-gemma2-lightweight": (
+        "A: Q\nB: D\nPredict whether passage B contains an answer to query A."
+    ),
     "jina-reranker-m0": "**Document**:\nD\n**Query**:\nQ",
     "jina-reranker-v3": (
         "<|im_start|>system\nYou are a search relevance expert who can determine a ranking of the "
