@@ -1,7 +1,7 @@
 """The family of each `model_type` of a config.json."""
 
 from converters.families.albert import ALBERT
-from converters.families.apertus import APERTUS, HUNYUAN
+from converters.families.apertus import APERTUS, HUNYUAN, HUNYUAN_MOE
 from converters.families.bart import BART, MBART
 from converters.families.bert import BERT, ERNIE
 from converters.families.bidirectional import LLAMA_BIDIRECTIONAL, PPLX
@@ -15,7 +15,7 @@ from converters.families.colqwen import COLQWEN2, COLQWEN3
 from converters.families.convbert import CONVBERT
 from converters.families.cost_wise_gemma import COST_WISE_GEMMA
 from converters.families.deberta import DEBERTA, DEBERTA_V2
-from converters.families.deepseek import DEEPSEEK_V3
+from converters.families.deepseek import DEEPSEEK_V2, DEEPSEEK_V3, GLM4_MOE_LITE, MINICPM3, YOUTU
 from converters.families.dinov2 import DINOV2, DINOV2_WITH_REGISTERS
 from converters.families.distilbert import DISTILBERT
 from converters.families.dpr import BERT_GENERATION, DPR
@@ -29,6 +29,8 @@ from converters.families.glm import ERNIE4_5, GLM, GLM4, HELIUM
 from converters.families.gpt2 import GPT2
 from converters.families.gpt_neo import GPT_BIGCODE, GPT_NEO, OPENAI_GPT
 from converters.families.gpt_neox import GPT_NEOX, GPTJ
+from converters.families.gpt_oss import GPT_OSS, OPENAI_PRIVACY_FILTER
+from converters.families.granite import GRANITE_HYBRID, GRANITE_MOE, GRANITE_MOE_SHARED
 from converters.families.gte import GTE, NEW
 from converters.families.idefics3 import COLMODERNVBERT
 from converters.families.internlm2 import INTERNLM2
@@ -37,6 +39,7 @@ from converters.families.jina_clip import JINA_CLIP
 from converters.families.jina_v3 import JINA_V3
 from converters.families.jina_v5 import JINA_V5
 from converters.families.lfm2 import LFM2, LFM2_BIDIRECTIONAL
+from converters.families.lfm2_moe import LFM2_MOE
 from converters.families.llama import (
     ARCEE,
     GRANITE,
@@ -66,21 +69,21 @@ from converters.families.nemotron_vl_rerank import NEMOTRON_VL_RERANK
 from converters.families.nomic import NOMIC
 from converters.families.nvembed import NVEMBED
 from converters.families.nystromformer import NYSTROMFORMER
-from converters.families.olmo import CWM, EXAONE4, OLMO, OLMOE
-from converters.families.openai_privacy_filter import OPENAI_PRIVACY_FILTER
+from converters.families.olmo import CWM, EXAONE4, FLEX_OLMO, OLMO, OLMOE
 from converters.families.opt import BIOGPT, OPT
 from converters.families.phi3 import PHI3
 from converters.families.phi3_v import PHI3_V
 from converters.families.pre_norm import ESM, MEGATRON_BERT, ROBERTA_PRE_NORM, XLM_ROBERTA_XL
-from converters.families.qwen import QWEN2, QWEN3, QWEN3_MOE
+from converters.families.qwen import QWEN2, QWEN2_MOE, QWEN3, QWEN3_MOE
 from converters.families.qwen2_5_vl import QWEN2_5_VL
 from converters.families.qwen2_vl import QWEN2_VL
-from converters.families.qwen3_5 import QWEN3_5, QWEN3_5_TEXT
+from converters.families.qwen3_5 import QWEN3_5, QWEN3_5_MOE, QWEN3_5_MOE_TEXT, QWEN3_5_TEXT
 from converters.families.qwen3_vl import QWEN3_VL
 from converters.families.rembert import REMBERT
 from converters.families.roberta import CAMEMBERT, DATA2VEC, IBERT, LUKE, ROBERTA, XLM_ROBERTA
 from converters.families.roformer import ROFORMER
 from converters.families.siglip import SIGLIP, SIGLIP2
+from converters.families.sparse import DOTS1, ERNIE4_5_MOE, GLM4_MOE
 from converters.families.squeezebert import SQUEEZEBERT
 from converters.families.starcoder2 import STARCODER2
 from converters.families.static import STATIC
@@ -101,8 +104,8 @@ FAMILIES: dict[str, Family] = {
     "bert": BERT,
     "bert-generation": BERT_GENERATION,
     "bidirectional_pplx_qwen3": PPLX,
-    "bigbird_pegasus": BIGBIRD_PEGASUS,
     "big_bird": BIG_BIRD,
+    "bigbird_pegasus": BIGBIRD_PEGASUS,
     "biogpt": BIOGPT,
     "bloom": BLOOM,
     "camembert": CAMEMBERT,
@@ -119,22 +122,26 @@ FAMILIES: dict[str, Family] = {
     "data2vec-text": DATA2VEC,
     "deberta": DEBERTA,
     "deberta-v2": DEBERTA_V2,
+    "deepseek_v2": DEEPSEEK_V2,
     "deepseek_v3": DEEPSEEK_V3,
     "dinov2": DINOV2,
     "dinov2_with_registers": DINOV2_WITH_REGISTERS,
     "distilbert": DISTILBERT,
+    "dots1": DOTS1,
     "dpr": DPR,
     "electra": ELECTRA,
     "embedding_gemma2": EMBEDDING_GEMMA2,
     "embedding_gemma2_text": EMBEDDING_GEMMA2_TEXT,
     "ernie": ERNIE,
     "ernie4_5": ERNIE4_5,
+    "ernie4_5_moe": ERNIE4_5_MOE,
     "esm": ESM,
     "esmc": ESMC,
     "eurobert": EUROBERT,
     "exaone4": EXAONE4,
     "falcon": FALCON,
     "flaubert": FLAUBERT,
+    "flex_olmo": FLEX_OLMO,
     "fnet": FNET,
     "gemma": GEMMA,
     "gemma2": GEMMA2,
@@ -142,27 +149,35 @@ FAMILIES: dict[str, Family] = {
     "gemma3_text": GEMMA3,
     "glm": GLM,
     "glm4": GLM4,
+    "glm4_moe": GLM4_MOE,
+    "glm4_moe_lite": GLM4_MOE_LITE,
     "gpt-sw3": GPT2,
     "gpt2": GPT2,
     "gpt_bigcode": GPT_BIGCODE,
     "gpt_neo": GPT_NEO,
     "gpt_neox": GPT_NEOX,
+    "gpt_oss": GPT_OSS,
     "gptj": GPTJ,
     "granite": GRANITE,
+    "granitemoe": GRANITE_MOE,
+    "granitemoehybrid": GRANITE_HYBRID,
+    "granitemoeshared": GRANITE_MOE_SHARED,
     "gte": GTE,
     "helium": HELIUM,
     "hunyuan_v1_dense": HUNYUAN,
+    "hunyuan_v1_moe": HUNYUAN_MOE,
     "ibert": IBERT,
     "internlm2": INTERNLM2,
     "internlm3": INTERNLM3,
     "iquestcoder": IQUESTCODER,
-    "jamba": JAMBA,
     "jais2": JAIS2,
+    "jamba": JAMBA,
     "jina_clip": JINA_CLIP,
     "jina_embeddings_v3": JINA_V3,
     "jina_embeddings_v5": JINA_V5,
     "lfm2": LFM2,
     "lfm2_bidirectional": LFM2_BIDIRECTIONAL,
+    "lfm2_moe": LFM2_MOE,
     "llama": LLAMA,
     "llama_bidirec": LLAMA_BIDIRECTIONAL,
     "llama_nemotron_vl": NEMOTRON_VL,
@@ -172,6 +187,7 @@ FAMILIES: dict[str, Family] = {
     "luke": LUKE,
     "mbart": MBART,
     "megatron-bert": MEGATRON_BERT,
+    "minicpm3": MINICPM3,
     "ministral": MINISTRAL,
     "ministral3": MINISTRAL3,
     "mistral": MISTRAL,
@@ -183,8 +199,8 @@ FAMILIES: dict[str, Family] = {
     "mpnet": MPNET,
     "mpt": MPT,
     "mt5": T5,
-    "nemotron": NEMOTRON,
     "mvp": MVP,
+    "nemotron": NEMOTRON,
     "new": NEW,
     "nomic_bert": NOMIC,
     "nvembed": NVEMBED,
@@ -199,13 +215,16 @@ FAMILIES: dict[str, Family] = {
     "persimmon": PERSIMMON,
     "phi": PHI,
     "phi3": PHI3,
-    "plbart": PLBART,
     "phi3_v": PHI3_V,
+    "plbart": PLBART,
     "qwen2": QWEN2,
     "qwen2_5_vl": QWEN2_5_VL,
+    "qwen2_moe": QWEN2_MOE,
     "qwen2_vl": QWEN2_VL,
     "qwen3": QWEN3,
     "qwen3_5": QWEN3_5,
+    "qwen3_5_moe": QWEN3_5_MOE,
+    "qwen3_5_moe_text": QWEN3_5_MOE_TEXT,
     "qwen3_5_text": QWEN3_5_TEXT,
     "qwen3_moe": QWEN3_MOE,
     "qwen3_vl": QWEN3_VL,
@@ -232,4 +251,5 @@ FAMILIES: dict[str, Family] = {
     "xlm-roberta-xl": XLM_ROBERTA_XL,
     "xlnet": XLNET,
     "xmod": XMOD,
+    "youtu": YOUTU,
 }

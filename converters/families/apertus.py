@@ -2,10 +2,19 @@
 
 from dataclasses import replace
 
-from converters.families.decoder import arch, attention_names, decoder_names, family, mlp_names
+from converters.families.decoder import (
+    arch,
+    attention_names,
+    decoder_names,
+    expert_names,
+    family,
+    mlp_names,
+    shared_expert_names,
+)
 from converters.family import require
 from converters.rotary import rotary
 from jaxpool.nn.arch import Arch
+from jaxpool.nn.records import Mixture
 
 
 def apertus_arch(config) -> Arch:
@@ -24,6 +33,19 @@ def hunyuan_arch(config) -> Arch:
     return arch(config, qk_norm="head", qk_norm_last=True, rotary=(table,))
 
 
+def hunyuan_moe_arch(config) -> Arch:
+    """Hunyuan with experts in every layer, and an MLP as wide as one beside them."""
+    counts = dict(num_experts=config.num_experts, moe_topk=config.moe_topk)
+    if lists := [name for name, count in counts.items() if isinstance(count, list)]:
+        raise ValueError(f"config.json: {lists} must be numbers, found {counts}")
+    return hunyuan_arch(config).replace(
+        experts=config.num_experts,
+        experts_per_token=config.moe_topk,
+        norm_experts=True,
+        mixture=Mixture(shared=config.intermediate_size),
+    )
+
+
 LAYER = "layers.{L}"
 NAMES = decoder_names(
     mlp=mlp_names(f"{LAYER}.mlp", {"up": "up_proj", "down": "down_proj"})
@@ -31,11 +53,14 @@ NAMES = decoder_names(
     + f"layers.mlp.curve.below {LAYER}.mlp.act_fn.alpha_n 1\n",
     norms={"attention_norm": "attention_layernorm", "mlp_norm": "feedforward_layernorm"},
 )
-HUNYUAN_NAMES = decoder_names(
+HUNYUAN_ATTENTION = (
     attention_names(f"{LAYER}.self_attn")
     .replace("q_norm", "query_layernorm")
     .replace("k_norm", "key_layernorm")
 )
+HUNYUAN_EXPERTS = expert_names(f"{LAYER}.mlp", "gate_proj", "up_proj", "down_proj").replace(
+    "gate.weight", "gate.wg.weight"
+) + shared_expert_names(f"{LAYER}.mlp.shared_mlp")
 
 APERTUS = family(
     "Apertus",
@@ -47,6 +72,12 @@ APERTUS = family(
 HUNYUAN = family(
     "HunYuanDenseV1",
     hunyuan_arch,
-    HUNYUAN_NAMES,
+    decoder_names(HUNYUAN_ATTENTION),
     examples=("tencent/Hunyuan-0.5B-Instruct",),
+)
+HUNYUAN_MOE = family(
+    "HunYuanMoEV1",
+    hunyuan_moe_arch,
+    decoder_names(HUNYUAN_ATTENTION, HUNYUAN_EXPERTS),
+    examples=("tencent/Hunyuan-A13B-Instruct",),
 )

@@ -125,6 +125,12 @@ def expert_names(layer: str, gate: str, up: str, down: str) -> str:
     return f"layers.experts.router.kernel {layer}.gate.weight X D\n" + "".join(lines)
 
 
+def shared_expert_names(layer: str) -> str:
+    """An MLP beside the experts."""
+    names = mlp_names(layer).replace("layers.mlp.", "layers.experts.shared.")
+    return names.replace(" F D", " e D").replace(" D F", " D e")
+
+
 def decoder_names(
     attention: str = attention_names("layers.{L}.self_attn"),
     mlp: str = mlp_names("layers.{L}.mlp"),

@@ -1,73 +1,74 @@
-"""DeepSeek-V3: latent heads, and experts that are chosen by groups; causal and bidirectional."""
+"""DeepSeek-V2 and V3, and decoders with their latent heads; causal and bidirectional."""
 
 from dataclasses import replace
 
-from converters.families.decoder import arch, decoder_names, expert_names, family, mlp_names
-from converters.family import Family, dense, norm
-from converters.rotary import rotary, yarn_scale
+from converters.families.decoder import family
+from converters.families.latent import (
+    CORRECTION,
+    EXPERTS,
+    corrected,
+    experts,
+    in_pairs,
+    latent_heads,
+    latent_names,
+)
+from converters.family import Family
+from converters.rotary import rotary
 from jaxpool.nn.arch import Arch
-from jaxpool.nn.low_rank import LatentHeads
-from jaxpool.nn.records import Mixture
+
+
+def deepseek_v2_arch(config) -> Arch:
+    """DeepSeek-V2: experts are scored against one another, and groups by their best."""
+    sparse = tuple(i >= config.first_k_dense_replace for i in range(config.num_hidden_layers))
+    groups = {}
+    if config.topk_method == "group_limited_greedy":
+        groups = dict(groups=config.n_group, best_groups=config.topk_group, leaders=1)
+    elif config.topk_method != "greedy":
+        raise ValueError(f"config.json: topk_method {config.topk_method!r} is unknown")
+    table = replace(rotary(config), interleaved=True)
+    return latent_heads(config, rotary=(table,), **experts(config, sparse, **groups))
 
 
 def deepseek_arch(config) -> Arch:
-    """Some of the first layers have no experts; scores grow with the stretch of the positions."""
-    layers, plain = config.num_hidden_layers, config.first_k_dense_replace
-    features = config.qk_nope_head_dim + config.qk_rope_head_dim
-    return arch(
+    """DeepSeek-V3: some of the first layers have no experts."""
+    return latent_heads(config, rotary=in_pairs(config), **corrected(config))
+
+
+def glm4_moe_lite_arch(config) -> Arch:
+    """GLM-4.7-Flash: the layers with experts are named."""
+    sparse = tuple(kind == "sparse" for kind in config.mlp_layer_types)
+    return latent_heads(config, rotary=in_pairs(config), **corrected(config, sparse))
+
+
+def minicpm3_arch(config) -> Arch:
+    """MiniCPM3: factors on embeddings and branches; halves of the turning features turn."""
+    return latent_heads(
         config,
-        kv_heads=config.num_attention_heads,
-        head_dim=features,
-        rotary=(replace(rotary(config), interleaved=bool(config.rope_interleave)),),
-        attention_scale=features**-0.5 * yarn_scale(config.rope_parameters) ** 2,
-        latent=LatentHeads(
-            rank=config.kv_lora_rank,
-            query_rank=config.q_lora_rank or 0,
-            turned=config.qk_rope_head_dim,
-            value_dim=config.v_head_dim,
-            bias=config.attention_bias,
-        ),
-        experts=config.n_routed_experts if plain < layers else 0,
-        experts_per_token=config.num_experts_per_tok,
-        expert_dim=config.moe_intermediate_size,
-        expert_layers=tuple(i >= plain for i in range(layers)),
-        norm_experts=config.norm_topk_prob,
-        mixture=Mixture(
-            sigmoid=True,
-            groups=config.n_group,
-            best_groups=config.topk_group,
-            scale=config.routed_scaling_factor,
-            shared=config.moe_intermediate_size * config.n_shared_experts,
-        ),
+        embed_scale=float(config.scale_emb),
+        residual_scale=config.scale_depth / config.num_hidden_layers**0.5,
     )
 
 
-LAYER = "layers.{L}.self_attn"
-ATTENTION = (
-    dense("layers.attention.{low,key_turned}", f"{LAYER}.kv_a_proj_with_mqa", "(i|o) D")
-    + norm("layers.attention.low_norm", f"{LAYER}.kv_a_layernorm", "i")
-    + dense("layers.attention.{key,value}", f"{LAYER}.kv_b_proj", "(N [z|y]) i")
-    + dense("layers.attention.query_low", f"{LAYER}.q_a_proj", "g D")
-    + norm("layers.attention.query_low_norm", f"{LAYER}.q_a_layernorm", "g")
-    + dense("layers.attention.out", f"{LAYER}.o_proj", "D (N y)")
+def youtu_arch(config) -> Arch:
+    """Youtu-LLM: no experts."""
+    return latent_heads(config, rotary=in_pairs(config))
+
+
+def v2_names(config) -> str:
+    """The table of experts that nothing corrects."""
+    return latent_names(config) + EXPERTS
+
+
+def v3_names(config) -> str:
+    """The same with corrections."""
+    return v2_names(config) + CORRECTION
+
+
+DEEPSEEK_V2: Family = family(
+    "DeepseekV2", deepseek_v2_arch, v2_names, examples=("deepseek-ai/DeepSeek-V2-Lite",)
 )
-EXPERTS = expert_names("layers.{L}.mlp", "gate_proj", "up_proj", "down_proj") + mlp_names(
-    "layers.{L}.mlp.shared_experts"
-).replace("layers.mlp.", "layers.experts.shared.").replace(" F D", " e D").replace(" D F", " D e")
-CORRECTION = "layers.experts.correction.bias layers.{L}.mlp.gate.e_score_correction_bias X\n"
-
-
-def deepseek_names(config) -> str:
-    """Queries are made of the token or of a few features of it."""
-    asked, inputs = ("q_b_proj", "g") if config.q_lora_rank else ("q_proj", "D")
-    query = dense(
-        "layers.attention.{query,query_turned}", f"{LAYER}.{asked}", f"(N [z|o]) {inputs}"
-    )
-    return decoder_names(ATTENTION + query) + EXPERTS + CORRECTION
-
-
 DEEPSEEK_V3: Family = family(
-    "DeepseekV3", deepseek_arch, deepseek_names, examples=("deepseek-ai/DeepSeek-V3-0324",)
+    "DeepseekV3", deepseek_arch, v3_names, examples=("deepseek-ai/DeepSeek-V3-0324",)
 )
 DEEPSEEK_V3_BIDIRECTIONAL: Family = replace(
     DEEPSEEK_V3,
@@ -76,3 +77,10 @@ DEEPSEEK_V3_BIDIRECTIONAL: Family = replace(
     config="deepseek_v3",
     examples=("ai-sage/Giga-Embeddings-instruct-10B-A1.8B-0826",),
 )
+GLM4_MOE_LITE: Family = family(
+    "Glm4MoeLite", glm4_moe_lite_arch, v3_names, examples=("zai-org/GLM-4.7-Flash",)
+)
+MINICPM3: Family = family(
+    "MiniCPM3", minicpm3_arch, latent_names, examples=("openbmb/MiniCPM3-4B",)
+)
+YOUTU: Family = family("Youtu", youtu_arch, latent_names, examples=("tencent/Youtu-LLM-2B",))

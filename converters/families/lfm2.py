@@ -31,7 +31,7 @@ def lfm2_arch(config) -> Arch:
 
 def _mlp_dim(config) -> int:
     size = config.intermediate_size
-    if not config.block_auto_adjust_ff_dim:
+    if not (config.knows("block_auto_adjust_ff_dim") and config.block_auto_adjust_ff_dim):
         return size
     size = int(2 * size / 3)
     if config.block_ffn_dim_multiplier is None:

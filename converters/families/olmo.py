@@ -1,4 +1,4 @@
-"""The first OLMo, OLMoE, EXAONE 4 and CWM: Llama with other norms, experts or windows."""
+"""OLMo, OLMoE, FlexOLMo, EXAONE 4 and CWM: Llama with other norms, experts or windows."""
 
 from converters.families.decoder import (
     arch,
@@ -7,6 +7,7 @@ from converters.families.decoder import (
     expert_names,
     family,
 )
+from converters.families.llama import olmo2_arch
 from converters.family import require
 from converters.rotary import rotary
 from jaxpool.nn.arch import Arch, Rotary
@@ -30,6 +31,16 @@ def olmoe_arch(config) -> Arch:
     )
 
 
+def flex_olmo_arch(config) -> Arch:
+    """FlexOLMo: OLMo 2's norms and OLMoE's experts."""
+    return olmo2_arch(
+        config,
+        experts=config.num_experts,
+        experts_per_token=config.num_experts_per_tok,
+        norm_experts=config.norm_topk_prob,
+    )
+
+
 def exaone4_arch(config) -> Arch:
     """EXAONE 4: norms on the branches; among windows, layers without have no positions."""
     facts: dict = dict(placement="branch", qk_norm="head")
@@ -41,20 +52,26 @@ def exaone4_arch(config) -> Arch:
     return arch(config, **facts)
 
 
-OLMOE_NAMES = decoder_names(
+OLMOE_PARTS = (
     attention_names("layers.{L}.self_attn", qk_norm="(N H)"),
     expert_names("layers.{L}.mlp", "gate_proj", "up_proj", "down_proj"),
 )
-EXAONE4_NAMES = decoder_names(
-    norms={"attention_norm": "post_attention_layernorm", "mlp_norm": "post_feedforward_layernorm"}
-)
+AFTER = {"attention_norm": "post_attention_layernorm", "mlp_norm": "post_feedforward_layernorm"}
 
 CWM = family("Cwm", arch, examples=("facebook/cwm",))
 EXAONE4 = family(
     "Exaone4",
     exaone4_arch,
-    EXAONE4_NAMES,
+    decoder_names(norms=AFTER),
     examples=("LGAI-EXAONE/EXAONE-4.0-1.2B",),
 )
+FLEX_OLMO = family(
+    "FlexOlmo",
+    flex_olmo_arch,
+    decoder_names(*OLMOE_PARTS, AFTER),
+    examples=("allenai/FlexOlmo-7x7B-1T",),
+)
 OLMO = family("Olmo", olmo_arch, examples=("allenai/OLMo-1B-hf",))
-OLMOE = family("Olmoe", olmoe_arch, OLMOE_NAMES, examples=("allenai/OLMoE-1B-7B-0924",))
+OLMOE = family(
+    "Olmoe", olmoe_arch, decoder_names(*OLMOE_PARTS), examples=("allenai/OLMoE-1B-7B-0924",)
+)

@@ -1,5 +1,7 @@
 """Qwen 2 and 3, reward models and mixtures of experts among them."""
 
+from typing import Any
+
 from converters.families.decoder import (
     HEADS,
     MASKED_LM,
@@ -10,8 +12,10 @@ from converters.families.decoder import (
     decoder_names,
     expert_names,
     family,
+    shared_expert_names,
 )
 from jaxpool.nn.arch import Arch
+from jaxpool.nn.records import Mixture
 
 
 def qwen2_arch(config) -> Arch:
@@ -24,11 +28,11 @@ def qwen3_arch(config) -> Arch:
     return arch(config, qk_norm="head")
 
 
-def qwen3_moe_arch(config) -> Arch:
-    """Qwen3-MoE: experts in every `decoder_sparse_step`-th layer, less `mlp_only_layers`."""
+def experts(config) -> dict[str, Any]:
+    """Experts in every `decoder_sparse_step`-th layer, less `mlp_only_layers`."""
     step, plain = config.decoder_sparse_step, config.mlp_only_layers or ()
     sparse = tuple(i not in plain and (i + 1) % step == 0 for i in range(config.num_hidden_layers))
-    return qwen3_arch(config).replace(
+    return dict(
         experts=config.num_experts,
         experts_per_token=config.num_experts_per_tok,
         expert_dim=config.moe_intermediate_size,
@@ -37,12 +41,38 @@ def qwen3_moe_arch(config) -> Arch:
     )
 
 
+def gated_share(config) -> Mixture:
+    """The MLP beside the experts has a gate."""
+    return Mixture(shared=config.shared_expert_intermediate_size, shared_gate=True)
+
+
+def qwen2_moe_arch(config) -> Arch:
+    """Qwen1.5-MoE and Qwen2-MoE."""
+    own = dict(qkv_bias=config.qkv_bias, out_bias=False, mixture=gated_share(config))
+    return arch(config, **experts(config), **own)
+
+
+def qwen3_moe_arch(config) -> Arch:
+    """Qwen3-MoE: no MLP beside the experts."""
+    return qwen3_arch(config).replace(**experts(config))
+
+
 EXPERT_NAMES = expert_names("layers.{L}.mlp", "gate_proj", "up_proj", "down_proj")
+SHARED_NAMES = (
+    shared_expert_names("layers.{L}.mlp.shared_expert")
+    + "layers.experts.shared_gate.kernel layers.{L}.mlp.shared_expert_gate.weight 1 D\n"
+)
 QWEN2 = family(
     "Qwen2",
     qwen2_arch,
     heads=HEADS | {"RewardModel": REWARD, "ProcessRewardModel": PROCESS_REWARD},
     examples=("Alibaba-NLP/gte-Qwen2-1.5B-instruct", "Qwen/Qwen2.5-Math-PRM-7B"),
+)
+QWEN2_MOE = family(
+    "Qwen2Moe",
+    qwen2_moe_arch,
+    decoder_names() + EXPERT_NAMES + SHARED_NAMES,
+    examples=("Qwen/Qwen1.5-MoE-A2.7B",),
 )
 QWEN3 = family(
     "Qwen3",

@@ -31,7 +31,8 @@ def read_json(path: Path, default=None):
     if path.stat().st_size > JSON_BYTES:
         raise CheckpointError(f"{path} is larger than {JSON_BYTES >> 20} MiB")
     try:
-        found = json.loads(path.read_text(encoding="utf-8-sig"), parse_constant=_number)
+        text = path.read_text(encoding="utf-8-sig")
+        found = json.loads(text, parse_constant=_number, object_hook=_untagged)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is not valid JSON: {error}") from error
     lists = isinstance(default, list)
@@ -46,6 +47,11 @@ def _number(name: str) -> float:
     if name == "NaN":
         raise ValueError("NaN is not a number")
     return float(name)
+
+
+def _untagged(fields: dict):
+    """What stands for a number in the files of transformers 5: {"__float__": "Infinity"}."""
+    return _number(fields["__float__"]) if fields.keys() == {"__float__"} else fields
 
 
 def update_json(path: Path, values: dict) -> None:

@@ -25,32 +25,39 @@ def experts(params: dict, x: jax.Array, arch: Arch) -> jax.Array:
     if "bias" in params["down"] and not arch.mixture.bias:
         out = out + params["down"]["bias"].astype(jnp.float32)
     if "shared" in params:
-        out = out + layers.mlp(params["shared"], x, arch).astype(jnp.float32)
+        out = out + _shared(params, x, arch).astype(jnp.float32)
     return out.astype(x.dtype)
+
+
+def _shared(params: dict, x: jax.Array, arch: Arch) -> jax.Array:
+    """What the MLP beside the experts gives."""
+    out = layers.mlp(params["shared"], x, arch)
+    if "shared_gate" in params:
+        out = out * jax.nn.sigmoid(dense(params["shared_gate"], x, "btd,d->bt"))[..., None]
+    return out
 
 
 def route(params: dict, x: jax.Array, arch: Arch) -> tuple[jax.Array, jax.Array]:
     """The weights (float32) and numbers of each token's experts, `[B, T, experts_per_token]`."""
     facts, count = arch.mixture, arch.experts_per_token
     logits = dense(params["router"], x.astype(jnp.float32), "btd,dx->btx")
-    if facts.sigmoid:
-        scores = jax.nn.sigmoid(logits)
-        corrected = scores + params["correction"]["bias"].astype(jnp.float32)
-        _, chosen = jax.lax.top_k(_of_best_groups(corrected, facts), count)
-        weights = jnp.take_along_axis(scores, chosen, axis=-1)
-    else:
-        weights, chosen = jax.lax.top_k(jax.nn.softmax(logits, axis=-1), count)
+    scores = jax.nn.sigmoid(logits) if facts.sigmoid else jax.nn.softmax(logits, axis=-1)
+    ranks = scores
+    if facts.corrected:
+        ranks = scores + params["correction"]["bias"].astype(jnp.float32)
+    _, chosen = jax.lax.top_k(_of_best_groups(ranks, facts), count)
+    weights = jnp.take_along_axis(scores, chosen, axis=-1)
     if arch.norm_experts:
         weights = weights / (jnp.sum(weights, axis=-1, keepdims=True) + 1e-20)
     return weights * facts.scale, chosen
 
 
 def _of_best_groups(scores: jax.Array, facts: Mixture) -> jax.Array:
-    """Scores `[..., X]`, less those outside the groups whose two best experts sum to the most."""
+    """Scores `[..., X]`, less those outside the groups whose leaders' scores sum to the most."""
     if facts.groups == facts.best_groups:
         return scores
     grouped = scores.reshape(*scores.shape[:-1], facts.groups, -1)
-    totals = jnp.sum(jax.lax.top_k(grouped, 2)[0], axis=-1)
+    totals = jnp.sum(jax.lax.top_k(grouped, facts.leaders)[0], axis=-1)
     best = jax.lax.top_k(totals, facts.best_groups)[1]
     among = jnp.any(jax.nn.one_hot(best, facts.groups, dtype=bool), axis=-2)
     return jnp.where(among[..., None], grouped, -jnp.inf).reshape(scores.shape)

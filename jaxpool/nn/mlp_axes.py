@@ -36,8 +36,10 @@ def experts(arch) -> dict:
     elif arch.mlp_bias:
         # One bias on the sum of a token's experts (nomic-embed-text-v2-moe), none inside.
         tree["down"]["bias"] = "D"
-    if facts.sigmoid:
+    if facts.corrected:
         tree["correction"] = {"bias": "X"}
     if facts.shared:
         tree["shared"] = {name: {"kernel": "D e"} for name in names} | {"down": {"kernel": "e D"}}
+    if facts.shared_gate:
+        tree["shared_gate"] = {"kernel": "D"}
     return tree

@@ -79,18 +79,23 @@ class Mixture:
     """What few mixtures of experts have.
 
     bias: of the router and of every product; limit: where a gate ends and what it gates, which
-    grows by one (gpt-oss), 0 for nowhere; sigmoid: experts are scored one by one, and chosen by
-    corrected scores, of the `best_groups` of so many `groups` (arXiv 2412.19437); scale: the factor
-    on all weights; shared: features of an MLP beside the experts, for all tokens.
+    grows by one (gpt-oss), 0 for nowhere; sigmoid: experts are scored one by one, else against one
+    another; corrected: scores choose experts after a bias (arXiv 2412.19437); these are of the
+    `best_groups` of so many `groups`, by the sum of the `leaders` best of each; scale: the factor
+    on all weights; shared: features of an MLP beside the experts, for all tokens; shared_gate:
+    whether it is multiplied by the sigmoid of a gate.
     """
 
     bias: bool = False
     limit: float = 0.0
     sigmoid: bool = False
+    corrected: bool = False
     groups: int = 1
     best_groups: int = 1
+    leaders: int = 2
     scale: float = 1.0
     shared: int = 0
+    shared_gate: bool = False
 
 
 @dataclass(frozen=True)

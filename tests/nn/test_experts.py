@@ -15,7 +15,16 @@ MIXTURES = {
     "plain": dict(norm_experts=True),
     "biased": dict(gated=True, mixture=Mixture(bias=True, limit=2.0)),
     "grouped": dict(
-        gated=True, mixture=Mixture(sigmoid=True, groups=3, best_groups=2, scale=2.5, shared=7)
+        gated=True,
+        mixture=Mixture(
+            sigmoid=True,
+            corrected=True,
+            groups=3,
+            best_groups=2,
+            scale=2.5,
+            shared=7,
+            shared_gate=True,
+        ),
     ),
 }
 

@@ -41,7 +41,7 @@ ARCHES = {
     "latent heads": DECODER.replace(
         kv_heads=8, head_dim=7, latent=LatentHeads(6, 5, turned=4, value_dim=3), sinks=True,
         windows=(0, 4), experts=6, experts_per_token=2, expert_dim=12, expert_layers=HALF,
-        mixture=Mixture(sigmoid=True, groups=3, best_groups=2, scale=1.5, shared=8),
+        mixture=Mixture(sigmoid=True, corrected=True, groups=3, best_groups=2, scale=1.5, shared=8),
     ),
 }  # fmt: skip
 ENCODER = DECODER.replace(causal=False, rotary=(), kv_heads=8, attention_layers=(False, True))

@@ -1,4 +1,4 @@
-"""OpenAI's privacy filter: an encoder of gpt-oss's parts, with windows, sinks and experts."""
+"""gpt-oss and the encoder made of its parts: windows, sinks and experts that stop growing."""
 
 from dataclasses import replace
 
@@ -17,16 +17,13 @@ from jaxpool.nn.records import Mixture
 ALPHA = 1.702  # of the sigmoid in "gelu_quick"
 
 
-def privacy_filter_arch(config) -> Arch:
-    """The window counts the tokens on each side; neighbouring features turn together."""
+def gpt_oss_arch(config, **switches) -> Arch:
+    """gpt-oss: every second layer has a window; the gates of experts end at a limit."""
     if config.swiglu_alpha != ALPHA:
         found = config.swiglu_alpha
         raise ValueError(f"config.json: swiglu_alpha must be {ALPHA}, found {found}")
     return arch(
         config,
-        causal=False,
-        windows=(config.sliding_window,) * config.num_hidden_layers,
-        rotary=(replace(rotary(config), interleaved=True),),
         sinks=True,
         activation="gelu_quick",
         experts=config.num_local_experts,
@@ -34,6 +31,17 @@ def privacy_filter_arch(config) -> Arch:
         expert_dim=config.intermediate_size,
         norm_experts=True,
         mixture=Mixture(bias=True, limit=config.swiglu_limit),
+        **switches,
+    )
+
+
+def privacy_filter_arch(config) -> Arch:
+    """The window counts the tokens on each side; neighbouring features turn together."""
+    return gpt_oss_arch(
+        config,
+        causal=False,
+        windows=(config.sliding_window,) * config.num_hidden_layers,
+        rotary=(replace(rotary(config), interleaved=True),),
     )
 
 
@@ -44,12 +52,19 @@ layers.experts.{gate,up}.bias      layers.{L}.mlp.experts.gate_up_proj_bias   X 
 layers.experts.down.kernel         layers.{L}.mlp.experts.down_proj           X W D
 layers.experts.down.bias           layers.{L}.mlp.experts.down_proj_bias      X D
 """
+NAMES = (
+    decoder_names(attention=attention_names("layers.{L}.self_attn"), mlp="")
+    + dense("layers.experts.router", "layers.{L}.mlp.router", "X D")
+    + EXPERTS
+)
+# A gate and what it gates lie side by side.
+GPT_OSS: Family = family(
+    "GptOss", gpt_oss_arch, NAMES.replace("(W|W)", "(W [1|1])"), examples=("openai/gpt-oss-20b",)
+)
 OPENAI_PRIVACY_FILTER: Family = family(
     "OpenAIPrivacyFilter",
     privacy_filter_arch,
-    decoder_names(attention=attention_names("layers.{L}.self_attn"), mlp="")
-    + dense("layers.experts.router", "layers.{L}.mlp.router", "X D")
-    + EXPERTS,
+    NAMES,
     heads={"TokenClassification": token_score()},
     pool="mean",
     examples=("openai/privacy-filter",),
