@@ -88,6 +88,7 @@ from converters.families.squeezebert import SQUEEZEBERT
 from converters.families.starcoder2 import STARCODER2
 from converters.families.static import STATIC
 from converters.families.t5 import T5, UMT5
+from converters.families.t5gemma2 import T5GEMMA2
 from converters.families.telechat import TELECHAT2
 from converters.families.ultrabert import ESMC, ULTRABERT
 from converters.families.vit import VIT
@@ -241,6 +242,7 @@ FAMILIES: dict[str, Family] = {
     "stablelm": STABLELM,
     "starcoder2": STARCODER2,
     "t5": T5,
+    "t5gemma2": T5GEMMA2,
     "telechat": TELECHAT2,
     "ultrabert": ULTRABERT,
     "umt5": UMT5,

@@ -76,6 +76,7 @@ class Arch:
     # Attention
     causal: bool = False
     windows: tuple[int, ...] = ()
+    lean: int = 0  # how many tokens less a window reaches back than ahead
     rotary: tuple[Rotary, ...] = ()
     rotary_layers: tuple[int, ...] = ()
     alibi: bool = False
@@ -131,6 +132,7 @@ class Arch:
     vision: "Arch | None" = None  # the tower beside a text model
     decoder: "Arch | None" = None  # reads the tokens again, one behind, and this one's output
     start: int | None = None  # a decoder's first token, -1 for the text's last; None of an encoder
+    merged: bool = False  # a decoder attends to both at once, by the same kernels
     compression: Compression | None = None  # of documents, between layers
     shared_layers: bool = False  # one set of weights runs `layers` times
     max_length: int = 512  # the most tokens that positions allow

@@ -23,20 +23,29 @@ INTERPRET = False  # run Pallas kernels without their chip (tests)
 
 
 def attention(
-    params: dict, batch, arch: Arch, kept: jax.Array | None = None, rate: float = 0.0
+    params: dict,
+    batch,
+    arch: Arch,
+    kept: jax.Array | None = None,
+    rate: float = 0.0,
+    memory: Places | None = None,
 ) -> Callable:
     """`attend(q, k, v, window, sink, key)` for the layers of one batch; q of tokens `kept` alone.
 
     q `[B, T, N, H]`, k and v `[B, T, K, H]` -> `[B, T, N, H]`; `window` is the layer's reach, a
     scalar out of `arch.windows` (None without). Each distinct reach has a program of its own.
     sink: the scores `[N]` of no key, where `arch.sinks`; rate: the share of weights that dropout
-    takes away where there is a key; dense scores know it.
+    takes away where there is a key; dense scores know it. memory: the places of further keys, which
+    follow those of the row, and which all tokens of their segment see.
     """
     length = batch.segments.shape[1]
     # The fused kernels mask by segment only, and know nothing of `context`.
     kernel = KERNELS[backend(arch, length) if batch.context is None else xla(length)]
     places = Places(batch.segments, batch.positions, batch.context)
-    if kept is not None or rate:
+    if memory is not None:
+        queries = None if kept is None else places.map(lambda x: take(x, kept))
+        kernel = partial(_merged, memory=memory, queries=queries)
+    elif kept is not None or rate:
         kernel = partial(_dense, queries=places.map(lambda x: take(x, kept)), rate=rate)
     reaches = sorted(set(arch.windows)) or [0]
 
@@ -80,6 +89,35 @@ def _dense(
     def attend(q, k, v, sink=None, key=None):
         thin = partial(drop, rate=rate, key=key)
         out = _product(*_heads_first(q, k, v, arch), bias, arch, sink, thin)
+        return _tokens_first(out, q)
+
+    return attend
+
+
+def _merged(
+    params, places: Places, arch: Arch, reach: int, memory: Places, queries: Places | None = None
+):
+    """Keys of the row and of a memory side by side, a block of queries at a time."""
+    both = arch.replace(causal=False)
+    queries = queries or places
+    length = queries.segments.shape[1]
+    size = min(length, BLOCK)
+    blocks = -(-length // size)
+    pad = ((0, 0), (0, blocks * size - length))
+    queries = queries.map(lambda x: jnp.pad(x, pad))
+
+    def attend(q, k, v):
+        qs, ks, vs = _heads_first(jnp.pad(q, (*pad, (0, 0), (0, 0))), k, v, arch)
+
+        def block(i):
+            mine = queries.at(i * size, size)
+            own = _added(params, mine, places, arch, reach)
+            bias = jnp.concatenate([own, _added(params, mine, memory, both, 0)], axis=-1)
+            part = jax.lax.dynamic_slice_in_dim(qs, i * size, size, 3)
+            return _product(part, ks, vs, bias, arch)
+
+        out = jnp.moveaxis(jax.lax.map(block, jnp.arange(blocks)), 0, 3)
+        out = out.reshape(*out.shape[:3], -1, out.shape[-1])[:, :, :, :length]
         return _tokens_first(out, q)
 
     return attend

@@ -57,11 +57,12 @@ def residual(
             return stays + before(branch(x))
 
 
-def attention(p: dict, x, batch, table, attend, arch: Arch, chosen, kept) -> jax.Array:
+def attention(p: dict, x, batch, table, attend, arch: Arch, chosen, kept, memory=None) -> jax.Array:
     """What the tokens of a text take from one another by attention.
 
     table: of rotary positions, of queries and of keys; attend: see `attention.attention`; chosen:
-    see `layers.chosen_adapters`; kept: the tokens that take.
+    see `layers.chosen_adapters`; kept: the tokens that take; memory: vectors `[B, S, D]` that they
+    take from too (`Arch.merged`), which have no positions.
     """
     mine = take(chosen, kept)
     if arch.latent:
@@ -75,6 +76,8 @@ def attention(p: dict, x, batch, table, attend, arch: Arch, chosen, kept) -> jax
     steps: list[Callable] = [_normalized, partial(_turned, table=table, kept=kept)]
     for step in reversed(steps) if arch.qk_norm_last else steps:
         q, k = step(p, q, k, arch)
+    if memory is not None:
+        k, v = _beside(p, k, v, memory, arch)
     mixed = attend(q, k, v, sink=p["sink"]["bias"] if arch.sinks else None)
     if arch.value_taps:
         kernel = {"kernel": p["conv"]["kernel"][..., None]}
@@ -88,6 +91,13 @@ def attention(p: dict, x, batch, table, attend, arch: Arch, chosen, kept) -> jax
         mixed = _together(p["sub_norm"], mixed, arch.norm, arch)
     out = layers.dense(p["out"], mixed, "btnh,nhd->btd", mine)
     return out + spans.mix(p["spans"], x, q, batch, chosen, kept) if arch.spans else out
+
+
+def _beside(p: dict, k, v, memory, arch: Arch) -> tuple[jax.Array, jax.Array]:
+    """Keys and values of a row, and behind them those of a memory: the keys do not turn."""
+    more, values = (layers.dense(p[name], memory, "bsd,dkh->bskh") for name in ("key", "value"))
+    more = more if arch.qk_norm == "none" else _qk_norm(p["key_norm"], more, arch)
+    return jnp.concatenate([k, more], axis=1), jnp.concatenate([v, values], axis=1)
 
 
 def _turned(p: dict, q, k, arch: Arch, table, kept) -> tuple[jax.Array, jax.Array]:

@@ -4,6 +4,7 @@ Lewis et al., BART (arXiv 1910.13461). Segments keep the texts of a row apart in
 """
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,20 @@ import jax.numpy as jnp
 from jaxpool.nn import layers
 from jaxpool.nn.arch import Arch
 from jaxpool.nn.dropout import Dropout, dropped
+from jaxpool.nn.masks import Places
 from jaxpool.nn.segments import segment_sums
+
+
+class Memory(NamedTuple):
+    """What the layers of a decoder attend to: vectors `[B, S, D]` and their segments `[B, S]`."""
+
+    vectors: jax.Array
+    segments: jax.Array
+
+    @property
+    def places(self) -> Places:
+        """The places of its vectors."""
+        return Places(self.segments, jnp.zeros_like(self.segments))
 
 
 def parameters(params: dict) -> dict:
@@ -35,14 +49,14 @@ def behind(batch, arch: Arch):
 
 
 def read(
-    memory: jax.Array,
+    memory: Memory,
     attention: Callable,
     dropout: Dropout,
     p: dict,
     kept: jax.Array | None,
     keys: Sequence,
 ) -> Callable:
-    """The branch `[B, T, D] -> [B, T, D]` that attends to the hidden states `memory` of a text.
+    """The branch `[B, T, D] -> [B, T, D]` that attends to the memory of a text.
 
     attention: (kept, rate) -> `attention.attention`'s `attend` in both directions; p: parameters;
     kept: the tokens that the branch gets, all of them if None; dropout: drawn from two `keys`, or
@@ -53,7 +67,7 @@ def read(
 
     def branch(x):
         q = layers.dense(p["query"], x, "btd,dnh->btnh")
-        k, v = (layers.dense(p[name], memory, "btd,dkh->btkh") for name in ("key", "value"))
+        k, v = (layers.dense(p[name], memory.vectors, "btd,dkh->btkh") for name in ("key", "value"))
         out = attend(q, k, v, window=None, key=weights_key)
         return layers.dense(p["out"], out, "btnh,nhd->btd")
 

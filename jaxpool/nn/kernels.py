@@ -26,7 +26,7 @@ def choose(platform: str, arch: Arch) -> str:
     What a family cannot compute exactly stays with XLA. cuDNN's is the one that knows biases, which
     cost it half its speed.
     """
-    if arch.leading or arch.sinks:
+    if arch.leading or arch.sinks or arch.lean:
         return "xla"
     biased = arch.alibi or arch.relative_buckets > 0
     if platform == "tpu" and not biased:

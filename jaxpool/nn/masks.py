@@ -36,7 +36,7 @@ def visible(queries: Places, keys: Places, arch: Arch, reach: int) -> jax.Array:
     if arch.causal:
         seen &= ahead <= 0
     if reach:
-        near = jnp.abs(ahead) <= reach
+        near = (ahead <= reach) & (ahead >= arch.lean - reach)
         seen &= near | (keys.positions == 0)[:, None] if arch.leading else near
     return seen
 

@@ -177,7 +177,7 @@ def _attention_axes(arch: Arch, norm: dict) -> tuple[dict, dict]:
         "value": _dense("D K H", "K H", arch.qkv_bias),
         "out": _dense("N H D", "D", arch.out_bias),
     }
-    cross = {} if arch.start is None else {"cross": dict(attention)}
+    cross = {} if arch.start is None or arch.merged else {"cross": dict(attention)}
     if arch.latent:
         attention = arch.latent.axes(arch.out_bias)
     if arch.sinks:

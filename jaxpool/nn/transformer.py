@@ -52,7 +52,8 @@ def forward(
     if arch.decoder is None:
         return _run(params, batch, arch, unroll, kept, dropout, key, remat, seen)[0]
     first, key = split(key, 2)
-    memory = _run(params, batch, arch, unroll, None, dropout, first, remat)[0]
+    vectors = _run(params, batch, arch, unroll, None, dropout, first, remat)[0]
+    memory = decoder.Memory(vectors, batch.segments)
     own, behind = decoder.parameters(params), decoder.behind(batch, arch.decoder)
     rest = (arch.decoder, unroll, kept, dropout, key, remat)
     return _run(own, behind, *rest, memory=memory)[0]
@@ -76,7 +77,7 @@ def _run(
 ) -> tuple[jax.Array, jax.Array | None]:
     """Hidden states, and those of the layers that a tower gives beside them.
 
-    memory: the hidden states of an encoder, which the layers of a decoder attend to.
+    memory: `decoder.Memory` of an encoder, which the layers of a decoder attend to.
     """
     if arch.disentangled:
         hidden = disentangled.forward(
@@ -182,9 +183,10 @@ def _block(params: dict, batch, arch: Arch, dropout: Dropout, seen, memory, embe
 def _layer(params: dict, batch, arch: Arch, dropout: Dropout, memory, embedded) -> Callable:
     """One layer, of its parameters and of what differs between layers."""
     turn = _turn(batch, arch)
-    kernel = _kernels(params, batch, arch, dropout.attention)
+    kernel = _kernels(params, batch, arch, dropout.attention, memory)
     chosen = layers.chosen_adapters(batch, arch)
-    read = memory is not None and _reader(params, batch, arch, dropout, memory)
+    beside = memory.vectors if memory is not None and arch.merged else None
+    read = memory is not None and beside is None and _reader(params, batch, arch, dropout, memory)
 
     def layer(x, p, window, index, first, key, kept):
         weights_key, attention_key, mlp_key, *cross_keys = split(key, 5 if read else 3)
@@ -192,7 +194,7 @@ def _layer(params: dict, batch, arch: Arch, dropout: Dropout, memory, embedded) 
         look = partial(kernel(p, kept), window=window, key=weights_key)
         if arch.narrow:
             return narrow.layer(p, x, look, arch, chosen, kept)
-        mix = lambda y: _mix(p, y, batch, table, look, arch, chosen, kept)  # noqa: E731
+        mix = lambda y: _mix(p, y, batch, table, look, arch, chosen, kept, beside)  # noqa: E731
         mix = dropped(mix, dropout.hidden, attention_key)
         think = lambda y: _mlp(p, y, arch, take(chosen, kept))  # noqa: E731
         think = dropped(think, dropout.hidden, mlp_key)
@@ -206,13 +208,16 @@ def _layer(params: dict, batch, arch: Arch, dropout: Dropout, memory, embedded) 
     return layer
 
 
-def _kernels(params: dict, batch, arch: Arch, rate: float) -> Callable:
+def _kernels(params: dict, batch, arch: Arch, rate: float, memory=None) -> Callable:
     """`attention` for the parameters of a layer, and for the tokens `kept` where there are some.
 
-    Layers with heads of one size share it, unless each has positions of its own.
+    Layers with heads of one size share it, unless each has positions of its own. What attends to a
+    memory too knows no dropout of weights.
     """
     kinds = {kind for parts in arch.parts for kind in parts} & {"attention", "wide"}
     make = partial(attention, rate=rate)
+    if arch.merged:
+        make = partial(attention, memory=memory.places)
     own = arch.relative_layers
     shared = {} if own else {x: make(params, batch, arch.attending(x)) for x in sorted(kinds)}
 
@@ -255,11 +260,11 @@ def _member(group: dict, i: int, arch: Arch) -> dict:
     }
 
 
-def _mix(p: dict, x, batch, table, attend, arch: Arch, chosen, kept) -> jax.Array:
+def _mix(p: dict, x, batch, table, attend, arch: Arch, chosen, kept, memory) -> jax.Array:
     """What the tokens of a text take from one another, by attention or another mixer."""
     for name in ("attention", "wide"):
         if name in p:
-            return branches.attention(p[name], x, batch, table, attend, arch, chosen, kept)
+            return branches.attention(p[name], x, batch, table, attend, arch, chosen, kept, memory)
     return mixer(p.get("mixer", {}), x, batch, arch, chosen, kept)
 
 
