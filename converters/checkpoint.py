@@ -1,8 +1,9 @@
 """A Hugging Face checkpoint folder as (Arch, heads, parameters), and back."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,6 +33,8 @@ from jaxpool.nn.arch import Arch
 from jaxpool.scoring.listwise import Listwise
 from jaxpool.tasks.task import Task
 from jaxpool.text.late_interaction import LateInteraction
+
+PROCESSORS = 16  # of a checkpoint that are kept, by what is asked of them
 
 
 class Part(NamedTuple):
@@ -120,11 +123,24 @@ class Checkpoint:
         return architecture(self.config)
 
     def processor_for(self, asked: Mapping[str, Any]) -> Processor | None:
-        """The processor with some of its fields changed (see `converters.images.CHANGEABLE`)."""
+        """The processor with some of its fields changed (see `converters.images.CHANGEABLE`).
+
+        Calls that ask for the same get the same one: what is kept of pictures goes by it.
+        """
         asked = {**(self.pipeline.images if self.pipeline else {}), **asked}
         if not (self.processor and asked):
             return self.processor
-        return processor_of(self.family, self.base, self.arch, asked, self.name)
+        # A value that JSON does not know becomes a text, which no field takes.
+        return self._processors(json.dumps(asked, sort_keys=True, default=str))
+
+    @cached_property
+    def _processors(self) -> Callable[[str], Processor]:
+        """The processors with some fields, as JSON, changed; the last `PROCESSORS` are kept."""
+
+        def read(asked: str) -> Processor:
+            return processor_of(self.family, self.base, self.arch, json.loads(asked), self.name)
+
+        return lru_cache(PROCESSORS)(read)
 
     def read(self, dtype, put: Callable[[str, np.ndarray], object]) -> dict:
         """The parameter tree; `put(path, array)` places each leaf as soon as it is read.

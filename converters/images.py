@@ -25,7 +25,7 @@ PIXELS: dict[str, dict[str, int]] = {
     "^vdr-2b-multi": {"min_pixels": 28**2, "max_pixels": 768 * 28**2},
     "^jina-reranker-m0": {"min_pixels": 4 * 28**2, "max_pixels": 768 * 28**2},
     "^llama-nemotron-(embed|rerank)-vl": {"max_input_tiles": 6},
-    "^vlm2vec-full": {"num_crops": 4},
+    "^vlm2vec-full": {"num_crops": 4},  # of training and evaluation; the authors' demo has 16
 }
 NO_LIMITS: dict[str, Any] = {"min_pixels": None, "max_pixels": None}
 

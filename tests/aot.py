@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 from converters.configuration import read_config
 from jaxpool.engine import joined
-from jaxpool.engine.engine import Bucketing
+from jaxpool.engine.bucketing import Bucketing
 from jaxpool.engine.executor import Executor
 from jaxpool.engine.planner import bucket_lengths, shapes
 from jaxpool.engine.sharding import leaf_sharding
@@ -100,7 +100,6 @@ def colpali() -> Arch:
     return read("ColPaliForRetrieval", "colpali", vlm_config=parts)
 
 
-# name: architecture, longest text or patches of a picture, devices of the model axis
 def moonlight() -> Arch:
     """Four layers of Moonlight-16B-A3B, the first without experts."""
     sizes = dict(vocab_size=163840, hidden_size=2048, intermediate_size=11264)
@@ -115,6 +114,7 @@ def jamba() -> Arch:
     return read("JambaModel", "jamba", num_hidden_layers=8, num_experts=1)
 
 
+# name: architecture, longest text or patches of a picture, devices of the model axis
 MODELS = {
     "BERT-base": (encoder(30522, 12, 768, 512), 512, 1),
     "BGE-M3": (encoder(250002, 24, 1024, 8194), 8192, 1),

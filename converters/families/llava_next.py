@@ -1,6 +1,7 @@
 """LLaVA-NeXT: CLIP reads tiles of an image, Llama or Mistral their tokens.
 
-E5-V is asked as on its card (arXiv 2407.12580), VLM2Vec and others in the words of their callers.
+E5-V is asked as on its card (arXiv 2407.12580), for an image with a text as by the code of its
+authors (github.com/kongds/E5-V), VLM2Vec and others in the words of their callers.
 """
 
 import re
@@ -52,14 +53,18 @@ AS_WRITTEN = Conversation(
     tiles=TileGrid(cropped=True, first=True, lines=False, between=False),
 )
 CHAT = (
-    "<|start_header_id|>user<|end_header_id|>\n\n{}\nSummary above {} in one word: <|eot_id|>"
+    "<|start_header_id|>user<|end_header_id|>\n\n{}<|eot_id|>"
     "<|start_header_id|>assistant<|end_header_id|>\n\n \n"
 )
 E5V = replace(
     AS_WRITTEN,
     image="<image>",
-    seen=CHAT.format("{images}{content}", "image"),
-    read=CHAT.format("{content}", "sentence"),
+    seen=CHAT.format("{images}{content}\nSummary above image in one word: "),
+    both=CHAT.format(
+        # the spelling is that of the authors' evaluation on CIRR
+        '{images}Modify this image with "{content}", desribe modified image in one word:'
+    ),
+    read=CHAT.format("{content}\nSummary above sentence in one word: "),
 )
 
 

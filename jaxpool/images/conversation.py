@@ -20,8 +20,9 @@ class Conversation:
     stead; around: the tokens before and after an image's own, wherever its placeholder is; tiles:
     what that becomes where images are cut into tiles; seen, read: the prompt of what has an image,
     and of a text alone, with {content}, {instruction} and {images}, where all images stand that
-    would else stand among the texts; sides: that of a text which is a "query", or a "document";
-    instruction, caption: those of a caller who gives none (the caption is for images without text);
+    would else stand among the texts; both: the prompt of an image with a text, where that is
+    another; sides: that of a text which is a "query", or a "document"; instruction, caption: those
+    of a caller who gives none (the caption is for images without text);
     special_tokens: whether the tokenizer adds its own; last: the id of a token after each prompt;
     blank: pixels of the side of a black image, which stands where the words of a text alone have
     one; counted: the tokens of an image are counted like those of a text, where others have the
@@ -37,6 +38,7 @@ class Conversation:
     around: tuple[str, ...] = ()
     tiles: TileWords | TileGrid | None = None
     seen: str = "{content}"
+    both: str = ""
     read: str = "{content}"
     sides: Mapping[str, str] = field(default_factory=dict)
     instruction: str = ""
@@ -103,7 +105,8 @@ class Conversation:
             parts = [part and part.strip() for part in parts]
         content = "".join(among if part is None else part for part in parts)
         caption = "" if any(parts) else self.caption
-        return self.put(content + caption, instruction, None in parts, before)
+        asked = replace(self, seen=self.both) if self.both and any(parts) else self
+        return asked.put(content + caption, instruction, None in parts, before)
 
 
 @dataclass(frozen=True)

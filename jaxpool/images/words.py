@@ -42,7 +42,7 @@ def in_words(conversation: Conversation, prompt: Prompt, told: str, whole: bool)
     """
     if not whole:
         conversation = replace(
-            conversation, seen="{content}", read="{content}", caption="", told=None
+            conversation, seen="{content}", both="", read="{content}", caption="", told=None
         )
     parts = _parts(conversation, prompt)
     if not isinstance(prompt, Pictures) and not parts:

@@ -94,6 +94,7 @@ def _patches(params: dict, pixels: jax.Array, facts: Patches) -> jax.Array:
     """The product of patches `[B, T, h w c]` and the kernel `[h, w, c, D]`, float32 `[B, T, D]`.
 
     Pixels stay what they are: the kernel and the bias take in their scale, mean and deviation.
+    Floats that a caller gives are not rounded, and have gradients.
     """
     kernel = params["kernel"].astype(jnp.float32)
     if facts.frames > 1:  # a picture is the same in every frame
@@ -102,7 +103,7 @@ def _patches(params: dict, pixels: jax.Array, facts: Patches) -> jax.Array:
     level = jnp.sum(kernel * ((MIDDLE * facts.scale - mean) / std), axis=(0, 1, 2))
     folded = (kernel * (facts.scale / std)).reshape(facts.values, -1)
     folded = folded.astype(params["kernel"].dtype)
-    wide = jnp.int16 if facts.dtype == "uint8" else jnp.float32
+    wide = jnp.int16 if pixels.dtype == jnp.uint8 else jnp.float32
     values = (pixels.astype(wide) - wide(MIDDLE)).astype(folded.dtype)
     out = jnp.einsum("bti,id->btd", values, folded, preferred_element_type=jnp.float32) + level
     return out + params["bias"].astype(jnp.float32) if "bias" in params else out

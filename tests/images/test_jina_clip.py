@@ -102,10 +102,8 @@ def adapted(tensors: dict) -> tuple[dict, dict]:
     return written, merged
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """The folder as it is published, the text model with its adapter, the tower's tensors."""
-    folder = tmp_path_factory.mktemp("jina-clip") / "jina-clip-v2"
+def save(folder):
+    """Write the folder as it is published; the text model with its adapter, the tower's tensors."""
     config = JinaEmbeddingsV3Config(
         **TEXT, rope_parameters={"rope_type": "default", "rope_theta": 55.0}
     )
@@ -140,7 +138,14 @@ def made(tmp_path_factory):
     (folder / "preprocessor_config.json").write_text(json.dumps(facts))
     add_tokenizer(folder)
     text = JinaEmbeddingsV3Model.from_pretrained(None, config=config, state_dict=merged).eval()
-    return folder, text, seen
+    return text, seen
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """The folder, and what `save` gives."""
+    folder = tmp_path_factory.mktemp("jina-clip") / "jina-clip-v2"
+    return folder, *save(folder)
 
 
 @pytest.fixture(scope="module")

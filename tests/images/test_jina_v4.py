@@ -57,10 +57,8 @@ def base(tmp_path_factory):
     return models.qwen2_5_vl(tmp_path_factory.mktemp("qwen2-5") / "m")
 
 
-@pytest.fixture(scope="module")
-def made(base, tmp_path_factory):
-    """The folder as it is published, and its tensors with the adapter of each task merged."""
-    folder = tmp_path_factory.mktemp("jina") / "jina-embeddings-v4"
+def publish(base: Path, folder: Path) -> dict[str, dict]:
+    """Write the folder as it is published; its tensors with the adapter of each task merged."""
     shutil.copytree(base, folder)
     rng, tensors = np.random.default_rng(0), load_file(folder / "model.safetensors")
     tensors["multi_vector_projector.weight"] = rng.normal(0, 0.1, (WIDTH, 32)).astype(np.float32)
@@ -69,7 +67,14 @@ def made(base, tmp_path_factory):
     config = json.loads((folder / "config.json").read_text())
     config |= {"architectures": ["JinaEmbeddingsV4Model"], "task_names": list(TASKS)}
     (folder / "config.json").write_text(json.dumps(config | {"multi_vector_projector_dim": WIDTH}))
-    return folder, adapter(tensors, folder / "adapters", TASKS)
+    return adapter(tensors, folder / "adapters", TASKS)
+
+
+@pytest.fixture(scope="module")
+def made(base, tmp_path_factory):
+    """The folder, and what `publish` gives."""
+    folder = tmp_path_factory.mktemp("jina") / "jina-embeddings-v4"
+    return folder, publish(base, folder)
 
 
 def merged_folder(base: Path, tensors: dict, folder: Path) -> Path:

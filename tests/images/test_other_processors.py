@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 import jaxpool
+from converters import other_images
+from converters.checkpoint import open_checkpoint
 from converters.images import read_processor
 from converters.other_images import Other
 from converters.report import CheckpointError
@@ -43,6 +45,23 @@ def test_vectors_with_a_processor_of_transformers(tmp_path):
     asked = {"prompt": "", "multi_modal_data": {"image": photos()[0]}}
     asked["mm_processor_kwargs"] = {"size": {"height": 90, "width": 80}}
     assert np.abs(model.encode(asked) - model.encode(photos()[0])).max() > 1e-4
+
+
+def test_a_processor_is_opened_once_for_calls_that_ask_for_the_same(tmp_path, monkeypatch):
+    """Also of 16 others in between; what was made of a file's pixels is found again by it."""
+    folder = write(towers.save(tmp_path / "vit", "vit"), "DeiT", DEIT)
+    opened, own = [], other_images._open
+    monkeypatch.setattr(other_images, "_open", lambda *of: opened.append(of) or own(*of))
+    checkpoint = open_checkpoint(folder)
+    fields = [{"size": {"height": 60 + i, "width": 80}} for i in range(17)]
+    found = [checkpoint.processor_for(asked) for asked in [*fields[:2], *fields[:2]]]
+    assert found[0] is found[2] and found[1] is found[3] and found[0] != found[1]
+    assert len(opened) == 1 + 2
+    for asked in (*fields, fields[0]):
+        checkpoint.processor_for(asked)
+    assert len(opened) == 1 + 17 + 1
+    with pytest.raises(CheckpointError, match="size must|sizes|known"):
+        checkpoint.processor_for({"size": object()})
 
 
 def test_no_torch_is_needed(tmp_path):

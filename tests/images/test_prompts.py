@@ -13,7 +13,7 @@ from PIL import Image
 import jaxpool
 from jaxpool import PoolingParams
 from jaxpool.errors import RequestError
-from tests.images import joined_models, models
+from tests.images import models
 from tests.images.photos import encoded, photo
 
 PHOTO = photo(60, 70)
@@ -226,26 +226,6 @@ def test_a_folder_of_a_multi_modal_transformer(clip_folder, tmp_path):
     np.testing.assert_allclose(model.encode([*texts, *images]), wanted, atol=1e-5)
     with pytest.raises(RequestError, match="text-only or image-only"):
         model.encode([{"text": "A cat", "image": PHOTO}])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["clip", "siglip", "siglip2", "qwen3_vl"])
-def test_compiled_programs_of_pictures(kind, towers, tmp_path):
-    """`jaxpool compile` writes those of both towers, and a start with them compiles nothing."""
-    from jaxpool.cli import compile_
-
-    joins = kind == "qwen3_vl"
-    folder = str(joined_models.qwen3_vl(tmp_path / "m") if joins else towers(kind))
-    sizes = {"max_model_len": 64, "max_num_batched_tokens": 5 * 64} if joins else {}
-    sizes = sizes or {"max_num_batched_tokens": 64}
-    compile_(folder, tmp_path / "out", ["embed"], **sizes)
-    options = {"compiled": str(tmp_path / "out"), "data_parallel_size": 1, **sizes}
-    llm = jaxpool.LLM(folder, forbid_compiles=True, **options)
-    place = [5, joined_models.IDS["<|image_pad|>"], 6]
-    seen = {"prompt_token_ids": place} if joins else {"prompt": ""}
-    seen |= {"multi_modal_data": {"image": photo(40, 40)}}
-    assert len(llm.embed([seen, [5, 6, 7]], use_tqdm=False)) == 2
-    assert all(engine.executor.compilations == 0 for engine in llm.model.engines.values())
 
 
 def test_pillow_is_asked_for_where_it_is_needed(clip, monkeypatch):

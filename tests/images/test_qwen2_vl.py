@@ -149,10 +149,8 @@ def test_vectors_of_dse(dse, reference):
     near(dse.encode("abc"), hidden / np.linalg.norm(hidden))
 
 
-@pytest.fixture(scope="module")
-def m0(folder, tmp_path_factory):
-    """jina-reranker-m0: the same tensors, and two linear layers for the answer."""
-    new = tmp_path_factory.mktemp("m0") / "reranker"
+def reranker(folder, new) -> dict:
+    """Write jina-reranker-m0: the same tensors, and two linear layers for the answer."""
     new.mkdir()
     for file in folder.iterdir():
         (new / file.name).write_bytes(file.read_bytes())
@@ -164,6 +162,13 @@ def m0(folder, tmp_path_factory):
     save_file(tensors, new / "model.safetensors", {"format": "pt"})
     config = json.loads((new / "config.json").read_text())
     (new / "config.json").write_text(json.dumps(config | {"architectures": ["JinaVLForRanking"]}))
+    return tensors
+
+
+@pytest.fixture(scope="module")
+def m0(folder, tmp_path_factory):
+    new = tmp_path_factory.mktemp("m0") / "reranker"
+    tensors = reranker(folder, new)
     return jaxpool.LLM(str(new), data_parallel_size=1), tensors
 
 

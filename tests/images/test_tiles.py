@@ -127,9 +127,13 @@ def test_e5v_is_asked_as_on_its_card(llava_next, tmp_path):
     words = "<|start_header_id|>user<|end_header_id|>\n\n{}\nSummary above {} in one word: "
     words += "<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n \n"
     image, text = words.format("<image>", "image"), words.format("abc", "sentence")
+    changed = '<image>Modify this image with "abc", desribe modified image in one word:'
+    both = words.replace("{}\nSummary above {} in one word: ", changed)
     asked = [{"image": IMAGES[0]}, "abc", raw(image, IMAGES[0]), text]
+    asked.append({"text": "abc", "image": IMAGES[0]})
     found = model.requests(model.task("embed"), asked)
-    for one, (prompt, images) in zip(found, [(image, IMAGES[:1]), (text, [])] * 2, strict=True):
+    wanted = [(image, IMAGES[:1]), (text, [])] * 2 + [(both, IMAGES[:1])]
+    for one, (prompt, images) in zip(found, wanted, strict=True):
         np.testing.assert_array_equal(one.ids, reference.read(prompt, images)[0])
 
 

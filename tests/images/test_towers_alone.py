@@ -16,7 +16,7 @@ from jaxpool.errors import RequestError
 from jaxpool.nn.vision import _sharp_taps, _taps
 from tests.images import towers
 from tests.images.photos import photo, photos
-from tests.parity import BF16_COSINE, cosine
+from tests.parity import cosine
 
 FAST = ("dinov2", "registers-classifier", "clip-classifier")
 KINDS = [
@@ -111,17 +111,6 @@ def test_smaller_pictures_of_a_call(folders):
     for image, crop, vector in zip(photos(), crops[:2], found, strict=False):
         alone = jaxpool.load(str(folders("dinov2")), mm_processor_kwargs=crop, **SMALL)
         np.testing.assert_allclose(vector, alone.encode(image), atol=1e-5)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("options", [{"dtype": "bfloat16"}, {"quantization": "int8"}])
-def test_fewer_bits(options, folders):
-    wanted, found = (
-        jaxpool.load(str(folders("registers")), **SMALL, **more).encode(photos())
-        for more in ({}, options)
-    )
-    least = BF16_COSINE if "dtype" in options else 0.99
-    assert min(cosine(a, b) for a, b in zip(found, wanted, strict=True)) >= least
 
 
 def test_what_is_refused(folders, tmp_path):
