@@ -8,7 +8,7 @@ from converters.report import CheckpointError
 from jaxpool.heads.cap import Cap
 from jaxpool.heads.steps import Dense
 from jaxpool.nn.arch import Arch
-from jaxpool.nn.records import Compression
+from jaxpool.nn.between import Compression
 
 RATIOS = (1, 2, 4, 8)  # that it was trained with
 COMPRESSED = (8,)  # the layers of FlagEmbedding's LightweightLLMReranker, where a caller names none

@@ -3,10 +3,10 @@
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
+from jaxpool.nn.between import Compression
 from jaxpool.nn.heads import Heads, Spans
 from jaxpool.nn.low_rank import LatentHeads, Mamba
 from jaxpool.nn.records import (
-    Compression,
     DeltaNet,
     Disentangled,
     Fourier,

@@ -38,15 +38,8 @@ def attention(
     takes away where there is a key; dense scores know it. memory: the places of further keys, which
     follow those of the row, and which all tokens of their segment see.
     """
-    length = batch.segments.shape[1]
-    # The fused kernels mask by segment only, and know nothing of `context`.
-    kernel = KERNELS[backend(arch, length) if batch.context is None else xla(length)]
     places = Places(batch.segments, batch.positions, batch.context)
-    if memory is not None:
-        queries = None if kept is None else places.map(lambda x: take(x, kept))
-        kernel = partial(_merged, memory=memory, queries=queries)
-    elif kept is not None or rate:
-        kernel = partial(_dense, queries=places.map(lambda x: take(x, kept)), rate=rate)
+    kernel = _kernel(places, arch, kept, rate, memory)
     reaches = sorted(set(arch.windows)) or [0]
 
     def program(reach: int) -> Callable:
@@ -54,7 +47,7 @@ def attention(
             return kernel(params, places, arch, reach)
         # The patches of a square lie apart, which fused kernels do not expect.
         inside = places._replace(segments=squares(batch, reach))
-        return KERNELS[xla(length)](params, inside, arch, 0)
+        return KERNELS[xla(batch.segments.shape[1])](params, inside, arch, 0)
 
     programs = [program(reach) for reach in reaches]
 
@@ -68,6 +61,18 @@ def attention(
         return jax.lax.switch(index, runs, q, k, v)
 
     return attend
+
+
+def _kernel(places: Places, arch: Arch, kept, rate: float, memory: Places | None) -> Callable:
+    """The kernel that computes what is asked of `attention`."""
+    length = places.segments.shape[1]
+    if memory is not None or kept is not None or rate:
+        queries = places.map(lambda x: take(x, kept))
+        if memory is not None:
+            return partial(_merged, memory=memory, queries=queries)
+        return partial(_dense, queries=queries, rate=rate)
+    # The fused kernels mask by segment only, and know nothing of `context`.
+    return KERNELS[backend(arch, length) if places.context is None else xla(length)]
 
 
 def _added(params: dict, queries: Places, keys: Places, arch: Arch, reach: int) -> jax.Array:
@@ -94,12 +99,9 @@ def _dense(
     return attend
 
 
-def _merged(
-    params, places: Places, arch: Arch, reach: int, memory: Places, queries: Places | None = None
-):
+def _merged(params, places: Places, arch: Arch, reach: int, memory: Places, queries: Places):
     """Keys of the row and of a memory side by side, a block of queries at a time."""
     both = arch.replace(causal=False)
-    queries = queries or places
     length = queries.segments.shape[1]
     size = min(length, BLOCK)
     blocks = -(-length // size)

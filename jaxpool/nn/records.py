@@ -42,17 +42,6 @@ class Rotary:
 
 
 @dataclass(frozen=True)
-class Compression:
-    """Before each of some layers, counted from 0, `ratio` neighbours in a document become one.
-
-    Tokens of type 1 are a document's; the layers of the architecture are all of a kind.
-    """
-
-    layers: tuple[int, ...]
-    ratio: int
-
-
-@dataclass(frozen=True)
 class Disentangled:
     """Attention scores from contents and from relative positions, added (arXiv 2006.03654).
 

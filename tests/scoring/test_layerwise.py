@@ -16,8 +16,8 @@ from converters.checkpoint import open_checkpoint
 from jaxpool import PoolingParams
 from jaxpool.engine.batch import Batch
 from jaxpool.nn.arch import Arch
+from jaxpool.nn.between import Compression
 from jaxpool.nn.compression import compressed, shorter
-from jaxpool.nn.records import Compression
 from jaxpool.nn.segments import take
 
 PROMPT = "Predict whether passage B contains an answer to query A."
