@@ -18,6 +18,7 @@ from converters.report import CheckpointError
 from jaxpool.engine.remote import is_remote
 
 CONFIG = "adapter_config.json"
+SUBFOLDER = "lora"  # where an adapter lies that belongs to the config.json above it
 MERGED = "merged_adapter"  # of an exported config.json: the adapter that its weights contain
 MAGNITUDE = ".lora_magnitude_vector"
 OTHER = re.compile(r"\.lora_[AB]\.(?!weight$)")  # a tensor of one of several adapters
@@ -40,17 +41,33 @@ def place(named: Path) -> tuple[Path, str]:
     return (named, "") if (named / CONFIG).is_file() else (named.parent, named.name)
 
 
-def find(folder: Path, named: Path | None) -> tuple[Path, Path | None]:
-    """Where config.json and the weights lie, and the adapter: `named`, or the one in the folder.
+class Found(NamedTuple):
+    """Where a model's config.json lies, where its weights, and its adapter."""
 
-    A folder with an adapter and no weights refers to its base by name.
+    config: Path
+    base: Path
+    adapter: Path | None
+
+
+def find(folder: Path, named: Path | None) -> Found:
+    """The files of a model, and its adapter: `named`, or the one in the folder or its `lora/`.
+
+    A folder with an adapter and no weights refers to its base by name; above `lora/` it has a
+    config.json of its own, which changes that of the base (splade-code-8B).
     """
+    below = folder / SUBFOLDER
+    if not named and not (folder / CONFIG).is_file() and (below / CONFIG).is_file():
+        return Found(folder, folder if has_weights(folder) else _base(below), below)
     if named and not (place(named)[0] / CONFIG).is_file():
         raise FileNotFoundError(f"no LoRA adapter in {named}: it has no {CONFIG}")
     if named or not (folder / CONFIG).is_file():
-        return folder, named
-    if has_weights(folder):
-        return folder, folder
+        return Found(folder, folder, named)
+    base = folder if has_weights(folder) else _base(folder)
+    return Found(base, base, folder)
+
+
+def _base(folder: Path) -> Path:
+    """The folder of the base that an adapter names."""
     name = read_json(folder / CONFIG).get("base_model_name_or_path")
     if not name:
         raise CheckpointError(f"{CONFIG}: wanted base_model_name_or_path, or weights beside it")
@@ -58,7 +75,7 @@ def find(folder: Path, named: Path | None) -> tuple[Path, Path | None]:
         raise CheckpointError(
             f"{CONFIG}: base_model_name_or_path is a URL, which only you may name"
         )
-    return resolve(name), folder
+    return resolve(name)
 
 
 def own(folder: Path, config, wanted: str) -> Path | None:

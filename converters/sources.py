@@ -18,7 +18,7 @@ from converters.tables import output_of
 class Files(NamedTuple):
     """The files of a folder: what they say, and the transformer's tensors, none of them read.
 
-    inside: where in the folder its transformer lies; base: the folder of config.json and weights.
+    inside: where in the folder its transformer lies; base: the folder of its weights.
     """
 
     folder: Path
@@ -39,11 +39,13 @@ def open_files(
     """
     pipeline = read_pipeline(folder)
     inside = pipeline.transformer if pipeline else ""
-    base, adapter = lora.find(folder / inside, adapter)
-    family, config = read_config(base, overrides, pipeline.model_type if pipeline else None, store)
+    described, base, adapter = lora.find(folder / inside, adapter)
+    family, config = read_config(
+        described, overrides, pipeline.model_type if pipeline else None, store
+    )
     family = named(family, own_name(name))
     if family.adapter and not adapter:
-        base, adapter = lora.find(base, lora.own(base, config, family.adapter(config)))
+        _, base, adapter = lora.find(base, lora.own(base, config, family.adapter(config)))
     source = _tensors(folder, inside, base, family, adapter, config)
     for field, (name, axis) in family.sizes.items():
         setattr(config, field, source.shape(name)[axis])

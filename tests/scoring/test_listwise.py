@@ -16,6 +16,11 @@ from jaxpool.scoring.listwise import Listwise, Prompt
 from jaxpool.scoring.pairs import prepare_scores
 
 SYSTEM = "<|im_start|>system\nYou are a search relevance expert who can determine a ranking of "
+WINDOWS = dict(  # jina-reranker-v3.5's, whose last layer sees all
+    use_sliding_window=True,
+    sliding_window=40,
+    layer_types=["sliding_attention", "full_attention"],
+)
 MANY = [d[:n] for d in DOCUMENTS for n in (20, 60)]
 
 
@@ -26,7 +31,7 @@ def folder(decoder):
 
 def listwise_folder(decoder):
     """A random listwise reranker."""
-    folder = decoder(Qwen3Model, "listwise", max_position_embeddings=4096)
+    folder = decoder(Qwen3Model, "listwise", max_position_embeddings=4096, **WINDOWS)
     file, random = folder / "model.safetensors", np.random.default_rng(0)
     tensors = {f"model.{name}": tensor for name, tensor in load_file(file).items()}
     for name, shape in (("projector.0.weight", (32, 64)), ("projector.2.weight", (24, 32))):
@@ -48,7 +53,7 @@ def vectors(folder, decoder, chat_tokenizer):
     """Projected hidden states of some token ids at the markers: documents', then the query's."""
     tensors = load_file(folder / "model.safetensors")
     first, second = (torch.tensor(tensors[f"projector.{i}.weight"]) for i in (0, 2))
-    model = Qwen3Model.from_pretrained(decoder(Qwen3Model, "reference")).eval()
+    model = Qwen3Model.from_pretrained(decoder(Qwen3Model, "reference", **WINDOWS)).eval()
     marks = chat_tokenizer.convert_tokens_to_ids(["<|embed_token|>", "<|rerank_token|>"])
 
     def project(ids):

@@ -1,6 +1,7 @@
 """Folders with the files that are published, each loaded once: pooling, prompts and lengths."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 import transformers as hf
 from parity import save_random
 from published import publish
+from safetensors.torch import load_file, save_file
 
 from jaxpool import LLM, load
 from tests.images.joined_models import TEXT, add_tokenizer
@@ -134,6 +136,44 @@ def test_splade_code(architecture, tmp_path):
     wanted = np.log1p(hidden(folder, TEXTS[0], hf.Qwen3ForCausalLM).clip(0)).max(0)
     assert np.count_nonzero(wanted) > 50
     np.testing.assert_allclose(found, wanted, atol=1e-4)
+
+
+def test_splade_code_as_an_adapter(tmp_path):
+    """The 8B: lora/ holds an adapter that names its base, above it a config.json that is not its.
+
+    The base attends to the past alone, and has no modules.
+    """
+    config = hf.Qwen3Config(**TEXT, tie_word_embeddings=True)
+    base = save(tmp_path / "base", hf.Qwen3ForCausalLM, config)
+    folder = tmp_path / "splade-code-8B"
+    folder.mkdir()
+    for file in base.iterdir():
+        if file.suffix != ".safetensors":
+            shutil.copy(file, folder)
+    publish(folder, is_causal=False)
+    old = "sentence_transformers.sparse_encoder.models"
+    modules(folder, [(old, kind) for kind in ("MLMTransformer", "SpladePooling")])
+    (folder / "1_SpladePooling").mkdir()
+    (folder / "1_SpladePooling" / "config.json").write_text('{"pooling_strategy": "max"}')
+    tensors, adapter = load_file(base / "model.safetensors"), {}
+    for name in [n for n in tensors if "q_proj" in n or "down_proj" in n]:
+        (rows, columns), stem = tensors[name].shape, name.removesuffix(".weight")
+        low = [0.1 * torch.randn(size) for size in ((3, columns), (rows, 3))]
+        adapter |= {
+            f"base_model.model.{stem}.lora_{x}.weight": y for x, y in zip("AB", low, strict=True)
+        }
+        tensors[name] = tensors[name] + 2 * low[1] @ low[0]
+    settings = dict(peft_type="LORA", r=3, lora_alpha=6, base_model_name_or_path=str(base))
+    (folder / "lora").mkdir()
+    (folder / "lora" / "adapter_config.json").write_text(json.dumps(settings))
+    save_file(adapter, folder / "lora" / "adapter_model.safetensors")
+    merged = shutil.copytree(base, tmp_path / "merged")
+    publish(merged, is_causal=False)
+    save_file(tensors, merged / "model.safetensors", metadata={"format": "pt"})
+    llm = LLM(str(folder))
+    found = llm.encode(TEXTS[:1], pooling_task="sparse", use_tqdm=False)[0].outputs.data
+    wanted = hidden(merged, TEXTS[0], hf.Qwen3ForCausalLM)
+    np.testing.assert_allclose(found, np.log1p(wanted.clip(0)).max(0), atol=1e-4)
 
 
 @pytest.mark.slow
