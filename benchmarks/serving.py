@@ -1,26 +1,32 @@
 """The server under load: latency and throughput beside another server's, and a soak.
 
-    python benchmarks/serving.py compare --vllm DIR  # starts both servers, four minutes, a table
+    python benchmarks/serving.py compare --vllm DIR  # starts both servers, a table of their rates
+    python benchmarks/serving.py compare --vllm DIR --case 1x1 --case 8x1  # clients x texts
     python benchmarks/serving.py load 8000 [8001 ...]  # the same load on each port, taking turns
     python benchmarks/serving.py soak 8000 --minutes 10
 
 Requests go to 127.0.0.1 only. Closed loop: each client sends its next request when the last is
-answered. Texts are sentences of 3 to 40 words, a new one each time.
+answered. Texts are sentences of 3 to 40 words, a new one each time. `host ms` is the median of what
+is neither queue nor device of a request (our server says both), the client's own share included.
+`offline` is one call of `LLM.embed` with texts of the same kind, both servers standing still.
 """
 
 import asyncio
 import collections
 import itertools
 import json
+import math
 import random
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+import jaxpool
 from benchmarks import measure as machines
 from benchmarks import servers
 from benchmarks.http_load import Answer, closed_loop, request
@@ -30,12 +36,14 @@ WORDS = (
     "doctor bridge yellow quiet number little people morning question science history "
     "water light house story north island metal cloud forest"
 ).split()
-CASES = [(1, 1), (8, 1), (64, 1), (256, 1), (8, 16)]  # clients, texts a request
+CASES = ["1x1", "8x1", "64x1", "256x1", "8x16", "bursts"]  # clients x texts a request
 BURSTS = 5  # bursts of 256 requests at once
+OFFLINE = 512  # texts of the offline call
 SECONDS = 10.0
 SOAK_CLIENTS = 64
 RESULTS = Path(__file__).parent / "results"
 Seconds = Annotated[float, typer.Option(help="of a case on a server")]
+Cases = Annotated[list[str], typer.Option("--case", help="clients x texts, or bursts")]
 app = typer.Typer(add_completion=False)
 
 
@@ -64,84 +72,116 @@ def percentile(values: list[float], share: float) -> float:
 
 def measure(port: int, clients: int, texts: int, seconds: float, seed: int) -> dict:
     """Closed-loop load: p50, p99, texts a second."""
-    times: list[float] = []
-
-    def collect(answer: Answer):
-        assert answer.status == 200, answer.body[:200]
-        times.append(answer.seconds)
-
+    answers: list[Answer] = []
     begun = time.perf_counter()
-    asyncio.run(
-        closed_loop(port, clients, until(embeddings(seed, texts), begun + seconds), collect)
-    )
-    spent = time.perf_counter() - begun
-    return {
-        "p50": percentile(times, 0.5),
-        "p99": percentile(times, 0.99),
-        "rate": len(times) * texts / spent,
-    }
+    requests = until(embeddings(seed, texts), begun + seconds)
+    asyncio.run(closed_loop(port, clients, requests, answers.append))
+    return summary(answers, texts, time.perf_counter() - begun)
 
 
 def burst(port: int, seed: int) -> dict:
     """256 requests at once, several times with a pause between."""
-    times: list[float] = []
-    begun, idle = time.perf_counter(), 0.0
+    answers: list[Answer] = []
+    spent = 0.0
     for number in range(BURSTS):
         batch = itertools.islice(embeddings(seed + number, 1), 256)
-        asyncio.run(closed_loop(port, 256, batch, lambda a: times.append(a.seconds)))
+        begun = time.perf_counter()
+        asyncio.run(closed_loop(port, 256, batch, answers.append))
+        spent += time.perf_counter() - begun
         time.sleep(0.2)
-        idle += 0.2
-    spent = time.perf_counter() - begun - idle
+    return summary(answers, 1, spent)
+
+
+def summary(answers: list[Answer], texts: int, spent: float) -> dict:
+    """What some answers to requests of `texts` each say, after so many seconds."""
+    assert all(answer.status == 200 for answer in answers)
+    times = [answer.seconds for answer in answers]
+    ours = "x-queue-time" in answers[0].headers
     return {
         "p50": percentile(times, 0.5),
         "p99": percentile(times, 0.99),
-        "rate": len(times) / spent,
+        "rate": len(times) * texts / spent,
+        "host": percentile([host(answer) for answer in answers], 0.5) if ours else math.nan,
     }
 
 
-def taking_turns(
-    ports: dict[str, int], seconds: float, processes: dict | None = None
-) -> list[dict]:
-    """Every case on every server in turn, twice; the better half of each is its row.
+def host(answer: Answer) -> float:
+    """Seconds of a request that are neither queue nor device."""
+    names = ("x-queue-time", "x-inference-time")
+    return answer.seconds - sum(float(answer.headers[name]) for name in names) / 1e3
 
-    While one is measured the other `processes`, where they are known, stand still.
-    """
 
-    def alone(name: str, run: Callable, *arguments) -> dict:
-        others = [process for other, process in (processes or {}).items() if other != name]
+Run = Callable[[str, int], dict]  # of a case and a seed
+
+
+def over_http(port: int, seconds: float, others: Iterable[subprocess.Popen] = ()) -> Run:
+    """The load of a case on a server, for `seconds`, while others stand still."""
+
+    def run(case: str, seed: int) -> dict:
         with servers.paused(others):
-            return run(ports[name], *arguments)
+            if case == "bursts":
+                return burst(port, seed)
+            clients, texts = map(int, case.split("x"))
+            return measure(port, clients, texts, seconds, seed)
 
-    for name in ports:
-        alone(name, measure, 8, 1, seconds / 2, 0)  # warm
+    return run
+
+
+def offline(model: str, dtype: str, others: Iterable[subprocess.Popen]) -> Run:
+    """One call of `LLM.embed` with texts of the same kind, while the servers stand still."""
+    llm = jaxpool.LLM(model, dtype=dtype)
+
+    def run(case: str, seed: int) -> dict:
+        rng = random.Random(seed)
+        texts = [sentence(rng) for _ in range(OFFLINE)]
+        with servers.paused(others):
+            begun = time.perf_counter()
+            llm.embed(texts, use_tqdm=False)
+            spent = time.perf_counter() - begun
+        return {"p50": math.nan, "p99": math.nan, "host": math.nan, "rate": OFFLINE / spent}
+
+    return run
+
+
+def taking_turns(systems: dict[str, Run], cases: list[str]) -> list[dict]:
+    """The cases on every system in turn, twice; the better run of each is its row."""
+    for run in systems.values():
+        run("8x1", 0)  # warm
     rows = []
-    for clients, texts in CASES:
+    for case in cases:
         found = collections.defaultdict(list)
-        for seed, name in itertools.product((1, 2), ports):
-            found[name].append(alone(name, measure, clients, texts, seconds / 2, seed))
-        rows += best(f"{clients} x {texts}", found)
-    return rows + best("bursts of 256", {name: [alone(name, burst, 3)] for name in ports})
+        for seed, name in itertools.product((1, 2), systems):
+            found[name].append(systems[name](case, seed))
+        rows += best(case, found)
+    return rows
 
 
 def best(case: str, found: dict[str, list[dict]]) -> list[dict]:
-    """One row a server: its run of the greatest rate."""
+    """One row a system: its run of the greatest rate."""
     fastest = {name: max(runs, key=lambda run: run["rate"]) for name, runs in found.items()}
     return [
         {
             "case": case,
-            "server": name,
-            "p50 ms": round(run["p50"], 1),
-            "p99 ms": round(run["p99"], 1),
+            "system": name,
+            "p50 ms": rounded(run["p50"], 1),
+            "p99 ms": rounded(run["p99"], 1),
             "texts/s": round(run["rate"]),
+            "host ms": rounded(run["host"], 2),
         }
         for name, run in fastest.items()
     ]
 
 
+def rounded(value: float, digits: int) -> float | str:
+    """A number for a table, nothing where there is none."""
+    return "" if math.isnan(value) else round(value, digits)
+
+
 @app.command()
-def load(ports: list[int], seconds: Seconds = SECONDS) -> None:
+def load(ports: list[int], seconds: Seconds = SECONDS, cases: Cases = CASES) -> None:
     """Put the same load on servers that run, in turn."""
-    machines.table(taking_turns({str(port): port for port in ports}, seconds))
+    systems = {str(port): over_http(port, seconds / 2) for port in ports}
+    machines.table(taking_turns(systems, cases))
 
 
 @app.command()
@@ -150,6 +190,7 @@ def compare(
     dtype: str = "float32",
     vllm: Annotated[Path | None, typer.Option(help="a folder whose venv/bin has vllm")] = None,
     seconds: Seconds = SECONDS,
+    cases: Cases = CASES,
     output: Path = RESULTS / "serving-float32.json",
 ) -> None:
     """Start the servers, put the same load on each, write the table with its ratios."""
@@ -159,27 +200,32 @@ def compare(
     with ExitStack() as stack:
         started = {n: stack.enter_context(servers.running(c)) for n, c in commands.items()}
         servers.settle(started["jaxpool"].port)
-        ports = {name: server.port for name, server in started.items()}
         processes = {name: server.process for name, server in started.items()}
-        rows = taking_turns(ports, seconds, processes)
-    facts = {**machines.machine(), "model": model, "dtype": dtype}
-    if vllm:
-        facts["ratios"] = ratios(rows)
+        systems = {
+            name: over_http(
+                server.port, seconds / 2, [p for other, p in processes.items() if other != name]
+            )
+            for name, server in started.items()
+        }
+        systems["offline"] = offline(model, dtype, processes.values())
+        rows = taking_turns(systems, cases)
+    facts = {**machines.machine(), "model": model, "dtype": dtype, "ratios": ratios(rows)}
     machines.report(facts, rows, output)
 
 
 def ratios(rows: list[dict]) -> dict[str, dict[str, float]]:
-    """Our texts/s over vLLM's, and our p50 over vLLM's, by case."""
+    """By case: our texts/s over the others', and our p50 over that of vLLM."""
     cases = collections.defaultdict(dict)
     for row in rows:
-        cases[row["case"]][row["server"]] = row
-    return {
-        case: {
-            name: round(both["jaxpool"][name] / both["vllm"][name], 2)
-            for name in ("texts/s", "p50 ms")
-        }
-        for case, both in cases.items()
-    }
+        cases[row["case"]][row["system"]] = row
+    found = collections.defaultdict(dict)
+    for case, systems in cases.items():
+        ours = systems.pop("jaxpool")
+        for name, other in systems.items():
+            found[case][f"texts/s of {name}'s"] = round(ours["texts/s"] / other["texts/s"], 2)
+            if other["p50 ms"]:
+                found[case][f"p50 of {name}'s"] = round(ours["p50 ms"] / other["p50 ms"], 2)
+    return dict(found)
 
 
 def mixed(seed: int):

@@ -79,6 +79,21 @@ def inference(id2label: Mapping[int, str]) -> Inference:
     return Inference(entails, next(named, usual))
 
 
+def reads_labels(model) -> bool:
+    """Whether a model has no classes but those that a call names."""
+    return "classify" in model.tasks and isinstance(model.task("classify").rows, Labelled)
+
+
+def takes_labels(model) -> bool:
+    """Whether a model judges texts by labels that a call names."""
+    if reads_labels(model):
+        return True
+    try:
+        return "classify" in model.tasks and bool(inference(model.model_config.id2label or {}))
+    except RequestError:
+        return False
+
+
 def prepare_labels(
     model,
     texts: str | Sequence[str],

@@ -110,17 +110,30 @@ export function spans(text, found) {
   return whole;
 }
 
-/** Tokens of a query to press, and those of a document shaded by the pressed one (or by the best). */
-export function matches(query, document, similarities) {
-  const shaded = element("div", { class: "tokens" });
+/** Tokens of a document, to be shaded. */
+export function marks(tokens) {
+  const cells = tokens.map((token) => element("mark", {}, token));
+  return { cells, whole: element("div", { class: "tokens" }, ...cells) };
+}
+
+/** A picture with the places of its vectors, `[rows, columns]`, to be shaded. */
+export function places(url, [rows, columns]) {
+  const cells = Array.from({ length: rows * columns }, () => element("mark"));
+  const over = element("div", { style: `grid-template: repeat(${rows}, 1fr) / repeat(${columns}, 1fr)` }, ...cells);
+  return { cells, whole: element("div", { class: "picture" }, element("img", { src: url, alt: "" }), over) };
+}
+
+/** Tokens of a query to press, and cells of a document shaded by the pressed one (or by the best). */
+export function matches(query, { cells, whole }, similarities) {
   const pressed = element("div", { class: "tokens" });
   function shade(chosen) {
-    const values = document.map((_, j) => chosen === null
+    const values = cells.map((_, j) => chosen === null
       ? Math.max(...similarities.map((row) => row[j])) : similarities[chosen][j]);
     const low = Math.min(...values), range = Math.max(...values) - low || 1;
-    shaded.replaceChildren(...document.map((token, j) => element("mark", {
-      style: `background: ${colour((values[j] - low) / range, 140)}`, title: values[j].toFixed(4),
-    }, token)));
+    cells.forEach((cell, j) => {
+      cell.style.background = colour((values[j] - low) / range, 140);
+      cell.title = values[j].toFixed(4);
+    });
     [...pressed.children].forEach((one, i) => one.setAttribute("aria-pressed", i === chosen));
   }
   query.forEach((token, i) => pressed.append(element("button", {
@@ -128,5 +141,5 @@ export function matches(query, document, similarities) {
     onclick: (event) => shade(event.target.getAttribute("aria-pressed") === "true" ? null : i),
   }, token)));
   shade(null);
-  return element("div", {}, pressed, shaded);
+  return element("div", {}, pressed, whole);
 }

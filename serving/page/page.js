@@ -1,13 +1,15 @@
 // The page: which tabs a model has, what each asks the server, and how its answer is drawn.
 
-import { bars, element, figure, heatMap, matches, plot, spans } from "./draw.js";
+import { bars, element, figure, heatMap, marks, matches, places, plot, spans } from "./draw.js";
 import { cosines, plane, products } from "./vectors.js";
 
 const at = (id) => document.getElementById(id);
 const base = new URL("..", import.meta.url).href;
 let models = [], model, asked = [];
 
-const lines = (text) => text.split("\n").map((line) => line.trim()).filter(Boolean);
+const split = (text, by) => text.split(by).map((part) => part.trim()).filter(Boolean);
+const lines = (text) => split(text, "\n");
+const words = (text) => split(text, ",");
 
 /** The answer to a JSON body; throws the server's own message. */
 async function ask(path, body) {
@@ -40,17 +42,9 @@ const TABS = [
   {
     name: "Similarity",
     able: (m) => m.tasks.includes("embed"),
-    fields: (m) => [
-      area("texts", "Texts, one a line", "A man is eating food.\nSomeone has a meal.\nThe cat sleeps all day.\nA kitten naps."),
-      ...(m.images ? [pictures()] : []),
-    ],
-    async show({ texts, images }) {
-      const files = [...(images ?? [])];
-      const names = [...lines(texts), ...files.map((file) => file.name)];
-      const urls = await Promise.all(files.map(read));
-      const input = files.length
-        ? [...lines(texts).map((text) => ({ text })), ...urls.map((image) => ({ image }))]
-        : lines(texts);
+    fields: (m) => inputs(m, "A man is eating food.\nSomeone has a meal.\nThe cat sleeps all day.\nA kitten naps."),
+    async show(given) {
+      const { names, input } = await inputOf(given);
       const answer = await ask("v1/embeddings", { input });
       const similar = cosines(answer.data.map((one) => one.embedding));
       return [figure("Cosines", heatMap(similar, names)), figure("Neighbours", plot(plane(similar), names))];
@@ -58,12 +52,57 @@ const TABS = [
   },
   {
     name: "Classes",
-    able: (m) => m.tasks.includes("classify"),
-    fields: () => [area("texts", "Texts, one a line", "I love this.\nThis is terrible.")],
-    async show({ texts }) {
-      const answer = await ask("classify", { input: lines(texts) });
-      return answer.data.map((one, i) => figure(lines(texts)[i], bars(
+    able: (m) => m.tasks.includes("classify") && Object.keys(m.labels).length > 0,
+    fields: (m) => inputs(m, "I love this.\nThis is terrible."),
+    async show(given) {
+      const { names, input } = await inputOf(given);
+      const answer = await ask("classify", { input });
+      return answer.data.map((one, i) => figure(names[i], bars(
         one.probs.map((value, j) => ({ name: model.labels[j] ?? `class ${j}`, value })))));
+    },
+  },
+  {
+    name: "Labels",
+    able: (m) => m.takes_labels,
+    fields: () => [
+      area("texts", "Texts, one a line", "The new phone has a brighter screen.\nThe match ended in a draw."),
+      line("labels", "Labels, with commas between", "technology, sports, politics"),
+    ],
+    async show({ texts, labels }) {
+      const answer = await ask("classify", { input: lines(texts), labels: words(labels) });
+      return answer.data.map((one, i) => figure(lines(texts)[i], bars(
+        one.probs.map((value, j) => ({ name: words(labels)[j], value })))));
+    },
+  },
+  {
+    name: "Entities",
+    able: (m) => m.spans,
+    fields: () => [
+      area("text", "A text", "Angela Merkel lives in Berlin and worked for the European Union."),
+      line("labels", "Labels, with commas between", "person, city, organization"),
+      line("threshold", "Least probability", "0.5"),
+    ],
+    async show({ text, labels, threshold }) {
+      const kinds = words(labels);
+      const answer = await ask("classify", { input: text, labels: kinds, threshold: Number(threshold) });
+      const found = answer.data[0].entities.map((one) => ({ ...one, kind: kinds.indexOf(one.label) }));
+      return [figure("Entities", spans(text, found.sort((a, b) => a.start - b.start)))];
+    },
+  },
+  {
+    name: "Decisions",
+    able: (m) => m.tasks.includes("decide"),
+    fields: () => [
+      area("state", "What it is about", "The parcel came a week late, and the box was open."),
+      line("question", "Question", "What does the customer want?"),
+      line("options", "Options, with commas between", "a refund, an apology, nothing"),
+    ],
+    async show({ state, question, options }) {
+      const criteria = Object.fromEntries(words(options).map((name) => [name, null]));
+      const questions = { answer: { type: "choice", instructions: question, criteria } };
+      const { answers } = await ask("v1/systemone", { state, questions });
+      const rows = Object.entries(answers.answer.probabilities).map(([name, value]) => ({ name, value }));
+      return [figure(question, bars(rows))];
     },
   },
   {
@@ -99,37 +138,49 @@ const TABS = [
   },
   {
     name: "Rerank",
-    able: (m) => m.scores,
-    fields: () => [
+    able: (m) => m.scores && m.texts,
+    fields: (m) => [
       line("query", "Query", "How do cats purr?"),
-      area("documents", "Documents, one a line", "Dogs bark at strangers.\nThe larynx vibrates as a cat breathes.\nBerlin is the capital of Germany."),
+      ...inputs(m, "Dogs bark at strangers.\nThe larynx vibrates as a cat breathes.\nBerlin is the capital of Germany.", "Documents"),
     ],
-    async show({ query, documents }) {
-      const answer = await ask("rerank", { query, documents: lines(documents) });
+    async show({ query, ...given }) {
+      const { names, input } = await inputOf(given);
+      const answer = await ask("rerank", { query, documents: input });
       return [figure("Best first", bars(answer.results.map((one) => ({
-        name: `${one.index + 1}. ${lines(documents)[one.index]}`, value: one.relevance_score,
+        name: `${one.index + 1}. ${names[one.index]}`, value: one.relevance_score,
       }))))];
     },
   },
   {
     name: "Matches",
     able: (m) => m.tasks.includes("token_embed") && m.scores === "token_embed",
-    fields: () => [
+    fields: (m) => [
       line("query", "Query", "How do cats purr?"),
       area("text", "Document", "The larynx of a cat vibrates as it breathes, which makes the sound."),
+      ...(m.images ? [files("Or a picture", "images")] : []),
     ],
-    async show({ query, text }) {
-      const bodies = [[query, "query"], [text, "document"]].map(([input, input_type]) => (
+    async show({ query, text, images = [] }) {
+      const url = images.length ? await read(images[0]) : null;
+      const bodies = [[query, "query"], [url ? [{ image: url }] : text, "document"]].map(([input, input_type]) => (
         { input, task: "token_embed", ...(model.sides ? { input_type } : {}) }));
       const vectors = (await Promise.all(bodies.map((body) => ask("pooling", body)))).map((one) => one.data[0].data);
       const tokens = await Promise.all(bodies.map((body) => ask("page/tokens", body)));
       const similar = products(vectors[0], vectors[1]);
       const score = similar.reduce((sum, row) => sum + Math.max(...row), 0);
+      const document = shadeable(tokens[1], url);
       return [figure(`MaxSim ${score.toPrecision(5)}: press a token of the query`,
-        matches(tokens[0].tokens, tokens[1].tokens, similar))];
+        matches(tokens[0].tokens, document, similar.map((row) => row.slice(document.first))))];
     },
   },
 ];
+
+/** What is shaded of a document: the places of its picture where they are known, else its tokens. */
+function shadeable({ tokens, grid }, url) {
+  const first = tokens.indexOf(null), count = tokens.lastIndexOf(null) - first + 1;
+  return url && grid && grid[0] * grid[1] === count
+    ? { first, ...places(url, grid) }
+    : { first: 0, ...marks(tokens.map((token) => token ?? "·")) };
+}
 
 /** Neighbouring tokens of one label as spans; O and tokens without characters are left out. */
 function labelled(classes, offsets) {
@@ -157,8 +208,26 @@ function line(name, label, value) {
   return element("label", {}, label, element("input", { name, value }));
 }
 
-function pictures() {
-  return element("label", {}, "Pictures", element("input", { name: "images", type: "file", accept: "image/*", multiple: "" }));
+function files(label, name, more = {}) {
+  const field = element("input", { name, type: "file", accept: "image/*", ...more });
+  return element("label", {}, label, field);
+}
+
+/** The fields of texts and pictures, as far as a model reads them. */
+function inputs(m, value, name = "Texts") {
+  return [
+    ...(m.texts ? [area("texts", `${name}, one a line`, value)] : []),
+    ...(m.images ? [files("Pictures", "images", { multiple: "" })] : []),
+  ];
+}
+
+/** What these fields hold: the name of each text and picture, and the `input` of a request. */
+async function inputOf({ texts = "", images = [] }) {
+  const chosen = [...images];
+  const urls = await Promise.all(chosen.map(read));
+  const names = [...lines(texts), ...chosen.map((file) => file.name)];
+  const parts = [...lines(texts).map((text) => ({ text })), ...urls.map((image) => ({ image }))];
+  return { names, input: chosen.length ? parts : lines(texts) };
 }
 
 function values() {

@@ -1,10 +1,15 @@
 """GET /: a page to try the models in a browser, and what it needs beside the other routes."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from fastapi import APIRouter, HTTPException, Request, Response
 
+from jaxpool.scoring.zero_shot import reads_labels, takes_labels
 from jaxpool.text.late_interaction import tells_sides
+from serving import media
 from serving.encoding import json_response
 from serving.models import Served
 from serving.routes.common import prompts_of, serves, service, size_of
@@ -41,14 +46,18 @@ async def models(request: Request) -> Response:
 
 
 def _shown(served: Served) -> dict:
-    labels = getattr(served.model.checkpoint.config, "id2label", None) or {}
+    model = served.model
+    labels = {} if reads_labels(model) else model.model_config.id2label or {}
     return {
         "name": served.name,
-        "tasks": list(served.model.tasks),
+        "tasks": list(model.tasks),
         "labels": {str(i): name for i, name in labels.items()},
-        "images": served.model.processor is not None,
+        "takes_labels": takes_labels(model),
+        "spans": served.spans,
         "scores": served.scoring_task,
-        "sides": tells_sides(served.model),
+        "sides": tells_sides(model),
+        "texts": not model.arch.patches,
+        "images": model.processor is not None,
     }
 
 
@@ -64,7 +73,11 @@ async def file(name: str) -> Response:
 
 @router.post("/page/tokens", dependencies=serves(lambda served: True))
 async def tokens(body: PoolingRequest, request: Request) -> Response:
-    """The tokens whose rows /pooling gives for the same body of one text, and their characters."""
+    """The tokens whose rows /pooling gives for the same body of one text or picture.
+
+    offsets: the characters of each, of plain texts; grid: rows and columns of the vectors of a
+    picture, which have no names.
+    """
     shared = service(request)
     served = shared.models.find(body.model)
     check_task(body.task, served)
@@ -79,15 +92,27 @@ async def tokens(body: PoolingRequest, request: Request) -> Response:
             task,
             prompts,
             tokenization_kwargs=options_of(body) | {"add_special_tokens": special},
-            offsets=True,
+            offsets=served.model.conversation is None,
             input_type=body.input_type,
         )
 
-    one, *_ = await shared.prepare(served, size_of(prompts), prepare)
+    one, *_ = await shared.prepare(served, size_of(prompts), prepare, media.seen(prompts))
+    return json_response(_tokens(one, served.model.tokenizer.fast.id_to_token))
+
+
+def _tokens(one: Any, name: Callable[[int], str]) -> dict:
     keep = one.epilogues[0].keep
     kept = range(len(one.ids)) if keep is None else keep
-    name, offsets = served.model.tokenizer.fast.id_to_token, one.offsets.tolist()
+    seen = one.soft >= 0 if one.pictures else np.zeros(len(one.ids), bool)
+    offsets = [] if one.offsets is None else one.offsets.tolist()
     unplaced = [[0, 0]] * (len(one.ids) - len(offsets))  # tokens that are not of the text
     places = [*offsets, *unplaced]
-    answer = {"tokens": [name(int(one.ids[i])) for i in kept], "offsets": [places[i] for i in kept]}
-    return json_response(answer)
+    return {
+        "tokens": [None if seen[i] else name(int(one.ids[i])) for i in kept],
+        "offsets": [places[i] for i in kept],
+        "grid": _grid(one.pictures[0]) if len(one.pictures or ()) == 1 else None,
+    }
+
+
+def _grid(picture: Any) -> tuple[int, int]:
+    return picture.rows // picture.merge, picture.cols // picture.merge

@@ -21,6 +21,7 @@ from serving.service import timings
 router = APIRouter(route_class=JsonRoute)
 
 Pair = Annotated[list[str], Field(min_length=2, max_length=2)]
+Row = Annotated[list[str], Field(min_length=1, max_length=2)]
 Direction = Literal["left", "right", "Left", "Right"]
 
 
@@ -55,7 +56,7 @@ class EmbedRequest(Inputs):
 class PredictRequest(Truncated):
     """POST /predict: a text, a pair of texts, or a list of lists of either."""
 
-    inputs: str | Pair | list[Annotated[list[str], Field(min_length=1, max_length=2)]]
+    inputs: str | Pair | Annotated[list[Row], Field(min_length=1)]
     raw_scores: bool = False
 
 

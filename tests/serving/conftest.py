@@ -15,6 +15,7 @@ import pytest
 import uvicorn
 from apart import Apart
 from checkpoints import MINILM
+from images import page_models, towers
 from tasks.bge_m3 import save_bge_m3
 from tasks.gliner_model import save as save_gliner
 
@@ -49,6 +50,8 @@ KINDS = {
     "multi": {},
     "regression": {},
     "templated": {"chat_template": SCORE_TEMPLATE},
+    "vit": {},
+    "pages": {"data_parallel_size": 1},
     "clip": {"allowed_media_domains": ["127.0.0.1", "allowed.example"]},
     "tokemb": {"pooler_config": {"task": "token_embed"}},
     "chunk": {
@@ -67,6 +70,8 @@ KINDS = {
 }
 BUILDERS = {
     "clip": checkpoints.clip,
+    "pages": page_models.colpali,
+    "vit": lambda folder: towers.save(folder, "vit-classifier"),
     "cls": checkpoints.classifier,
     "nli": checkpoints.inference,
     "gliner": lambda folder: save_gliner(folder, "bert"),
@@ -207,7 +212,8 @@ class Process:
     def until_ready(self):
         """Wait for /health."""
         self.until_listening()
-        while httpx.get(self.url + "/health").status_code != 200:
+        # Connections wait while the processes of several start.
+        while httpx.get(self.url + "/health", timeout=60).status_code != 200:
             assert self.process.poll() is None, self.log.read_text()
             time.sleep(0.1)
 

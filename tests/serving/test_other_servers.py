@@ -118,6 +118,8 @@ class TestTei:
         assert servers("cls").post("/predict", {"inputs": PAIRS}).status_code == 400
         mixed = {"inputs": [["a"], ["a", "b"]]}
         assert "not both" in servers("ce").post("/predict", mixed).text
+        for name in ("ce", "cls"):
+            assert servers(name).post("/predict", {"inputs": []}).status_code == 400
 
     def test_similarity(self, servers, wanted):
         body = {"inputs": {"source_sentence": TEXTS[0], "sentences": TEXTS}}

@@ -6,6 +6,7 @@ import shutil
 import httpx
 import numpy as np
 import pytest
+from images.photos import encoded, photo
 
 from serving.routes.page import FILES
 
@@ -36,7 +37,8 @@ def test_other_files_are_not_served(servers, name):
 def test_models_say_what_they_can_do(servers):
     (cls,) = servers("cls").client.get("/page/models").json()
     assert cls["labels"] == {"0": "negative", "1": "neutral", "2": "positive"}
-    assert "classify" in cls["tasks"] and cls["scores"] is None and not cls["images"]
+    assert "classify" in cls["tasks"] and cls["scores"] is None and not cls["takes_labels"]
+    assert cls["texts"] and not cls["images"]
     (colbert,) = servers("colbert").client.get("/page/models").json()
     assert colbert["scores"] == "token_embed"
 
@@ -88,7 +90,13 @@ def browser():
 
 TABS = [
     ("minilm", "Similarity", "rect", 16),
+    ("clip", "Similarity", "rect", 36),  # two pictures beside the texts
+    ("clip", "Rerank", "rect", 5),
+    ("vit", "Classes", "rect", 6),
     ("cls", "Classes", "rect", 6),
+    ("nli", "Labels", "rect", 6),
+    ("gliner", "Entities", "mark", None),
+    ("decider", "Decisions", "rect", 3),
     ("tok", "Spans", "mark", None),
     ("values", "Rewards", "rect", None),
     ("splade", "Words", "rect", None),
@@ -96,7 +104,16 @@ TABS = [
     ("minilm", "Rerank", "rect", 3),
     ("colbert", "Matches", "mark", None),
     ("marked", "Matches", "mark", None),
+    ("pages", "Matches", ".picture mark", None),
 ]
+
+
+def photos(folder):
+    """Two files of pictures."""
+    paths = [folder / "cat.png", folder / "dog.png"]
+    for path, size in zip(paths, ((60, 70), (90, 20)), strict=True):
+        path.write_bytes(encoded(photo(*size), "PNG"))
+    return paths
 
 
 @pytest.mark.slow
@@ -107,6 +124,11 @@ def test_a_tab_shows_what_the_server_answers(servers, browser, tmp_path, kind, t
     page.on("console", lambda said: faults.append(said.text) if said.type == "error" else None)
     page.goto(servers(kind).url)
     page.get_by_role("tab", name=tab).click()
+    if tab == "Entities":  # of a random model
+        page.locator("input[name=threshold]").fill("0.1")
+    if page.locator("input[name=images]").count():
+        several = 1 if tab == "Matches" else 2
+        page.locator("input[name=images]").set_input_files(photos(tmp_path)[:several])
     page.get_by_role("button", name="Run").click()
     page.locator(f"#result {shape}").first.wait_for()
     shapes = page.locator(f"#result {shape}").count()
@@ -123,7 +145,7 @@ def test_a_refusal_is_shown(servers, browser):
     page = browser.new_page()
     page.goto(servers("ce").url)
     page.get_by_role("tab", name="Rerank").click()
-    page.locator("textarea[name=documents]").fill("word " * 5000)
+    page.locator("textarea[name=texts]").fill("word " * 5000)
     page.get_by_role("button", name="Run").click()
     page.locator("#result .error").wait_for()
     assert "maximum context length" in page.locator("#result .error").text_content()

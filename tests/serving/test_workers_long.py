@@ -116,14 +116,15 @@ def test_no_process_outlives_the_one_that_started_it(servers_process):
 @slow
 def test_a_unix_socket_and_a_taken_port(servers_process, tmp_path):
     path = tmp_path / "socket"
-    server = servers_process(*TWO, "--uds", str(path), wait=False)
+    servers_process(*TWO, "--uds", str(path), wait=False)
     until(path.exists)
-    with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), base_url="http://x") as client:
+    over = {"transport": httpx.HTTPTransport(uds=str(path)), "timeout": 60}
+    with httpx.Client(base_url="http://x", **over) as client:
         until(lambda: client.get("/health").status_code == 200)
         assert client.post("/v1/embeddings", json={"input": "a"}).status_code == 200
-    other = servers_process(*TWO, "--port", str(server.port), wait=False)
+    other = servers_process(*TWO, wait=False)
     other.until_listening()
-    third = servers_process(*TWO, "--port", str(server.port), wait=False)
+    third = servers_process(*TWO, "--port", str(other.port), wait=False)
     assert third.process.wait(30) == 1 and "cannot listen" in third.log.read_text()
 
 
