@@ -272,9 +272,7 @@ class LLM:
             names = several(name)
             results = [dict(zip(names, parts, strict=True)) for parts in results]
         return [
-            kind.request(
-                str(i), kind.output(result), request.ids.tolist(), late_chunking=request.chunks
-            )
+            kind.request(str(i), kind.output(result), request.ids, late_chunking=request.chunks)
             for i, (result, request) in enumerate(zip(results, requests, strict=True))
         ]
 

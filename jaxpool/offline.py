@@ -26,7 +26,8 @@ from jaxpool.text.prompts import Pictures, as_prompts
 
 log = logging.getLogger("jaxpool")
 
-WINDOW = 16384  # prompts planned together: fewer pad more, more wait longer for the tokenizer
+# Prompts planned together: fewer pad more, and the device waits for the tokens of the first.
+FIRST, WINDOW = 2048, 16384
 PICTURES, AHEAD = 256, 2  # prompts and windows where there are pictures, whose patches take memory
 
 
@@ -87,7 +88,8 @@ def run(
     make = partial(_prepare, partial(way, model, task), prompts, params, options)
     seen = any(isinstance(prompt, Pictures) for prompt in prompts)
     most = PICTURES if seen else WINDOW
-    windows = _windows(len(prompts), len(prompts) if model.mesh.is_multi_process else most)
+    whole = model.mesh.is_multi_process
+    windows = [slice(0, len(prompts))] if whole else _windows(len(prompts), most)
     ahead = AHEAD if seen else len(windows)
     requests: list[Prepared] = []
     results: list = []
@@ -161,9 +163,12 @@ def _ahead(
 
 
 def _windows(count: int, most: int) -> list[slice]:
-    """Even parts of `count` prompts, of `most` at most."""
-    size = -(-count // -(-count // most))
-    return [slice(start, start + size) for start in range(0, count, size)]
+    """Parts of `count` prompts, each of twice as many as the one before, `most` at most."""
+    windows, start, size = [], 0, min(FIRST, most)
+    while start < count:
+        windows.append(slice(start, start + size))
+        start, size = start + size, min(2 * size, most)
+    return windows
 
 
 def _note(failed: list[Future], future: Future) -> None:
