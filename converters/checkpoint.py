@@ -19,7 +19,7 @@ from converters.files.tensors import Manifest, Source, open_tensors, save_tensor
 from converters.heads import answers
 from converters.heads.beside import Beside, read_beside
 from converters.heads.late_interaction import read_late_interaction
-from converters.heads.rerankers import Reranker, find_listwise, find_published
+from converters.heads.rerankers import Reranker, find_apart, find_listwise, find_published
 from converters.heads.sentence_transformers import Pipeline
 from converters.images import find_processor, processor_of
 from converters.report import CheckpointError, ShapeError, about_its_folder
@@ -30,6 +30,7 @@ from jaxpool.heads.steps import abstract as abstract_heads
 from jaxpool.images.processor import Processor
 from jaxpool.nn import params
 from jaxpool.nn.arch import Arch
+from jaxpool.scoring.apart import Apart
 from jaxpool.scoring.listwise import Listwise
 from jaxpool.tasks.task import Task
 from jaxpool.text.late_interaction import LateInteraction
@@ -106,6 +107,11 @@ class Checkpoint:
     def listwise(self) -> Listwise | None:
         """How a listwise reranker is asked."""
         return find_listwise(self)
+
+    @property
+    def apart(self) -> Apart | None:
+        """How documents are read by themselves, for models whose prompts read their vectors."""
+        return find_apart(self)
 
     @property
     def adapters(self) -> tuple[str, ...]:

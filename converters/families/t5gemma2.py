@@ -38,8 +38,9 @@ def t5gemma2_arch(config) -> Arch:
     encoder = _stack(text, causal=False, windows=sides, lean=uneven)
     if not any("For" in name for name in config.architectures or ()):
         return encoder
+    own = any("ForConditionalGeneration" in name for name in config.architectures)
     start = config.decoder.bos_token_id
-    return encoder.replace(decoder=_stack(config.decoder, start=start, merged=True))
+    return encoder.replace(decoder=_stack(config.decoder, start=start, merged=True, apart=own))
 
 
 NORMS = {

@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from converters.files.folder import read_json
 from converters.heads.answers import ONE, TWO
+from jaxpool.scoring.apart import Apart
 from jaxpool.scoring.listwise import Listwise
 from jaxpool.scoring.template import ScoreTemplate, load_template
 
@@ -40,6 +42,7 @@ PUBLISHED = (
     Reranker("zerank2", "qwen3", r"^zerank-2", ("Yes",), ONE, {"logit_sigma": 5.0}),
     Reranker("mxbai_rerank_v2", "qwen2", r"^mxbai-rerank-\w+-v2", ("0", "1"), TWO),
     Reranker("bge-reranker-v2-gemma", "gemma", r"^bge-reranker-v2-gemma", ("Yes",), ONE),
+    Reranker("kalm-reranker", "t5gemma2", r"^kalm-reranker", ("no", "yes"), TWO),
     Reranker("nemotron-rerank", "llama", r"nemotron-rerank"),
     Reranker("nemotron-rerank", "llama_bidirec", r"nemotron-rerank"),
 )
@@ -52,6 +55,8 @@ WRITTEN = {
     "JinaVLForRanking": "jina-reranker-m0",
     "LlamaNemotronVLForSequenceClassification": "nemotron-vl-rerank",
 }
+# By the architecture, whose decoder reads the vectors of documents.
+APART = {"T5Gemma2ForConditionalGeneration": "<Document>: {}"}
 JOINED = ScoreTemplate("{{ messages[0].content }}{{ messages[1].content }}")
 
 
@@ -90,9 +95,10 @@ def find_template(checkpoint) -> Found | None:
     if saved := _saved(checkpoint.folder):
         return Found(saved, "chat_template.jinja", "sentence-transformers files")
     if row := checkpoint.reranker:
-        return Found(
-            load_template(row.template), row.template, f"published {row.model_type} reranker"
-        )
+        # A prompt for a decoder has the beginning of a text in it.
+        plain = checkpoint.architecture not in APART
+        made = replace(load_template(row.template), special_tokens=plain)
+        return Found(made, row.template, f"published {row.model_type} reranker")
     if checkpoint.architecture in LISTWISE:
         name, _ = LISTWISE[checkpoint.architecture]
         return Found(load_template(name), name, "architecture: a query with many documents")
@@ -108,6 +114,15 @@ def find_listwise(checkpoint) -> Listwise | None:
     """How a listwise reranker is asked; None for other models."""
     _, found = LISTWISE.get(checkpoint.architecture, ("", None))
     return found if checkpoint.uses_head else None
+
+
+def find_apart(checkpoint) -> Apart | None:
+    """How documents are read by themselves, for a decoder's prompts; None for other models."""
+    if checkpoint.architecture not in APART or not checkpoint.uses_head:
+        return None
+    # Unless a caller says otherwise, as many tokens become one vector as on KaLM-Reranker's card.
+    chunk = getattr(checkpoint.config, "chunk_size", 4) or 1
+    return Apart(APART[checkpoint.architecture], chunk)
 
 
 def _saved(folder: Path) -> ScoreTemplate | None:

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxpool.engine import chunks as late
+from jaxpool.errors import RequestError
 from jaxpool.heads import queries
 from jaxpool.heads.precision import finite
 from jaxpool.heads.queries import Queries
@@ -40,6 +42,8 @@ class Batch(NamedTuple):
     `[rows, length]`, says which of the vectors that the patches become a token has in place of its
     embedding, -1 for none; `coordinates`, int32 `[rows, length, 3]`, are time, row and column of
     each token, for models that turn features by them.
+
+    `memory` has the vectors of documents that a decoder reads beside the tokens (`decoder.Memory`).
     """
 
     tokens: Any
@@ -53,17 +57,7 @@ class Batch(NamedTuple):
     images: Any = None
     soft: Any = None
     coordinates: Any = None
-
-
-class Chunks(NamedTuple):
-    """The chunks of late chunking in each row, int32 `[rows, chunks]` each; unused ones are empty.
-
-    first: the first token of each; end: the one past its last; segment: that of its text.
-    """
-
-    first: Any
-    end: Any
-    segment: Any
+    memory: Any = None
 
 
 class Controls(NamedTuple):
@@ -81,7 +75,7 @@ class Controls(NamedTuple):
     activate: Any
     skip: Any
     queries: Queries | None = None
-    chunks: Chunks | None = None
+    chunks: late.Chunks | None = None
     slots: Any = None
     words: Any = None
 
@@ -118,6 +112,7 @@ class Request:
     soft: np.ndarray | None = None
     coordinates: np.ndarray | None = None
     words: np.ndarray | None = None  # 1 for each token that begins a word
+    memory: np.ndarray | None = None  # vectors of a document that a decoder reads beside it
 
     @property
     def sees(self) -> bool:
@@ -126,8 +121,9 @@ class Request:
 
     @property
     def length(self) -> int:
-        """What it takes of a row of texts: its tokens, or its pictures' vectors where more."""
-        return max(len(self.ids), sum(one.vectors for one in self.pictures))
+        """What it takes of a row of texts: its tokens, or where more the vectors beside them."""
+        beside = 0 if self.memory is None else len(self.memory)
+        return max(len(self.ids), beside, sum(one.vectors for one in self.pictures))
 
     @property
     def size(self) -> int:
@@ -210,6 +206,8 @@ def fill(
         batch.adapters and scatter(np.repeat([request.adapter for request in mine], sizes)),
         batch.context and scatter(_context(mine, sizes, within)),
     )
+    if batch.memory is not None:
+        made = made._replace(memory=_memory(p, mine, batch.memory))
     words = asked.words and scatter(np.concatenate([request.words for request in mine]))
     return made, controls(p, mine, segments_of(p.length), asked)._replace(words=words)
 
@@ -234,7 +232,7 @@ def controls(p: Plan, requests: list[Request], segments: int, reads: Controls = 
     return Controls(
         **columns,
         queries=queries.fill(p, requests, segments) if compared else None,
-        chunks=reads.chunks and _chunks(p, requests),
+        chunks=reads.chunks and late.fill(p, requests, chunks_of(p.length)),
         slots=None if reads.slots is None else _slots(p, reads.slots.shape),
     )
 
@@ -245,23 +243,17 @@ def _slots(p: Plan, shape: tuple[int, ...]) -> np.ndarray:
     return slots
 
 
-def _chunks(p: Plan, requests: list[Request]) -> Chunks:
-    made = Chunks(*(np.zeros((p.rows, chunks_of(p.length)), np.int32) for _ in Chunks._fields))
-    spans = [request.spans for request in requests if request.spans is not None]
-    if spans:
-        counts = list(map(len, spans))
-        places = _places(p, counts)
-        made.first[places], made.end[places] = (
-            np.concatenate(spans) + np.repeat(p.start, counts)[:, None]
-        ).T
-        made.segment[places] = np.repeat(p.segment, counts)
+def _memory(p: Plan, requests: list[Request], asked: Any) -> Any:
+    """The `decoder.Memory` of shapes `asked`: the vectors of each request begin where it does."""
+    made = asked._replace(**{n: np.zeros(x.shape, x.dtype) for n, x in asked._asdict().items()})
+    for request, row, segment, start in zip(requests, p.row, p.segment, p.start, strict=True):
+        if request.memory is None:
+            raise RequestError(
+                "this model reads a document beside each prompt, which scores of pairs give it"
+            )
+        mine = slice(start, start + len(request.memory))
+        made.vectors[row, mine], made.segments[row, mine] = request.memory, segment
     return made
-
-
-def _places(p: Plan, counts: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Where the chunks of requests lie: rows, and places from 0 in each."""
-    rows = np.repeat(p.row, counts)
-    return rows, np.arange(len(rows)) - np.searchsorted(rows, rows)
 
 
 def unpack(
@@ -281,7 +273,7 @@ def unpack(
     spans = [found for i in indices if (found := requests[i].spans) is not None]
     if pooled and spans:
         counts = list(map(len, spans))
-        parts = np.split(finite(output[_places(p, counts)]), np.cumsum(counts)[:-1])
+        parts = np.split(finite(output[late.places(p, counts)]), np.cumsum(counts)[:-1])
         yield from zip(indices, parts, strict=True)
         return
     if pooled:

@@ -11,13 +11,16 @@ import jax
 import jax.numpy as jnp
 
 from jaxpool.engine import joined
-from jaxpool.engine.batch import CONTROLS, Batch, Chunks, Controls, chunks_of, segments_of, slots_of
+from jaxpool.engine.batch import CONTROLS, Batch, Controls, chunks_of, segments_of, slots_of
+from jaxpool.engine.chunks import Chunks
 from jaxpool.engine.sharding import output_sharding, put, replicated, rows_sharding
 from jaxpool.heads import queries
+from jaxpool.heads.decoded import reads_memory
 from jaxpool.heads.spans import reads_words
 from jaxpool.heads.steps import Chains, compared, picked, pools_chunks, pools_slots
 from jaxpool.heads.steps import run as run_steps
 from jaxpool.nn.arch import Arch
+from jaxpool.nn.decoder import Memory
 from jaxpool.nn.stacked import as_bits
 from jaxpool.nn.transformer import forward
 
@@ -124,6 +127,10 @@ class Executor:
 
     def _abstract(self, chains: Chains, rows: int, length: int) -> tuple[Batch, Controls]:
         batch, sharding = self._batch(rows, length), rows_sharding(self.mesh)
+        if reads_memory(chains):
+            shape = (rows, length, self.arch.dim)
+            vectors = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=sharding)
+            batch = batch._replace(memory=Memory(vectors, batch.segments))
         places = (rows, self.segments(length))
         controls = {
             name: jax.ShapeDtypeStruct(places, kind, sharding=sharding)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from jaxpool.heads.decoded import reads_memory
 from jaxpool.heads.steps import Chains
 from jaxpool.tasks.task import Task
 
@@ -13,7 +14,8 @@ class Programs:
     combinations of tasks use it and fetch only the outputs they want, since the heads cost little
     beside the forward. In a model with one pooled task it also computes the token vectors, because
     the additional pooling costs next to nothing. Quantized vectors and the vectors of late chunks
-    come from it too; the host quantizes those of chunks, which are few.
+    come from it too; the host quantizes those of chunks, which are few. What a decoder makes of
+    vectors beside its tokens has other inputs, and always a program of its own.
 
     comparing: the task that scores documents, by the task (or tuple of tasks) that computes the
     token vectors of queries; each has a program, whose outputs are small.
@@ -21,7 +23,9 @@ class Programs:
 
     def __init__(self, tasks: Sequence[Task], comparing: Mapping | None = None):
         self.paths = paths = [path for task in tasks for path in task.paths]
-        everything = [variant for path in paths for variant in path.variants] + _late(paths)
+        self.together = [path for path in paths if not reads_memory((path.steps,))]
+        variants = [variant for path in self.together for variant in path.variants]
+        everything = variants + _late(paths)
         self.everything = tuple(dict.fromkeys(task.program for task in everything))
         self.alone = {path.steps for path in paths if path.pooled or len(tasks) > 2}
         self.comparing = comparing or {}
@@ -34,7 +38,7 @@ class Programs:
 
     def serving(self, tasks: Sequence[Task | tuple[Task, ...]] | None = None) -> list[Chains]:
         """The programs that some tasks need on all their routes; None: all, in any combination."""
-        wanted = [*self.paths, tuple(self.paths), *self.comparing] if tasks is None else [*tasks]
+        wanted = [*self.paths, tuple(self.together), *self.comparing] if tasks is None else [*tasks]
         wanted += [self.comparing[task] for task in wanted if task in self.comparing]
         paths: list = [path for t in wanted for path in (t.paths if isinstance(t, Task) else (t,))]
         return list(dict.fromkeys(map(self.of, paths + _late(paths))))

@@ -131,7 +131,8 @@ class Arch:
     merger: Merger | None = None  # what makes a tower's patches tokens of a text
     vision: "Arch | None" = None  # the tower beside a text model
     decoder: "Arch | None" = None  # reads the tokens again, one behind, and this one's output
-    start: int | None = None  # a decoder's first token, -1 for the text's last; None of an encoder
+    start: int | None = None  # a decoder's first token; -1 for the text's last; None of an encoder
+    apart: bool = False  # a decoder reads a text of its own, and the vectors of another
     merged: bool = False  # a decoder attends to both at once, by the same kernels
     compression: Compression | None = None  # of documents, between layers
     shared_layers: bool = False  # one set of weights runs `layers` times

@@ -4,7 +4,7 @@ Lewis et al., BART (arXiv 1910.13461). Segments keep the texts of a row apart in
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +19,8 @@ from jaxpool.nn.segments import segment_sums
 class Memory(NamedTuple):
     """What the layers of a decoder attend to: vectors `[B, S, D]` and their segments `[B, S]`."""
 
-    vectors: jax.Array
-    segments: jax.Array
+    vectors: Any
+    segments: Any
 
     @property
     def places(self) -> Places:
@@ -37,8 +37,11 @@ def parameters(params: dict) -> dict:
 def behind(batch, arch: Arch):
     """The batch with each text's tokens moved on by one, behind its first token.
 
-    That is `arch.start`, or the last token of the text where `arch.start` is -1.
+    That is `arch.start`, or the last token of the text where `arch.start` is -1. A decoder with a
+    text of its own reads it as it is.
     """
+    if arch.apart:
+        return batch
     tokens, first = batch.tokens, batch.positions == 0
     moved = jnp.roll(tokens, 1, axis=1)
     if arch.start is not None and arch.start >= 0:

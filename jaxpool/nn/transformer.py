@@ -49,14 +49,16 @@ def forward(
         else:
             beside, key = split(key, 2)
             seen = _see(params["vision"], batch, arch.vision, unroll, dropout, beside, remat)
-    if arch.decoder is None:
+    if arch.decoder is None or (arch.decoder.apart and batch.memory is None):
         return _run(params, batch, arch, unroll, kept, dropout, key, remat, seen)[0]
     first, key = split(key, 2)
-    vectors = _run(params, batch, arch, unroll, None, dropout, first, remat)[0]
-    memory = decoder.Memory(vectors, batch.segments)
+    if arch.decoder.apart:
+        memory = batch.memory._replace(vectors=batch.memory.vectors.astype(arch.dtype))
+    else:
+        read = _run(params, batch, arch, unroll, None, dropout, first, remat)[0]
+        memory = decoder.Memory(read, batch.segments)
     own, behind = decoder.parameters(params), decoder.behind(batch, arch.decoder)
-    rest = (arch.decoder, unroll, kept, dropout, key, remat)
-    return _run(own, behind, *rest, memory=memory)[0]
+    return _run(own, behind, arch.decoder, unroll, kept, dropout, key, remat, memory=memory)[0]
 
 
 def _see(params: dict, batch, tower, unroll: bool, dropout, key, remat) -> merger.Seen:

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer as Fast
 
 from jaxpool.engine.shared_prefix import common
 from jaxpool.errors import RequestError
-from jaxpool.scoring.pairs import Pair, Part, Scoring
+from jaxpool.scoring.parts import Pair, Part, Scoring
 from jaxpool.tasks.decisions import DecisionSettings, Question, questions
 from jaxpool.tasks.validate import resolve_params
 from jaxpool.text.chat_templates import chat_templates

@@ -7,7 +7,7 @@ token vectors by MaxSim.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
@@ -23,6 +23,7 @@ from jaxpool.scoring.call import Call, checked
 from jaxpool.scoring.contents import in_template
 from jaxpool.scoring.documents import marked
 from jaxpool.scoring.fit import fit
+from jaxpool.scoring.parts import Pair, Part, Scoring
 from jaxpool.tasks.pooling_params import PoolingParams
 from jaxpool.tasks.task import Task
 from jaxpool.tasks.validate import resolve_params
@@ -33,45 +34,6 @@ from jaxpool.text.prepared import Prepared
 from jaxpool.text.prompts import Shortened
 from jaxpool.text.request import requests
 from jaxpool.text.shorten import shorten
-
-
-@dataclass(frozen=True)
-class Pair:
-    """One score to be: its id, and the tokens it is computed from."""
-
-    request_id: str
-    tokens: list[int]
-
-
-class Part(NamedTuple):
-    """A task and its requests, which may depend on the results of earlier parts."""
-
-    task: Task | tuple[Task, ...]
-    requests: list[Prepared]
-    complete: Callable[[list, Sequence], list] = lambda requests, results: requests
-
-    def after(self, results: Sequence) -> list[Prepared]:
-        """The requests to run, given what has been computed so far."""
-        return self.complete(self.requests, results)
-
-
-@dataclass(frozen=True)
-class Scoring:
-    """Scores to be computed.
-
-    parts: run one after the other; pairs: one a score; combine: the results of all parts'
-    requests, in order, to float32 scores `[len(pairs)]`, or a row of them each.
-    """
-
-    parts: tuple[Part, ...]
-    pairs: list[Pair]
-    combine: Callable[[Sequence[np.ndarray]], np.ndarray]
-
-    @property
-    def tokens(self) -> int:
-        """Tokens to compute: each distinct text once."""
-        return sum(len(request.ids) for part in self.parts for request in part.requests)
-
 
 HYBRID = ("embed", "sparse", "token_embed")  # in the order of their weights
 
@@ -95,6 +57,7 @@ def prepare_scores(
     call = checked(model, data_1, data_2, params, tokenization_kwargs, chat_template)
     if call.options.weights is None:
         scorer = _listwise if model.listwise else SCORERS[task.name]
+        scorer = _apart if model.checkpoint.apart else scorer
         return scorer(model, task, call)
     mixed = _hybrid(model, call)
     return replace(mixed, combine=lambda results: mixed.combine(results)[compare.MIXED])
@@ -154,6 +117,23 @@ def _listwise(model, task: Task, call: Call) -> Scoring:
         for i in prompt.documents
     ]
     return Scoring((Part(task, requests),), names, partial(listwise.scores, prompts))
+
+
+def _apart(model, task: Task, call: Call) -> Scoring:
+    """Each document once, by itself; then one prompt a pair, which reads its vectors."""
+    rule, count, reading = model.checkpoint.apart, len(call.documents), model.task("token_embed")
+    texts, order = rule.read(call.documents)
+    options = Tokenization.of(call.tokenization, model.max_length).shorter(rule.document_length)
+    tokens = encode(model, texts, replace(options, special_tokens=False))
+    settings = [(one,) for one in resolve_params(model, reading, None, len(texts))]
+    documents = requests(model, (reading,), tokens, settings)
+    queries = [shorten(model.tokenizer, query, rule.query_length) for query in call.queries]
+    pairs = list(zip(compare.repeated(queries, call.documents), call.documents, strict=True))
+    prompts = templated(model, task, pairs, call, call.params)
+    read = [documents[place].ids for place in order]
+    names = [Pair(str(i), [*r.ids.tolist(), *read[i].tolist()]) for i, r in enumerate(prompts)]
+    parts = Part(reading, documents), Part(task, prompts, rule.complete(order))
+    return Scoring(parts, names, lambda results: np.concatenate(results[-count:]))
 
 
 def templated(model, task: Task, asked: list, call: Call, params) -> list[Prepared]:

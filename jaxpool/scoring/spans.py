@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxpool.errors import RequestError
 from jaxpool.heads.spans import LABELS
-from jaxpool.scoring.pairs import Pair, Part, Scoring
+from jaxpool.scoring.parts import Pair, Part, Scoring
 from jaxpool.scoring.zero_shot import Labels
 from jaxpool.tasks.entities import Entity
 from jaxpool.tasks.task import Task

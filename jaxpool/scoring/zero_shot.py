@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxpool.errors import RequestError
-from jaxpool.scoring.pairs import Pair, Part, Scoring
+from jaxpool.scoring.parts import Pair, Part, Scoring
 from jaxpool.tasks.token_rows import Labelled
 from jaxpool.tasks.validate import resolve_params
 from jaxpool.text.options import Tokenization

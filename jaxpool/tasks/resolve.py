@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
+from jaxpool.heads.decoded import PoolDecoded
 from jaxpool.heads.largest import Largest
 from jaxpool.heads.others import PoolOthers
 from jaxpool.heads.steps import Activate, Calibrate, Cut, Norm, Normalize, Pool, is_pooled, width
@@ -52,6 +53,8 @@ def resolve(checkpoint, user: PoolerConfig) -> Resolution:
     if checkpoint.arch.patches:  # of pictures alone, a vector each
         pooled = {name: task for name, task in tasks.items() if task.pooled}
         tasks = {name: replace(task, pictures=task.steps) for name, task in pooled.items()}
+    if checkpoint.arch.decoder and checkpoint.arch.decoder.apart:
+        tasks = _apart(tasks)
     _check_used(checkpoint, tasks)
     active = default(tasks, checkpoint.architecture, config.task)
     if config.tok_pooling_type == "STEP":
@@ -195,6 +198,18 @@ def _classification(checkpoint, config: PoolerConfig) -> dict[str, Task]:
     task = Task("classify", _logits(checkpoint, config), bool(config.use_activation))
     task = replace(task, unread=_unread(checkpoint, task.steps))
     return {"classify": task, "token_classify": task.tokenwise("token_classify")}
+
+
+def _apart(tasks: dict[str, Task]) -> dict[str, Task]:
+    """Of a decoder that reads documents' vectors: those of tokens, and scores of both."""
+    tokens = Task("token_embed", (Cut(), Normalize()), activate=False)
+    if "classify" not in tasks:
+        return tasks
+    steps = tuple(
+        PoolDecoded(step.kinds) if isinstance(step, Pool) else step
+        for step in tasks["classify"].steps
+    )
+    return {"classify": replace(tasks["classify"], steps=steps), "token_embed": tokens}
 
 
 def _labels(checkpoint, config: PoolerConfig) -> dict[str, Task]:

@@ -33,6 +33,12 @@ PROMPTS = {
         '<passage id="0">\nD<|embed_token|>\n</passage>\n<query>\nQ<|rerank_token|>\n</query>'
         "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
     ),
+    "kalm-reranker": (
+        "<bos><start_of_turn>user\nJudge whether the Document meets the requirements based on the "
+        'Query and the Instruct provided. Note that the answer can only be "yes" or "no".\n\n'
+        "<Instruct>: Given a query, retrieve documents that answer the query.\n"
+        "<Query>: Q<end_of_turn>\n<start_of_turn>model\n\n\n\n"
+    ),
     "mxbai_rerank_v2": (
         "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant."
         "<|im_end|>\n<|im_start|>user\nquery: Q\ndocument: D\nYou are a search relevance expert "

@@ -29,7 +29,8 @@ def config(window, **facts):
     return hf.T5Gemma2Config(encoder=encoder, decoder=text, num_labels=3, **facts)
 
 
-@pytest.mark.parametrize("window", [6, pytest.param(7, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("window", [6, 7])
 def test_hidden_states_of_the_encoder(window, tmp_path):
     folder = save_random(hf.T5Gemma2Model, config(window), tmp_path / "model", scale=0.0)
     model = hf.T5Gemma2Model.from_pretrained(folder).encoder.eval()
