@@ -1,6 +1,7 @@
 """Programs of real shapes to be compiled ahead of time, for chips that are not there."""
 
 import json
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -130,6 +131,16 @@ MODELS = {
     "ColPali-3B": (colpali(), 1152, 1),
     "Gemma-7B": (decoder(256000, 28, 3072, 16, 16, 256, 24576), 8192, 4),
 }
+
+
+def keep(file: Path, rows: list[dict], **facts: str) -> None:
+    """Write the rows of models as JSON, each with the day and versions; those of others stay."""
+    known = json.loads(file.read_text()) if file.is_file() else {"rows": []}
+    own = {row["model"] for row in rows}
+    others = [row for row in known["rows"] if row["model"] not in own]
+    day = datetime.now(UTC).strftime("%Y-%m-%d")
+    made = others + [row | {"date": day, "jax": jax.__version__, **facts} for row in rows]
+    file.write_text(json.dumps({"rows": made}, indent=1) + "\n")
 
 
 def abstract(arch: Arch, place) -> dict:

@@ -12,7 +12,6 @@ faster, and whether cuDNN takes the attention that it is given, only a GPU can t
 import json
 import re
 import time
-from datetime import UTC, datetime
 from functools import cache
 from itertools import groupby
 from math import prod
@@ -30,7 +29,7 @@ from jaxpool.engine.bucketing import BUCKETING
 from jaxpool.engine.executor import memory
 from jaxpool.nn.arch import Arch
 from jaxpool.nn.kernels import backend
-from tests.aot import MODELS, every_shape, executor, lower
+from tests.aot import MODELS, every_shape, executor, keep, lower
 
 ONE_CHIP = [name for name, (*_, chips) in MODELS.items() if chips == 1]
 CAPACITY = 80e9
@@ -141,7 +140,7 @@ def check(model: str, rows: int, length: int) -> dict:
 
 def main(
     models: Annotated[list[str] | None, typer.Argument(help=", ".join(ONE_CHIP))] = None,
-    output: Annotated[Path | None, typer.Option(help="JSON of all facts.")] = None,
+    output: Annotated[Path | None, typer.Option(help="JSON; keeps other models' rows.")] = None,
 ):
     """Compile the ends of every row length of models (default: those of one chip)."""
     # jax asks the libraries of this machine, which has no need of cuDNN.
@@ -156,8 +155,7 @@ def main(
                 bad.append(f"{model} {shape}: {str(error).splitlines()[0]}")
                 print(bad[-1], flush=True)
     if output:
-        day = datetime.now(UTC).strftime("%Y-%m-%d")
-        output.write_text(json.dumps({"date": day, "jax": jax.__version__, "rows": done}, indent=1))
+        keep(output, done)
     raise SystemExit(bool(bad))
 
 

@@ -15,7 +15,6 @@ import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -29,7 +28,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxpool.engine.bucketing import BUCKETING
 from jaxpool.engine.executor import Executor, memory
 from jaxpool.nn.kernels import backend
-from tests.aot import MODELS, abstract, every_shape, executor, lower
+from tests.aot import MODELS, abstract, every_shape, executor, keep, lower
 from tests.weight_gathers import gathered_weights
 
 TOPOLOGIES = ("v5e:2x2", "v6e:2x2", "v5p:2x2x1")
@@ -79,7 +78,8 @@ def facts(bucket: Bucket) -> dict:
     XLA counts the body of the loop over the layers once, and nothing of a Pallas kernel. The
     estimate counts the body, which is what the program of one layer lacks, for all layers but the
     last, which has a place of its own; it leaves out what splash attention does. There is none for
-    two loops, a tower's and a text's, and none where layers differ.
+    two loops, a tower's and a text's, none where layers differ, and none for a tower alone, whose
+    last layer is in the loop, as all patches are pooled.
     """
     whole = programs(bucket)
     lowered = lower(whole, *bucket[2:])
@@ -91,7 +91,7 @@ def facts(bucket: Bucket) -> dict:
     compiled = lowered.compile()
     seconds = time.perf_counter() - start
     once, last = compiled.cost_analysis(), {}
-    if whole.arch.period == 1 and not whole.arch.joins:
+    if whole.arch.period == 1 and not whole.arch.joins and not whole.arch.patches:
         last = lower(programs(bucket, 1), *bucket[2:]).compile().cost_analysis()
     layers, account = whole.arch.layers, memory(compiled)
     found = {"attention": backend(whole.arch, bucket.length), **account, "seconds": seconds}
@@ -129,21 +129,25 @@ def prove_detection(topology: str) -> None:
 
 
 def milliseconds(found: dict) -> float | None:
-    """XLA's estimate; None where it has none for some instruction."""
+    """XLA's estimate of the time; None where it has none for some instruction."""
     seconds = found["optimal_seconds"]
     return seconds * 1e3 if seconds > 0 else None
+
+
+def teraflop(found: dict) -> float | None:
+    """XLA's estimate of the work; None where it has none."""
+    return found["flops"] / 1e12 if found["flops"] > 0 else None
 
 
 def line(bucket: Bucket, found: dict) -> str:
     """One row of the table."""
     gib = {name: found[name] / 2**30 for name in ("argument", "temp", "output")}
-    ms = milliseconds(found)
-    estimate = "no estimate" if ms is None else f"{ms:8.2f} ms a chip"
+    known = {"TFLOP": teraflop(found), "ms a chip": milliseconds(found)}
+    each = (f"no {unit}" if x is None else f"{x:8.3f} {unit}" for unit, x in known.items())
     return (
         f"{bucket.model:21} {bucket.topology:9} {bucket.rows:4} x {bucket.length:<5}"
         f"{found['attention']:7} weights {gib['argument']:5.2f}, temporary {gib['temp']:5.2f},"
-        f" output {gib['output']:5.3f} GiB, {found['flops'] / 1e12:8.3f} TFLOP,"
-        f" {estimate}, compiled in {found['seconds']:.1f} s"
+        f" output {gib['output']:5.3f} GiB, {', '.join(each)}, compiled in {found['seconds']:.1f} s"
     )
 
 
@@ -154,17 +158,17 @@ def summary(done: dict[Bucket, dict], wanted: list[Bucket]) -> Iterator[dict]:
         if not mine:
             continue
         largest = max(mine, key=lambda b: (b.rows * b.length, b.length))
-        found = mine[largest]
+        found, place = mine[largest], mesh(topology, MODELS[model][2])
         yield {
             "model": model,
             "topology": topology,
-            "data x model": "{data} x {model}".format(**mesh(topology, MODELS[model][2]).shape),
+            "data x model": "{data} x {model}".format(**place.shape),
             "compiled": len(mine),
-            "buckets": sum(b[:2] == (model, topology) for b in wanted),
+            "buckets": len(every_shape(model, BUCKETING["tpu"], place.shape["data"])),
             "weights GiB": round(found["argument"] / 2**30, 3),
             "most temporary GiB": round(max(f["temp"] for f in mine.values()) / 2**30, 3),
             "largest": f"{largest.rows} x {largest.length}",
-            "TFLOP a chip": round(found["flops"] / 1e12, 3),
+            "TFLOP a chip": (work := teraflop(found)) and round(work, 3),
             "estimated ms": (ms := milliseconds(found)) and round(ms, 2),
             "weights gathered": sum(len(f["gathered"]) for f in mine.values()),
         }
@@ -174,7 +178,7 @@ def main(
     models: Annotated[list[str] | None, typer.Argument(help=", ".join(MODELS))] = None,
     topology: Annotated[list[str] | None, typer.Option(help=", ".join(TOPOLOGIES))] = None,
     few: Annotated[bool, typer.Option("--few", help="First and last bucket only.")] = False,
-    output: Annotated[Path | None, typer.Option(help="JSON of the summary.")] = None,
+    output: Annotated[Path | None, typer.Option(help="JSON; keeps other models' rows.")] = None,
 ):
     """Compile every bucket of models (default: all) for topologies (default: all)."""
     wanted = buckets(models or MODELS, topology or TOPOLOGIES, few)
@@ -182,7 +186,6 @@ def main(
         prove_detection(name)
     done: dict[Bucket, dict] = {}
     bad: dict[Bucket, str] = {}
-    versions = {"jax": jax.__version__, "libtpu": version("libtpu")}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for bucket, found in zip(wanted, pool.map(attempt, wanted), strict=True):
             if isinstance(found, str):
@@ -194,9 +197,7 @@ def main(
                 bad[bucket] = f"weights are gathered: {found['gathered']}"
             print(f"{len(done):3}/{len(wanted)} {line(bucket, found)}", flush=True)
             if output:
-                rows = list(summary(done, wanted))
-                page = {"date": datetime.now(UTC).strftime("%Y-%m-%d"), **versions, "rows": rows}
-                output.write_text(json.dumps(page, indent=1) + "\n")
+                keep(output, list(summary(done, wanted)), libtpu=version("libtpu"))
     print("\n".join(json.dumps(row) for row in summary(done, wanted)))
     for bucket, error in bad.items():
         print(f"{bucket}: {error}")

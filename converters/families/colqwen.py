@@ -12,7 +12,7 @@ from converters.families.qwen2_5_vl import QWEN2_5_VL
 from converters.families.qwen2_vl import QWEN2_VL, RENAMES
 from converters.families.qwen3_vl import QWEN3_VL
 from converters.heads.classifiers import token_vectors
-from converters.joined import AS_WRITTEN
+from converters.joined import AS_WRITTEN, llama_names, under
 from jaxpool.nn.arch import Arch
 
 BUFFER = "<|endoftext|>" * 10
@@ -40,6 +40,7 @@ COLQWEN2 = replace(
     QWEN2_VL,
     name="ColQwen2",
     arch=arch,
+    names=llama_names("language_model.") + under("visual.", qwen2_vl.TOWER, "vision."),
     prefix="vlm.",
     heads={"Retrieval": token_vectors("embedding_proj_layer")},
     renames=NESTED,
@@ -72,7 +73,8 @@ COLQWEN3 = replace(
         (r"^embedding_proj_layer\.", "custom_text_proj."),
         (r"^language_model\.model\.", "language_model."),
         (r"^language_model\.lm_head\.", "lm_head."),
-        *RENAMES,
+        (r"^(visual|language_model)\.", r"model.\1."),
+        (r"^model\.(layers|embed_tokens|norm)\.", r"model.language_model.\1."),
     ),
     conversation=BARE,
     examples=("TomoroAI/tomoro-colqwen3-embed-4b", "OpenSearch-AI/Ops-Colqwen3-4B"),

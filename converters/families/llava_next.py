@@ -1,14 +1,13 @@
 """LLaVA-NeXT: CLIP reads tiles of an image, Llama or Mistral their tokens.
 
-E5-V is asked as on its card (arXiv 2407.12580), for an image with a text as by the code of its
-authors (github.com/kongds/E5-V), VLM2Vec and others in the words of their callers.
+E5-V is asked as on its card (arXiv 2407.12580), with an image and a text as by its authors' code;
+VLM2Vec and others in the words of their callers.
 """
 
 import re
 from dataclasses import replace
 
-from converters.families.clip import SEEN
-from converters.families.clip import vision_arch as clip_arch
+from converters.families import clip
 from converters.families.decoder import HEADS
 from converters.families.decoder import arch as decoder_arch
 from converters.family import Family, activation, dense
@@ -31,7 +30,7 @@ def arch(config) -> Arch:
         )
     act, bias = activation(config.projector_hidden_act), config.multimodal_projector_bias
     merger = Merger(width, hidden=width, activation=act, bias=bias, marks=("line",))
-    tower = until(clip_arch(config), config.vision_feature_layer)
+    tower = until(clip.vision_arch(config), config.vision_feature_layer)
     return decoder_arch(text, vision=tower.replace(merger=merger))
 
 
@@ -42,7 +41,7 @@ def unread(config) -> tuple[str, ...]:
 
 NAMES = (
     llama_names("language_model.model.")
-    + SEEN.replace("vision_model.", "vision_tower.vision_model.")
+    + clip.SEEN.replace("vision_model.", "vision_tower.vision_model.")
     + dense("vision.merger.up", "multi_modal_projector.linear_1", "u m")
     + dense("vision.merger.down", "multi_modal_projector.linear_2", "t u")
     + "vision.merger.marks.line.embedding image_newline t\n"
@@ -52,6 +51,8 @@ AS_WRITTEN = Conversation(
     image="<image> ",
     tiles=TileGrid(cropped=True, first=True, lines=False, between=False),
 )
+# Spelled as in the authors' evaluation on CIRR.
+CHANGED = '{images}Modify this image with "{content}", desribe modified image in one word:'
 CHAT = (
     "<|start_header_id|>user<|end_header_id|>\n\n{}<|eot_id|>"
     "<|start_header_id|>assistant<|end_header_id|>\n\n \n"
@@ -60,10 +61,7 @@ E5V = replace(
     AS_WRITTEN,
     image="<image>",
     seen=CHAT.format("{images}{content}\nSummary above image in one word: "),
-    both=CHAT.format(
-        # the spelling is that of the authors' evaluation on CIRR
-        '{images}Modify this image with "{content}", desribe modified image in one word:'
-    ),
+    both=CHAT.format(CHANGED),
     read=CHAT.format("{content}\nSummary above sentence in one word: "),
 )
 

@@ -26,6 +26,9 @@ def unfold(raw: Mapping[str, Any]) -> dict[str, Any]:
 
     `pooling` is then as the authors' class has it where the file says nothing.
     """
+    for name in raw.get("architectures") or ():
+        if not name.startswith("LlamaNemotronVL"):  # the 3B model of ColEmbed gives tokens' vectors
+            raise ValueError(f"config.json: wanted LlamaNemotronVLModel, found {name}")
     text = dict(raw["llm_config"])
     if not TEXTS & set(text.get("architectures") or ()):
         raise ValueError(

@@ -45,7 +45,7 @@ QWEN2_5_VL = replace(
     QWEN2_VL,
     name="Qwen2_5_VL",
     arch=arch,
-    names=llama_names("language_model.") + under("visual.", TOWER, "vision."),
+    names=llama_names("model.") + under("visual.", TOWER, "vision."),
     conversation=AS_WRITTEN,
     examples=("Qwen/Qwen2.5-VL-3B-Instruct",),
 )

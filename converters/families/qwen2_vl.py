@@ -34,12 +34,9 @@ TOWER = (
     + dense("merger.up", "merger.mlp.0", "u m")
     + dense("merger.down", "merger.mlp.2", "t u")
 )
-NAMES = llama_names("language_model.") + under("visual.", TOWER, "vision.")
-# Files of older releases have the text model where newer ones have both.
-RENAMES = (
-    (r"^(visual|language_model)\.", r"model.\1."),
-    (r"^model\.(layers|embed_tokens|norm)\.", r"model.language_model.\1."),
-)
+NAMES = llama_names("model.") + under("visual.", TOWER, "vision.")
+# What transformers has in memory, and some files; it writes the names of its older releases.
+RENAMES = ((r"^model\.visual\.", "visual."), (r"^(model\.)?language_model\.", "model."))
 ENDED = CHAT + "<|endoftext|>"
 HELPFUL = "You are a helpful assistant."
 GME = replace(AS_WRITTEN, seen=ENDED, read=ENDED, instruction=HELPFUL, counted=True)
@@ -71,7 +68,6 @@ QWEN2_VL = Family(
     "Qwen2VL",
     arch,
     NAMES,
-    prefix="model.",
     heads=HEADS,
     renames=RENAMES,
     ignored=(r"^lm_head\.",),

@@ -280,6 +280,7 @@ def test_round_trip(kind, request, tmp_path):
         ("select_layer", -2, "wanted select_layer -1"),
         ("pooling", "colbert", "pooling must be one of"),
         ("llm_config", {"architectures": ["LlamaForCausalLM"]}, "llm_config must be one of"),
+        ("architectures", ["LlamaNemotronColEmbedVLModel"], "wanted LlamaNemotronVLModel, found"),
     ],
 )
 def test_what_the_authors_code_does_not_say(nemotron_vl, tmp_path, field, value, message):
