@@ -26,6 +26,8 @@ OTHER_HEADS: dict[str, str] = {
     "BertGenerationEncoder": "Model",
     "BertSpladeSparseEmbeddingModel": "MaskedLM",
     "BgeM3EmbeddingModel": "Model",
+    "C2LLMForEmbedding": "Model",
+    "CodeFuse_CGE_Large": "Model",
     "ColBERTJinaRobertaModel": "ColBERT",
     "ColBERTLfm2Model": "ColBERT",
     "ColBERTModernBertModel": "ColBERT",

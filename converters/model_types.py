@@ -64,6 +64,7 @@ from converters.families.mpnet import MPNET
 from converters.families.mvp import MVP, PLBART
 from converters.families.nemotron import JAIS2, NEMOTRON, PERSIMMON
 from converters.families.nemotron_colembed import NEMOTRON_COLEMBED
+from converters.families.nemotron_nas import NEMOTRON_NAS
 from converters.families.nemotron_vl import NEMOTRON_VL
 from converters.families.nemotron_vl_rerank import NEMOTRON_VL_RERANK
 from converters.families.nomic import NOMIC
@@ -89,7 +90,7 @@ from converters.families.starcoder2 import STARCODER2
 from converters.families.static import STATIC
 from converters.families.t5 import T5, UMT5
 from converters.families.t5gemma2 import T5GEMMA2
-from converters.families.telechat import TELECHAT2
+from converters.families.telechat import TELECHAT2, TELECHAT3
 from converters.families.ultrabert import ESMC, ULTRABERT
 from converters.families.vit import VIT
 from converters.families.xlm import FLAUBERT, XLM
@@ -202,6 +203,7 @@ FAMILIES: dict[str, Family] = {
     "mt5": T5,
     "mvp": MVP,
     "nemotron": NEMOTRON,
+    "nemotron-nas": NEMOTRON_NAS,
     "new": NEW,
     "nomic_bert": NOMIC,
     "nvembed": NVEMBED,
@@ -244,6 +246,7 @@ FAMILIES: dict[str, Family] = {
     "t5": T5,
     "t5gemma2": T5GEMMA2,
     "telechat": TELECHAT2,
+    "telechat3": TELECHAT3,
     "ultrabert": ULTRABERT,
     "umt5": UMT5,
     "vaultgemma": VAULT_GEMMA,

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from converters.families import gliclass, gliner
 from converters.families.bidirectional import LLAMA_BIDIRECTIONAL, QWEN3_BIDIRECTIONAL, VOYAGE
 from converters.families.biqwen import BIQWEN2_5
+from converters.families.c2llm import C2LLM
 from converters.families.clip import CLIP_CLASSIFIER
 from converters.families.colpali import COLPALI_ENGINE
 from converters.families.colqwen import COLQWEN2_5, COLQWEN2_ENGINE, COLQWEN3
@@ -37,7 +38,9 @@ AROUND: dict[str, Callable[[Family], Family]] = {
 # By the architecture's name, where it says more than the model_type.
 ARCHITECTURES: dict[str, Family] = {
     "BiQwen2_5": BIQWEN2_5,
+    "C2LLMForEmbedding": C2LLM,
     "CLIPForImageClassification": CLIP_CLASSIFIER,
+    "CodeFuse_CGE_Large": C2LLM,
     "ColIdefics3": COLIDEFICS3,
     "ColModernVBert": COLMODERNVBERT_ENGINE,
     "ColPali": COLPALI_ENGINE,

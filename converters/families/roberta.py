@@ -6,6 +6,7 @@ from converters.families import bert
 from converters.family import Family, require
 from converters.heads.classifiers import (
     classifier,
+    masked_lm,
     roberta_heads,
     token_classifier,
     unused_pooler,
@@ -66,6 +67,14 @@ LUKE = twin(
         "Model": unused_pooler(),
         "SequenceClassification": classifier("luke.pooler.dense", "classifier"),
         "TokenClassification": token_classifier(),
+        "MaskedLM": masked_lm(
+            "lm_head.dense",
+            "lm_head.layer_norm",
+            "lm_head.decoder",
+            "luke.embeddings.word_embeddings",
+            bias="lm_head.decoder.bias=lm_head",  # files have one of them, or both
+            act="gelu",
+        ),
     },
     ignored=(*ignored("luke."), r"entity_", r"\.(w2e|e2w|e2e)_query\.", r"^embeddings_project"),
     examples=("studio-ousia/luke-base", "studio-ousia/mluke-base-lite"),

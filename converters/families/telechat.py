@@ -1,7 +1,9 @@
-"""TeleChat2: Llama under names of its own, with the key and value of each head in one tensor."""
+"""TeleChat: 2 with names of its own and each head's key and value in one tensor; 3 is Llama."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from converters.families.decoder import arch as decoder_arch
 from converters.families.decoder import decoder_names, family, mlp_names
@@ -25,6 +27,18 @@ def _table(config) -> Rotary:
     return replace(table, theta=table.theta * alpha ** (table.dim / (table.dim - 2)))
 
 
+def unfold(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """TeleChat3's law of positions is YaRN with another factor on cosines and sines."""
+    fields = dict(raw)
+    for name in ("rope_scaling", "rope_parameters"):
+        rope = raw.get(name) or {}
+        if OWN in (rope.get("rope_type"), rope.get("type")):
+            factor = 0.07 * math.log(rope["factor"]) + 1.0
+            fields[name] = rope | {"type": "yarn", "rope_type": "yarn", "attention_factor": factor}
+    return fields
+
+
+OWN = "telechat3-yarn"
 LAYER = "h.{L}"
 TELECHAT2 = family(
     "TeleChat2",
@@ -49,4 +63,11 @@ TELECHAT2 = family(
         "training_seqlen": "max_position_embeddings",
     },
     examples=("Tele-AI/TeleChat2-7B",),
+)
+TELECHAT3 = family(
+    "TeleChat3",
+    decoder_arch,
+    config="llama",
+    unfold=unfold,
+    examples=("Tele-AI/TeleChat3-36B-Thinking",),
 )

@@ -106,11 +106,60 @@ class Probe(Pool):
         query = primitives.dense(params["query"], params["embedding"], "d,dnh->nh")
         key, value = (primitives.dense(params[n], x, "btd,dnh->btnh") for n in ("key", "value"))
         scores = jnp.einsum("nh,btnh->bnt", query, key) * (self.dim // self.heads) ** -0.5
-        seen = self.mask(context)[:, :, None]
-        weights = jax.nn.softmax(jnp.where(seen, scores[:, None], NEVER), axis=-1)
-        mixed = jnp.einsum("brnt,btnh->brnh", weights, value)
+        mixed = _attended(self.mask(context), scores, value)
         y = primitives.dense(params["out"], mixed, "brnh,nhd->brd")
         act = primitives.ACTIVATIONS[self.activation]
         hidden = primitives.norm(params["norm"], y, "layer", self.eps)
         hidden = act(primitives.dense(params["up"], hidden, "brd,df->brf"))
         return y + primitives.dense(params["down"], hidden, "brf,fd->brd")
+
+
+@dataclass(frozen=True)
+class Seed(Pool):
+    """A learned vector that grows by its attention to the tokens of a segment, and by itself.
+
+    Pooling by multihead attention (PMA, arXiv 1810.00825) as C2LLM has it (arXiv 2512.21332):
+    scores are divided by the root of all its features, and what heads give is not projected.
+    """
+
+    kinds: tuple[str, ...] = ("seed",)
+    name: str = "seed"
+    inputs: int = 0
+    outputs: int = 0
+    heads: int = 0
+    eps: float = 1e-5
+
+    def width(self, dim: int) -> int:
+        """Features that come out."""
+        return self.outputs
+
+    def leaves(self):
+        """The parameters of the step."""
+        d, o, n, h = self.inputs, self.outputs, self.heads, self.outputs // self.heads
+        bias, vector = {"bias": Leaf("N H", (n, h))}, Leaf("O", (o,))
+        return {
+            "embedding": vector,
+            "query": {"kernel": Leaf("O N H", (o, n, h))} | bias,
+            **dict.fromkeys(("key", "value"), {"kernel": Leaf("D N H", (d, n, h))} | bias),
+            "out": {"kernel": Leaf("I O", (o, o)), "bias": vector},
+            **dict.fromkeys(("attention_norm", "out_norm"), {"scale": vector, "bias": vector}),
+        }
+
+    def __call__(self, params, x, context):
+        """`[B, T, D] -> [B, R, O]`."""
+        params = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), params)
+        seed = params["embedding"]
+        query = primitives.dense(params["query"], seed, "o,onh->nh")
+        key, value = (primitives.dense(params[n], x, "btd,dnh->btnh") for n in ("key", "value"))
+        scores = jnp.einsum("nh,btnh->bnt", query, key) * self.outputs**-0.5
+        mixed = _attended(self.mask(context), scores, value)
+        y = seed + mixed.reshape(*mixed.shape[:2], -1)
+        y = primitives.norm(params["attention_norm"], y, "layer", self.eps)
+        y = y + jax.nn.relu(primitives.dense(params["out"], y, "bri,io->bro"))
+        return primitives.norm(params["out_norm"], y, "layer", self.eps)
+
+
+def _attended(mask: jax.Array, scores: jax.Array, values: jax.Array) -> jax.Array:
+    """`[B, R, N, H]` of what segments take: mask `[B, R, T]`, scores `[B, N, T]`."""
+    seen = jnp.where(mask[:, :, None], scores[:, None], NEVER)
+    return jnp.einsum("brnt,btnh->brnh", jax.nn.softmax(seen, axis=-1), values)

@@ -12,6 +12,7 @@ SEQUENCE_POOLINGS = {
     "WEIGHTEDMEAN": "weightedmean",
     "MEAN_SQRT": "mean_sqrt_len_tokens",
 }
+LEARNED = "ATTENTION"  # of a model whose pooling has parameters: it knows no other
 TOKEN_POOLINGS = ("ALL", "STEP")
 MAX_CHUNK = 2**63 - 1
 
@@ -108,10 +109,11 @@ class PoolerConfig:
     """How a model pools; every field left None falls back to the checkpoint, then its class.
 
     pooling_type is shorthand for one of seq_pooling_type (CLS, LAST, MEAN, MAX, WEIGHTEDMEAN,
-    MEAN_SQRT, or several joined by "+") and tok_pooling_type (ALL, STEP). logit_mean and
-    logit_sigma calibrate: activation((logit - mean) / sigma). enable_chunked_processing embeds
-    texts beyond the model's length in chunks, up to max_embed_len tokens; each chunk has special
-    tokens of its own, or, with chunk_special_tokens False, only the whole text has (as in vLLM).
+    MEAN_SQRT, or several joined by "+"; ATTENTION alone where it has parameters) and
+    tok_pooling_type (ALL, STEP). logit_mean and logit_sigma calibrate: activation((logit - mean) /
+    sigma). enable_chunked_processing embeds texts beyond the model's length in chunks, up to
+    max_embed_len tokens; each chunk has special tokens of its own, or, with chunk_special_tokens
+    False, only the whole text has (as in vLLM).
     """
 
     task: str | None = None
@@ -137,7 +139,7 @@ class PoolerConfig:
             raise ValueError("logit_sigma cannot be 0 (division by zero)")
         if self.pooling_type is not None:
             self._expand()
-        if self.seq_pooling_type is not None:
+        if self.seq_pooling_type is not None and self.seq_pooling_type != LEARNED:
             sequence_pooling(self.seq_pooling_type)
         if self.tok_pooling_type not in (None, *TOKEN_POOLINGS):
             raise ValueError(

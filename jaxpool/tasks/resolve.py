@@ -13,7 +13,12 @@ from jaxpool.heads.largest import Largest
 from jaxpool.heads.others import PoolOthers
 from jaxpool.heads.steps import Activate, Calibrate, Cut, Norm, Normalize, Pool, is_pooled, width
 from jaxpool.nn.primitives import TORCH_ACTIVATIONS
-from jaxpool.tasks.pooling_params import PoolerConfig, sequence_pooling, sequence_pooling_name
+from jaxpool.tasks.pooling_params import (
+    LEARNED,
+    PoolerConfig,
+    sequence_pooling,
+    sequence_pooling_name,
+)
 from jaxpool.tasks.task import Task, default
 from jaxpool.tasks.validate import check_step
 
@@ -99,9 +104,9 @@ def _from_files(checkpoint) -> Mapping[str, Any]:
 
 def _from_class(checkpoint) -> Mapping[str, Any]:
     steps = checkpoint.head_steps if checkpoint.uses_head else ()
-    kinds = next((step.kinds for step in steps if isinstance(step, Pool)), None)
+    pool = next((step for step in steps if isinstance(step, Pool)), Pool((checkpoint.pool,)))
     values = {
-        "seq_pooling_type": sequence_pooling_name(kinds or (checkpoint.pool,)),
+        "seq_pooling_type": LEARNED if _names((pool,)) else sequence_pooling_name(pool.kinds),
         "tok_pooling_type": "ALL",
         "use_activation": True,
     }
@@ -114,6 +119,13 @@ def _pools(checkpoint) -> bool:
 
 def _pooled(steps: tuple, config: PoolerConfig) -> tuple:
     assert config.seq_pooling_type  # at least the class has one
+    if learned := [step for step in steps if isinstance(step, Pool) and _names((step,))]:
+        if config.seq_pooling_type != LEARNED:
+            raise ValueError(
+                f"seq_pooling_type must be {LEARNED}: the model has parameters for its pooling "
+                f"({learned[0].name}), found {config.seq_pooling_type}"
+            )
+        return steps
     kinds = sequence_pooling(config.seq_pooling_type)
     return tuple(replace(step, kinds=kinds) if isinstance(step, Pool) else step for step in steps)
 

@@ -9,10 +9,12 @@ import transformers as hf
 from parity import check_packed
 from test_decoders import COMMON
 from test_remote_decoders import relative, remodel, round_trip
-from torch.nn.functional import gelu, layer_norm, linear, scaled_dot_product_attention
+from torch.nn.functional import gelu, layer_norm, linear, relu, scaled_dot_product_attention
 
 from converters.checkpoint import open_checkpoint
 from converters.report import CheckpointError
+from jaxpool.tasks.pooling_params import PoolerConfig
+from jaxpool.tasks.resolve import resolve
 
 LATENT = dict(hidden_dim=36, latent_dim=36, num_latents_value=11, num_cross_heads=3)
 LATENT |= dict(cross_dim_head=8)
@@ -71,3 +73,63 @@ def test_nvembed(tmp_path):
     (folder / "config.json").write_text(json.dumps(fields))
     with pytest.raises(CheckpointError, match="text_config and latent_attention_config"):
         open_checkpoint(folder)
+
+
+def seed_tensors(rng):
+    """Random tensors of C2LLM's pooling of 36 features to 24, by their published names."""
+    shapes = {f"fc_{x}.weight": (24, 36 if x in "kv" else 24) for x in "qkvo"}
+    shapes |= {f"fc_{x}.bias": (24,) for x in "qkvo"}
+    named = {f"mha_pma.mab.{name}": rng.normal(size=shape) / 3 for name, shape in shapes.items()}
+    for norm in ("ln0", "ln1"):
+        named[f"mha_pma.mab.{norm}.weight"] = 1 + rng.normal(size=24) / 10
+        named[f"mha_pma.mab.{norm}.bias"] = rng.normal(size=24) / 10
+    named["mha_pma.S"] = rng.normal(size=(1, 1, 24))
+    return {name: x.astype(np.float32) for name, x in named.items()}
+
+
+def seed_attention(tensors, hidden):
+    """What the seed becomes of the tokens of a text, head by head, in plain torch."""
+    get = lambda name: torch.from_numpy(tensors[f"mha_pma.mab.{name}"])  # noqa: E731
+    apply = lambda n, x: linear(x, get(f"fc_{n}.weight"), get(f"fc_{n}.bias"))  # noqa: E731
+    seed, x = torch.from_numpy(tensors["mha_pma.S"])[0], torch.from_numpy(hidden)
+    query, key, value = apply("q", seed), apply("k", x), apply("v", x)
+    heads = []
+    for part in range(3):
+        mine = slice(8 * part, 8 * part + 8)
+        scores = query[:, mine] @ key[:, mine].T / 24**0.5
+        heads.append(torch.softmax(scores, -1) @ value[:, mine])
+    y = seed + torch.cat(heads, -1)
+    y = layer_norm(y, (24,), get("ln0.weight"), get("ln0.bias"))
+    y = y + relu(apply("o", y))
+    return layer_norm(y, (24,), get("ln1.weight"), get("ln1.bias"))[0].numpy()
+
+
+def test_c2llm(tmp_path):
+    """Published under the name of its code, with fewer features than the model has."""
+    folder = tmp_path / "model"
+    hidden = relative(hf.Qwen2Model, hf.Qwen2Config(**COMMON), folder)
+    tensors = seed_tensors(np.random.default_rng(0))
+    remodel(
+        folder,
+        lambda own: {f"plm_model.model.{name}": x for name, x in own.items()} | tensors,
+        model_type="c2llm",
+        architectures=["C2LLMForEmbedding"],
+        embedding_method="pma",
+        keep_max_layer=3,
+        pma_ln=True,
+        pma_norm_mode="post_normal",
+        pma_num_heads=3,
+    )
+    check_packed(folder, [seed_attention(tensors, x) for x in hidden], "embed")
+    round_trip(folder, tmp_path / "exported")
+    for fields, message in (
+        ({"keep_max_layer": 2}, "keep_max_layer must be the last layer"),
+        ({"pma_norm_mode": "pre_gptj"}, "pma_norm_mode must be post_normal"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            open_checkpoint(folder, fields)
+    settings = resolve(open_checkpoint(folder), PoolerConfig())
+    assert settings.pooling_task == "embed" and settings.tasks["embed"].pooled
+    assert settings.pooler_config.seq_pooling_type == "ATTENTION"
+    with pytest.raises(ValueError, match="must be ATTENTION: the model has parameters"):
+        resolve(open_checkpoint(folder), PoolerConfig(seq_pooling_type="MEAN"))

@@ -66,8 +66,6 @@ HEADS = {
     "ForMaskedLM": "sparse",
     "WithLMHeadModel": "sparse",
 }
-# LUKE's language model predicts entities too; the base model alone is read.
-NOT_READ = ("LukeForMaskedLM",)
 
 
 # What one test by default covers: the logits of a head, or hidden states; what none does.
@@ -125,7 +123,7 @@ def test_all_forms(family, tmp_path):
 
 @pytest.mark.parametrize(
     ("family", "ending"),
-    [case(f, e) for f in CONFIGS for e in HEADS if hasattr(hf, f + e) and f + e not in NOT_READ],
+    [case(f, e) for f in CONFIGS for e in HEADS if hasattr(hf, f + e)],
 )
 def test_heads(family, ending, tmp_path):
     model_class = getattr(hf, family + ending)
