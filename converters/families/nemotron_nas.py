@@ -48,24 +48,29 @@ def even(source, config) -> Even:
         (keys * features, width),
         (config.intermediate_size, width),
     )
-    attention = {f"self_attn.{name}_proj": key for name in "kv"}
-    attention |= {"self_attn.q_proj": query, "self_attn.o_proj": query[::-1]}
-    mlp = {"mlp.gate_proj": up, "mlp.up_proj": up, "mlp.down_proj": up[::-1]}
-    norms = {"input_layernorm": (width,), "post_attention_layernorm": (width,)}
-    parts = {
-        "attention": [*attention, "input_layernorm"],
-        "ffn": [*mlp, "post_attention_layernorm"],
+    attention: dict[str, tuple[int, ...]] = {
+        "input_layernorm": (width,),
+        "self_attn.q_proj": query,
+        "self_attn.k_proj": key,
+        "self_attn.v_proj": key,
+        "self_attn.o_proj": query[::-1],
+    }
+    mlp: dict[str, tuple[int, ...]] = {
+        "post_attention_layernorm": (width,),
+        "mlp.gate_proj": up,
+        "mlp.up_proj": up,
+        "mlp.down_proj": up[::-1],
     }
     prefix = "model." if "model.norm.weight" in source.keys() else ""
     absent = {
         f"{prefix}layers.{i}.{name}.weight"
         for i, block in enumerate(config.block_configs)
-        for part, names in parts.items()
+        for part, names in (("attention", attention), ("ffn", mlp))
         for name in names
         if block[part].get("no_op")
     }
     like, repeated = f"{prefix}norm.weight", {"self_attn.k_proj", "self_attn.v_proj"}
-    return Even(source, attention | mlp | norms, absent, like, repeated, features)
+    return Even(source, attention | mlp, absent, like, repeated, features)
 
 
 NEMOTRON_NAS = family(

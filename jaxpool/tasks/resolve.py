@@ -119,11 +119,11 @@ def _pools(checkpoint) -> bool:
 
 def _pooled(steps: tuple, config: PoolerConfig) -> tuple:
     assert config.seq_pooling_type  # at least the class has one
-    if learned := [step for step in steps if isinstance(step, Pool) and _names((step,))]:
+    if learned := _names(tuple(step for step in steps if isinstance(step, Pool))):
         if config.seq_pooling_type != LEARNED:
             raise ValueError(
                 f"seq_pooling_type must be {LEARNED}: the model has parameters for its pooling "
-                f"({learned[0].name}), found {config.seq_pooling_type}"
+                f"({learned[0]}), found {config.seq_pooling_type}"
             )
         return steps
     kinds = sequence_pooling(config.seq_pooling_type)
