@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from jaxpool.errors import RequestError
 from jaxpool.images.resize import LIMIT
@@ -30,8 +30,9 @@ BROKEN = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombErr
 def decode(source: Any, limit: int = LIMIT) -> Image.Image:
     """The picture of a path, the bytes of a file, a Pillow image or an array, as 8-bit RGB.
 
-    An array is uint8 `[height, width]` or `[height, width, 1, 3 or 4]`. RequestError where it is
-    no picture, a damaged one, or one of more than `limit` pixels.
+    An array is uint8 `[height, width]` or `[height, width, 1, 3 or 4]`. An upright RGB image of
+    Pillow is given back itself. RequestError where it is no picture, a damaged one, or one of more
+    than `limit` pixels.
     """
     try:
         image = _open(source)
@@ -83,8 +84,9 @@ def _of_array(array: np.ndarray) -> Image.Image:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(image)
+    try:  # a picture that stands as it is would be copied
+        turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+        return ImageOps.exif_transpose(image) if turned else image
     except Exception:  # damaged EXIF data says nothing; Pillow's parser raises all kinds
         return image
 
@@ -103,6 +105,6 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image).convert("RGB")
     try:
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")
     except ValueError as error:  # a mode without a way to RGB
         raise RequestError(f"Failed to load image: {error}") from error

@@ -15,7 +15,7 @@ from jaxpool.nn.positions import attention_bias
 from jaxpool.nn.segments import NEVER, take
 from jaxpool.nn.splash import splash
 
-BLOCK = 128  # queries of one block
+BLOCK = 128  # most queries of one block
 QUARTERS = 4  # a causal row is cut into so many parts, each with its own extent of keys
 CUDNN_NEVER = -(2.0**15)  # `NEVER` there: float16 holds it
 CUDNN_IMPLEMENTATION: Literal["cudnn", "xla"] = "cudnn"  # tests compile the other
@@ -134,10 +134,11 @@ def _blocked(params: dict, places: Places, arch: Arch, reach: int) -> Callable:
     """
     length = places.segments.shape[1]
     blocks = -(-length // BLOCK)
+    size = -(-length // blocks)
     near = 0 if arch.leading or places.context is not None else reach
-    span = min(length, BLOCK + near * (1 if arch.causal else 2)) if near else length
+    span = min(length, size + near * (1 if arch.causal else 2)) if near else length
     each = -(-blocks // QUARTERS) if arch.causal and not near else blocks
-    pad = ((0, 0), (0, blocks * BLOCK - length))
+    pad = ((0, 0), (0, blocks * size - length))
     queries = places.map(lambda x: jnp.pad(x, pad))
     part = jax.lax.dynamic_slice_in_dim
 
@@ -146,18 +147,18 @@ def _blocked(params: dict, places: Places, arch: Arch, reach: int) -> Callable:
 
         def block(start, span):
             first = jnp.clip(start - near, 0, length - span) if near else 0
-            mine, theirs = queries.at(start, BLOCK), places.at(first, span)
+            mine, theirs = queries.at(start, size), places.at(first, span)
             bias = _added(params, mine, theirs, arch, reach)
             keys, values = (part(x, first, span, 2) for x in (ks, vs))
-            return _product(part(qs, start, BLOCK, 3), keys, values, bias, arch, sink)
+            return _product(part(qs, start, size, 3), keys, values, bias, arch, sink)
 
         def extent(first):
             last = min(first + each, blocks)
-            seen = span if near else min(length, last * BLOCK)
-            return jax.lax.map(lambda i: block(i * BLOCK, seen), jnp.arange(first, last))
+            seen = span if near else min(length, last * size)
+            return jax.lax.map(lambda i: block(i * size, seen), jnp.arange(first, last))
 
         out = jnp.concatenate([extent(first) for first in range(0, blocks, each)])
-        out = jnp.moveaxis(out, 0, 3)  # [B, K, G, blocks, BLOCK, H]
+        out = jnp.moveaxis(out, 0, 3)  # [B, K, G, blocks, size, H]
         out = out.reshape(*out.shape[:3], -1, out.shape[-1])[:, :, :, :length]
         return _tokens_first(out, q)
 
@@ -186,26 +187,35 @@ def _product(
 ) -> jax.Array:
     """Softmax attention of heads: q `[B, K, G, T, H]`, k and v `[B, K, S, H]` -> float32 as q.
 
-    Both products are plain batched matrix products `[B, K, G T, .]`: left to einsum, XLA on CPU
-    transposes the scores between them. The division comes last, on `H` features and not `S` keys.
-    sink: scores `[N]` of no key, which take their share of the weights; thin: dropout of these.
+    Both products are plain batched matrix products `[B, K, G T, .]`, and so are the scores: left to
+    einsum, or with an axis more, XLA on CPU copies the scores between them. The division comes
+    last, on `H` features and not `S` keys. sink: scores `[N]` of no key, which take their share of
+    the weights; thin: dropout of these.
     """
     b, kv, g, t, h = q.shape
-    scores = _matmul(q.reshape(b, kv, g * t, h), k, 3).reshape(b, kv, g, t, -1)
+    scores = _matmul(q.reshape(b, kv, g * t, h), k, 3)
     scores = scores if _scaled(q) else scores * arch.scale
     if arch.attention_softcap:
         scores = arch.attention_softcap * jnp.tanh(scores / arch.attention_softcap)
-    by_head = bias.shape[1] > 1
-    scores = scores + bias.reshape(b, *((kv, g) if by_head else (1, 1)), *bias.shape[-2:])
+    scores = scores + _by_group(bias, kv, g)
     most = jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True))
     lost: float | jax.Array = 0.0
     if sink is not None:
-        sink = sink.astype(jnp.float32).reshape(kv, g, 1, 1)
+        sink = jnp.repeat(sink.astype(jnp.float32).reshape(kv, g), t, axis=1)[..., None]
         most = jnp.maximum(most, jax.lax.stop_gradient(sink))
         lost = jnp.exp(sink - most)
     weights = jnp.exp(scores - most)
-    out = _matmul(thin(weights).astype(v.dtype).reshape(b, kv, g * t, -1), v, 2)
-    return out.reshape(b, kv, g, t, -1) / (jnp.sum(weights, axis=-1, keepdims=True) + lost)
+    out = _matmul(thin(weights).astype(v.dtype), v, 2)
+    out = out / (jnp.sum(weights, axis=-1, keepdims=True) + lost)
+    return out.reshape(b, kv, g, t, -1)
+
+
+def _by_group(bias: jax.Array, kv: int, g: int) -> jax.Array:
+    """A bias `[B, 1 or N, T, S]` for `g` queries of each of `kv` keys: `[B, 1 or K, G T, S]`."""
+    b, heads, t, s = bias.shape
+    if heads == 1:
+        return jnp.tile(bias, (1, 1, g, 1))
+    return bias.reshape(b, kv, g * t, s)
 
 
 def _matmul(a, b, axis: int) -> jax.Array:
