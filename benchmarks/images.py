@@ -1,22 +1,26 @@
 """Images/s of three vision shapes beside transformers' torch models; random weights, no network.
 
     python benchmarks/images.py [NAME...] [--device cpu] [--layers N] [--dtype bfloat16] [--tiny]
+    python benchmarks/images.py CLIP-B/32 --device cpu --vllm DIR
 
 Both sides read one checkpoint, get the same pictures of ten common sizes (`random_vision.MIX`),
 and their vectors are compared. Then, in turn within one run: jaxpool and transformers from pictures
 in memory to vectors, and both from patches to vectors. torch runs its fastest attention and batch
-size, from pixels that are on its device already; a Qwen3-VL gets its token ids for nothing.
+size, from pixels that are on its device already; a Qwen3-VL gets its token ids for nothing. vLLM (a
+folder with `venv/bin/python` that has it) has a process of its own, from pictures in memory to
+vectors; version 0.32 serves CLIP alone on CPU: it has no attention for SigLIP-so400m's heads of 72
+features there, and wants torchvision for Qwen3-VL.
 On an accelerator the models are whole, in bfloat16; on CPU `--layers` (6 unless given) of each
 tower and text are made, in float32. It takes less than 9 minutes on a GPU: what finds no time is
 left out and says so. `--tiny` is a smoke test whose numbers mean nothing.
 """
 
-import inspect
 import json
 import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,7 +34,8 @@ import measure
 import numpy as np
 import random_vision
 import typer
-from gpu import compare, matmul_peak, seconds
+from gpu import compare, matmul_peak
+from image_peers import Peer, Vllm, fastest
 
 import jaxpool
 from jaxpool.engine.batch import Request
@@ -44,96 +49,6 @@ COUNTS = {  # pictures of a round
     "cpu": {"CLIP-B/32": 60, "SigLIP-so400m": 10, "Qwen3-VL-2B": 10},
     "cuda": {"CLIP-B/32": 1000, "SigLIP-so400m": 600, "Qwen3-VL-2B": 300},
 }
-BATCHES = {"cpu": (1, 4, 10), "cuda": (16, 64, 256)}  # of the peer, of which the fastest counts
-
-
-class Peer:
-    """transformers' model of a folder, from pictures to normalized vectors."""
-
-    def __init__(self, folder: Path, device: str, dtype: str, attention: str):
-        import torch
-        from transformers import AutoModel
-
-        self.torch, self.device = torch, device
-        self.processor = image_processor(folder)
-        kind = getattr(torch, dtype)
-        model = AutoModel.from_pretrained(folder, dtype=kind, attn_implementation=attention)
-        self.model, self.dtype = model.eval().to(device), kind
-        self.image = getattr(model.config, "image_token_id", None)
-
-    def inputs(self, pictures: Sequence, requests: Sequence[Request]) -> dict:
-        """What the model takes: pixels, and the ids of the text around them."""
-        found = dict(self.processor(list(pictures), return_tensors="pt"))
-        if self.image is not None:
-            found |= self._ids([request.ids for request in requests])
-        return {
-            name: x.to(self.device, self.dtype if x.is_floating_point() else None)
-            for name, x in found.items()
-        }
-
-    def _ids(self, ids: Sequence[np.ndarray]) -> dict:
-        sizes = np.array([len(each) for each in ids])
-        padded = np.zeros((len(ids), sizes.max()), np.int64)
-        for row, each in zip(padded, ids, strict=True):
-            row[: len(each)] = each
-        seen = np.arange(sizes.max()) < sizes[:, None]
-        made = {"input_ids": padded, "attention_mask": seen.astype(np.int64)}
-        if "mm_token_type_ids" in inspect.signature(self.model.forward).parameters:
-            made["mm_token_type_ids"] = (padded == self.image).astype(np.int64)
-        return {name: self.torch.from_numpy(x) for name, x in made.items()}
-
-    def vectors(self, inputs: dict) -> np.ndarray:
-        """Normalized vectors, in host memory."""
-        with self.torch.inference_mode():
-            if self.image is None:
-                found = self.model.get_image_features(**inputs)
-                found = getattr(found, "pooler_output", found)
-            else:
-                last = inputs["attention_mask"].sum(-1) - 1
-                hidden = self.model(**inputs, use_cache=False).last_hidden_state
-                found = hidden[self.torch.arange(len(last), device=self.device), last]
-            return self.torch.nn.functional.normalize(found.float(), dim=-1).cpu().numpy()
-
-    def encode(self, pictures: Sequence, requests: Sequence[Request], size: int) -> np.ndarray:
-        """The vectors of pictures, in batches."""
-        parts = (slice(start, start + size) for start in range(0, len(pictures), size))
-        return np.concatenate([self.vectors(self.inputs(pictures[p], requests[p])) for p in parts])
-
-    def prepared(self, pictures: Sequence, requests: Sequence[Request], size: int) -> list[dict]:
-        """The inputs of batches."""
-        parts = (slice(start, start + size) for start in range(0, len(pictures), size))
-        return [self.inputs(pictures[part], requests[part]) for part in parts]
-
-
-def image_processor(folder: Path):
-    """transformers' image processor of a folder: torchvision's where that is installed."""
-    import transformers
-
-    try:
-        return transformers.AutoImageProcessor.from_pretrained(folder)
-    except ImportError:  # some versions want torchvision for the choice alone
-        facts = json.loads((folder / "preprocessor_config.json").read_text())
-        kind = getattr(transformers, f"{facts['image_processor_type']}Pil")
-        return kind.from_pretrained(folder)
-
-
-def fastest(
-    folder: Path, device: str, dtype: str, pictures, requests
-) -> tuple[Peer, list[dict], dict]:
-    """The peer in its fastest setting, its inputs, and what that setting is."""
-    from transformers.utils import is_flash_attn_2_available
-
-    half = dtype != "float32" and device == "cuda"
-    kinds = ["sdpa"] + ["flash_attention_2"] * (half and is_flash_attn_2_available())
-    best: tuple = (float("inf"),)
-    for kind in kinds:
-        peer = Peer(folder, device, dtype, kind)
-        for size in sorted({min(len(pictures), n) for n in BATCHES[device]}):
-            inputs = peer.prepared(pictures, requests, size)
-            took = seconds(lambda: [peer.vectors(x) for x in inputs], 1)  # noqa: B023
-            if took < best[0]:
-                best = took, peer, inputs, {"attention": kind, "batch": size}
-    return best[1:]
 
 
 def work(model, requests: Sequence[Request]) -> float:
@@ -163,7 +78,19 @@ def systems(model, task, peer: Peer, pictures, requests, inputs, size: int) -> d
     }
 
 
-def measure_shape(folder: Path, shape, pictures: list, device: str, dtype: str, peak: float | None):
+def vllm_beside(stack: ExitStack, vllm: Path, model: Path, dtype: str, pictures, ours) -> Callable:
+    """vLLM's vectors of all pictures; they are compared with ours."""
+    peer = Vllm(vllm, model, dtype, pictures)
+    stack.callback(peer.close)
+    file = model / "vectors.npy"
+    peer.encode(file)
+    compare(ours, np.load(file), "vLLM")
+    return peer.encode
+
+
+def measure_shape(
+    folder: Path, shape, pictures: list, device: str, dtype: str, peak: float | None, vllm, stack
+):
     """The rows of one shape."""
     random_vision.make(folder, shape, device)
     longest = 4096 if shape.kind == "qwen3_vl" else None
@@ -173,18 +100,21 @@ def measure_shape(folder: Path, shape, pictures: list, device: str, dtype: str, 
     order = np.argsort([request.size for request in requests])  # the peer pads within a batch
     pictures, requests = [pictures[i] for i in order], [requests[i] for i in order]
     peer, inputs, setting = fastest(folder, device, dtype, pictures, requests)
-    compare(model.encode(pictures), peer.encode(pictures, requests, setting["batch"]), shape.kind)
+    ours = model.encode(pictures)
+    compare(ours, peer.encode(pictures, requests, setting["batch"]), shape.kind)
     tower, engine = model.arch.vision, model.picture_engine
     sample = measure.peak(dtype, engine.budget, tower.dim, tower.mlp_dim) if peak is None else None
     before = sample and sample()
     run = systems(model, task, peer, pictures, requests, inputs, setting["batch"])
+    if vllm:
+        run["vLLM"] = vllm_beside(stack, vllm, folder, dtype, pictures, ours)
     times = {
         name: statistics.median(wall for wall, _ in walls)
         for name, walls in measure.alternate(run, ROUNDS).items()
     }
     peak = max(before, sample()) if sample else peak
     operations = work(model, requests)
-    for name in list(run)[:4]:
+    for name in [name for name in run if not name.endswith("prepares")]:
         rate = operations / times[name] / 1e9
         row = {"system": name, "images/s": round(len(pictures) / times[name], 2)}
         row |= {"GFLOP/s": round(rate, 1), "of peak": round(rate * 1e9 / peak, 3)}
@@ -193,15 +123,19 @@ def measure_shape(folder: Path, shape, pictures: list, device: str, dtype: str, 
             row["host share"] = round(times[f"{name} prepares"] / times[name], 3)
         if name.startswith("transformers"):
             row |= setting
-        else:
+        elif name.startswith("jaxpool"):
             row["real/computed"] = round(engine.real_tokens / engine.computed_tokens, 3)
         yield row
 
 
 def ratios(rows: list[dict]) -> list[dict]:
-    """How many times the images/s of transformers jaxpool reaches."""
+    """How many times the images/s of its peers jaxpool reaches."""
     found = {(r["model"], r["system"]): r["images/s"] for r in rows if "system" in r}
-    pairs = (("jaxpool", "transformers"), ("jaxpool from patches", "transformers from pixels"))
+    pairs = (
+        ("jaxpool", "transformers"),
+        ("jaxpool from patches", "transformers from pixels"),
+        ("jaxpool", "vLLM"),
+    )
     return [
         {"model": model, "times": theirs, "ratio": round(found[model, ours] / rate, 2)}
         for ours, theirs in pairs
@@ -215,6 +149,11 @@ def facts_of(tiny: bool, dtype: str, peak: float | None) -> dict:
     facts = {**measure.machine(), **{name: version(name) for name in VERSIONS}}
     facts |= {"smoke test": tiny, "dtype": dtype, "sizes": SIZES}
     return facts if peak is None else facts | {"matmul peak TFLOP/s": round(peak / 1e12, 1)}
+
+
+def file_of(*parts: str) -> Path:
+    """Where the results of a device, and of shapes that were asked for, are kept."""
+    return RESULTS / f"images-{'-'.join(parts).replace(' ', '-').replace('/', '-')}.json"
 
 
 def find_device(asked: str) -> str:
@@ -236,9 +175,10 @@ def main(
     ] = "auto",
     count: Annotated[int, typer.Option(help="Pictures of a round; 0: by shape.")] = 0,
     tiny: bool = False,
+    vllm: Annotated[Path | None, typer.Option(help="A folder whose venv has vLLM.")] = None,
     output: Path | None = None,
 ):
-    """Measure each shape and print a line a system; writes results/images-DEVICE.json."""
+    """Measure each shape and print a line a system; writes results/images-DEVICE[-NAME...].json."""
     start, device = time.monotonic(), find_device(device)
     if dtype == "auto":
         dtype = "float32" if device == "cpu" else "bfloat16"
@@ -255,15 +195,16 @@ def main(
         number = count or (4 if tiny else COUNTS[device][name])
         pictures = list(random_vision.photos(number))
         made = {"model": name, "layers": f"{shape.layers} of {whole.layers}", "images": number}
-        with TemporaryDirectory() as place:
-            for row in measure_shape(Path(place), shape, pictures, device, dtype, peak):
+        with TemporaryDirectory() as place, ExitStack() as stack:
+            how = device, dtype, peak, vllm, stack
+            for row in measure_shape(Path(place), shape, pictures, *how):
                 rows.append(made | row)
                 print(json.dumps(rows[-1]), flush=True)
     page = {**facts, "rows": rows, "ratios": ratios(rows)}
     page["seconds"] = round(time.monotonic() - start)
     measure.table(page["ratios"] or [{"model": "none"}])
     if output is None and not tiny:
-        output = RESULTS / f"images-{facts['device'].replace(' ', '-')}.json"
+        output = file_of(facts["device"], *(names or ()))
     if output:
         output.write_text(json.dumps(page, indent=1) + "\n")
 

@@ -27,6 +27,11 @@ import typer
 import jaxpool
 
 VLLM = Path(__file__).parent / "vllm_worker.py"
+VLLM_ENVIRONMENT = {
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": f"0-{(os.cpu_count() or 1) - 1}",  # it may leave one out
+    "HF_HUB_OFFLINE": "1",
+}
 
 
 def sentence_transformers(folder: Path, dtype: str, texts: list[str]):
@@ -39,22 +44,22 @@ def sentence_transformers(folder: Path, dtype: str, texts: list[str]):
     return lambda: model.encode(texts, show_progress_bar=False)
 
 
-def vllm(python: Path, folder: Path, dtype: str, texts: list[str]):
-    """`run()` of a vLLM process that waits for a line and embeds; and its process."""
+def vllm(python: Path, folder: Path, dtype: str, prompts: list):
+    """`run(file)` of a vLLM process that waits for a line and embeds; and its process."""
     worker = subprocess.Popen(
-        [python, VLLM, folder, dtype],
+        [python, "-P", VLLM, folder, dtype],  # without this folder, whose kernels.py is not vLLM's
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
         text=True,
-        env={"VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", **os.environ},
+        env=VLLM_ENVIRONMENT | os.environ,
     )
-    worker.stdin.write(json.dumps(texts) + "\n")
+    worker.stdin.write(json.dumps(prompts) + "\n")
     worker.stdin.flush()
 
-    def run() -> None:
-        worker.stdin.write("go\n")
+    def run(file: str = "") -> None:
+        worker.stdin.write(file + "\n")
         worker.stdin.flush()
         if worker.stdout.readline().strip() != "done":
             raise SystemExit("the vLLM process failed")

@@ -15,7 +15,8 @@ MIX = (
 )
 SPECIAL = ("<s>", "</s>", "<unk>", "<|im_start|>", "<|im_end|>")
 IMAGE = ("<|vision_start|>", "<|image_pad|>", "<|vision_end|>", "<|video_pad|>")
-WORDS = (*SPECIAL, *IMAGE, *(f"w{i}" for i in range(503)))  # no product reads the table of words
+# No product reads the table of words. vLLM takes the first for the patches of CLIP and SigLIP.
+WORDS = ("!", *SPECIAL, *IMAGE, *(f"w{i}" for i in range(502)))
 HALF = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
 
 
