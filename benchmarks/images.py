@@ -170,9 +170,7 @@ def main(
     names: Annotated[list[str] | None, typer.Argument(help="Shapes, all if none is named.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     layers: Annotated[int, typer.Option(help="Layers at most; 0: 6 on CPU, else all.")] = 0,
-    dtype: Annotated[
-        str, typer.Option(help="Of weights; auto: bfloat16, on CPU float32.")
-    ] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto: bfloat16, on CPU float32.")] = "auto",
     count: Annotated[int, typer.Option(help="Pictures of a round; 0: by shape.")] = 0,
     tiny: bool = False,
     vllm: Annotated[Path | None, typer.Option(help="A folder whose venv has vLLM.")] = None,
