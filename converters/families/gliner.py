@@ -1,7 +1,8 @@
-"""GLiNER: labels before a text, and a score of every span of words, from one forward of an encoder.
+"""GLiNER: labels before a text, and scores of spans of words, from one forward of an encoder.
 
-Zaratiana et al. (arXiv 2311.08526), the uni-encoder of spans. Its gliner_config.json holds the
-configuration of an encoder, which may be any that loads by itself.
+Zaratiana et al. (arXiv 2311.08526), the uni-encoder of spans, and that of marks of words (NuNER
+Zero, multitask; arXiv 2406.12925). Its gliner_config.json holds the configuration of an encoder,
+which may be any that loads by itself.
 """
 
 from collections.abc import Mapping
@@ -10,12 +11,12 @@ from typing import Any
 
 from converters.family import Family, Head, dense
 from converters.report import CheckpointError
-from jaxpool.heads.spans import Spans
+from jaxpool.heads.spans import Marks, Spans
 from jaxpool.nn.arch import Arch
 from jaxpool.tasks.token_rows import Spanned
 
 FIXED = {  # fields that are read, and the only values that are implemented; None stands for unset
-    "span_mode": ("markerV0",),
+    "span_mode": ("markerV0", "token_level", "token-level"),
     "subtoken_pooling": ("first", None),
     "words_splitter_type": ("whitespace", None),
     "fuse_layers": (False, None),
@@ -42,7 +43,7 @@ def unfold(raw: Mapping[str, Any]) -> dict[str, Any]:
     for name, known in FIXED.items():
         if (found := raw.get(name, known[0])) not in known:
             raise CheckpointError(
-                f"gliner_config.json: {name} must be {known[0]!r}, found {found!r}"
+                f"gliner_config.json: {name} must be one of {known}, found {found!r}"
             )
     vocab = raw.get("vocab_size", -1)
     vocab = vocab if vocab > 0 else encoder["vocab_size"]
@@ -50,14 +51,15 @@ def unfold(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def steps(config, arch: Arch) -> tuple:
-    """The logit of each span for each label of its text."""
+    """The logits of each span, or of each word in one, for each label of its text."""
     own = config.gliner
     facts = {
         "recurrent": own.get("num_rnn_layers", 1) == 1,
         "after": not own.get("embed_ent_token", True),
     }
-    sizes = (arch.dim, own["hidden_size"], own["max_width"], own["class_token_index"])
-    return (Spans("spans", *sizes, **facts),)
+    sizes = (arch.dim, own["hidden_size"], own.get("max_width", 12), own["class_token_index"])
+    kind = Spans if own.get("span_mode", "markerV0") == "markerV0" else Marks
+    return (kind("spans", *sizes, **facts),)
 
 
 def rows(config) -> Spanned:
@@ -67,7 +69,10 @@ def rows(config) -> Spanned:
     return Spanned(own["class_token_index"], *marks, own.get("max_len", 384))
 
 
-NAMES = dense("heads.spans.project", "token_rep_layer.projection") + "".join(
+MARKS = {"word": "proj_token", "label": "proj_label", "up": "out_mlp.0", "down": "out_mlp.3"}
+NAMES = dense("heads.spans.project", "token_rep_layer.projection")
+NAMES += "".join(dense(f"heads.spans.{ours}", f"scorer.{name}") for ours, name in MARKS.items())
+NAMES += "".join(
     dense(f"heads.spans.{ours}.up", f"{name}.0") + dense(f"heads.spans.{ours}.down", f"{name}.3")
     for ours, name in (
         ("start", f"{SPAN}.project_start"),
@@ -91,5 +96,5 @@ def around(encoder: Family) -> Family:
         prefix="token_rep_layer.bert_layer.model.",
         heads={"Model": Head("spans", steps, NAMES, rows=rows)},
         unfold=unfold,
-        examples=("urchade/gliner_medium-v2.1",),
+        examples=("urchade/gliner_medium-v2.1", "knowledgator/gliner-multitask-large-v0.5"),
     )

@@ -54,21 +54,32 @@ class Spans:
 
     def leaves(self) -> dict:
         """The parameters of the step."""
-        d, h = self.dim, self.hidden
+        h = self.hidden
         names = ("start", "end", "label")
         tree = {name: _mlp_leaves(h, h) for name in names} | {"span": _mlp_leaves(2 * h, h)}
-        tree |= {"project": _linear(d, h)} if d != h else {}
+        return tree | self._shared()
+
+    def _shared(self) -> dict:
+        """The parameters before words and labels meet."""
+        d, h = self.dim, self.hidden
+        tree = {"project": _linear(d, h)} if d != h else {}
         return tree | ({"recurrence": lstm_leaves(h, h // 2)} if self.recurrent else {})
+
+    def _read(self, params: dict, x: jax.Array, context) -> tuple[jax.Array, jax.Array]:
+        """The vectors of words `[B, T, D]`, where they begin, and of labels `[B, R, C, D]`."""
+        if "project" in params:
+            x = _dense(params["project"], x)
+        label, begins = self._labels(x, context), context.controls.words > 0
+        if self.recurrent:
+            x = bidirectional(params["recurrence"], x, begins, context.batch.segments)
+        return x, label
 
     def __call__(self, params, x, context):
         """`[B, T, D] -> [B, T, W C]`, arbitrary but at the tokens where words begin."""
         params = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), params)
-        if "project" in params:
-            x = _dense(params["project"], x)
         segments, begins = context.batch.segments, context.controls.words > 0
-        label = _mlp(params["label"], self._labels(x, context))
-        if self.recurrent:
-            x = bidirectional(params["recurrence"], x, begins, segments)
+        x, label = self._read(params, x, context)
+        label = _mlp(params["label"], label)
         start, end = _mlp(params["start"], x), _mlp(params["end"], x)
         order = jnp.argsort(~begins, axis=1, stable=True)  # the tokens of words, in order
         number = jnp.cumsum(begins, axis=1) - 1  # of each token's word
@@ -94,6 +105,42 @@ class Spans:
         vectors = jnp.roll(x, -1, axis=1) if self.after else x
         exact = jax.lax.Precision.HIGHEST
         return jnp.einsum("brct,btd->brcd", chosen, vectors, precision=exact)
+
+
+@dataclass(frozen=True)
+class Marks(Spans):
+    """The logits of each word as the first, the last and any of a span, for each label of its text.
+
+    There is no longest span, and `words` is not read.
+    """
+
+    def width(self, dim: int) -> int:
+        """Features that come out."""
+        return 3 * self.labels
+
+    def leaves(self) -> dict:
+        """The parameters of the step."""
+        h = self.hidden
+        scorer = {"word": _linear(h, 2 * h), "label": _linear(h, 2 * h)}
+        return scorer | {"up": _linear(3 * h, 4 * h), "down": _linear(4 * h, 3)} | self._shared()
+
+    def __call__(self, params, x, context):
+        """`[B, T, D] -> [B, T, 3 C]`, arbitrary but at the tokens where words begin."""
+        params = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), params)
+        segments = context.batch.segments
+        x, label = self._read(params, x, context)
+        one, two = jnp.split(_dense(params["word"], x), 2, axis=-1)
+        label = _dense(params["label"], label)
+        own = jnp.maximum(segments - 1, 0)[..., None]
+
+        def score(mine: jax.Array) -> jax.Array:
+            mine = jnp.take_along_axis(mine, own, axis=1)  # of each token's text
+            other, second = jnp.split(mine, 2, axis=-1)
+            y = jnp.concatenate([one, other, two * second], axis=-1)
+            return _dense(params["down"], jax.nn.relu(_dense(params["up"], y)))
+
+        scores = jax.lax.map(score, jnp.moveaxis(label, 2, 0))  # [C, B, T, 3]
+        return jnp.moveaxis(scores, 0, 3).reshape(*segments.shape, -1)
 
 
 def reads_words(chains) -> bool:

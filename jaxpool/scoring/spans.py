@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxpool.errors import RequestError
-from jaxpool.heads.spans import LABELS
+from jaxpool.heads.spans import LABELS, Marks
 from jaxpool.scoring.parts import Pair, Part, Scoring
 from jaxpool.scoring.zero_shot import Labels
 from jaxpool.tasks.entities import Entity
@@ -48,7 +48,8 @@ def prepare_spans(
         made.append(one)
         places.append(words)
     pairs = [Pair(str(i), one.ids.tolist()) for i, one in enumerate(made)]
-    find = partial(_entities, labels=names, threshold=threshold, nested=nested)
+    marked = isinstance(task.steps[0], Marks)
+    find = partial(_entities, labels=names, threshold=threshold, nested=nested, marked=marked)
 
     def combine(results: Sequence[np.ndarray]) -> Any:
         return [find(*each) for each in zip(texts, places, results, strict=True)]
@@ -88,6 +89,9 @@ def _request(model, task, params, text: str, labels: Sequence[str]) -> tuple[Pre
     return made.keeping(np.flatnonzero(begins)), spans[owner[begins]]
 
 
+Found = tuple[int, int, int, float]  # the first and last word of a span, its label, probability
+
+
 def _entities(
     text: str,
     places: np.ndarray,
@@ -95,26 +99,49 @@ def _entities(
     labels: Sequence[str],
     threshold: float,
     nested: bool,
+    marked: bool,
 ) -> list[Entity]:
-    """The entities of a text, of the logits `[words, W C]` of spans."""
-    count = len(places)
-    odds = logits.reshape(count, -1, _room(len(labels)))[..., : len(labels)]
+    """The entities of a text, of the logits `[words, W C]` of spans or `[words, 3 C]` of marks."""
+    odds = logits.reshape(len(places), -1, _room(len(labels)))[..., : len(labels)]
     # In float32, as the authors compute: spans that are sure keep their order among each other.
     probs = 1 / (1 + np.exp(-np.maximum(odds, -80)))
-    first, width, label = np.nonzero(probs > threshold)
-    inside = first + width < count
-    first, width, label = first[inside], width[inside], label[inside]
-    order = np.argsort(-probs[first, width, label], kind="stable")
-    kept: list[tuple[int, int, int, float]] = []
-    for i in order:
-        start, end = int(first[i]), int(first[i] + width[i])
-        if not any(_clash(start, end, *one[:2], nested) for one in kept):
-            kept.append((start, end, int(label[i]), float(probs[first[i], width[i], label[i]])))
+    found = (_marked if marked else _scored)(probs, threshold)
+    kept: list[Found] = []
+    for one in sorted(found, key=lambda each: -each[3]):
+        if not any(_clash(*one[:2], *other[:2], nested) for other in kept):
+            kept.append(one)
     made = []
     for start, end, number, score in sorted(kept):
         begin, stop = int(places[start, 0]), int(places[end, 1])
         made.append(Entity(labels[number], score, begin, stop, text[begin:stop]))
     return made
+
+
+def _scored(probs: np.ndarray, threshold: float) -> list[Found]:
+    """The spans above a threshold, of the probabilities `[words, W, C]` of each."""
+    first, width, label = np.nonzero(probs > threshold)
+    inside = first + width < len(probs)
+    first, width, label = first[inside], width[inside], label[inside]
+    likely = probs[first, width, label]
+    found = zip(first, first + width, label, likely, strict=True)
+    return [(int(a), int(b), int(c), float(p)) for a, b, c, p in found]
+
+
+def _marked(probs: np.ndarray, threshold: float) -> list[Found]:
+    """The spans of marked words, of the probabilities `[words, 3, C]` of first, last and any.
+
+    The least of its marks is a span's probability.
+    """
+    start, end, inside = np.moveaxis(probs, 1, 0)
+    found = []
+    for first, label in zip(*np.nonzero(start > threshold), strict=True):
+        least = np.minimum.accumulate(inside[first:, label])
+        (lasts,) = np.nonzero((end[first:, label] > threshold) & (least >= threshold))
+        for width in lasts:
+            last = first + width
+            likely = min(least[width], start[first, label], end[last, label])
+            found.append((int(first), int(last), int(label), float(likely)))
+    return found
 
 
 def _room(count: int) -> int:

@@ -40,7 +40,10 @@ ENCODERS = {
         "type_vocab_size": 0,
     },
 }
+# The third marks words; its answers are those of another class of the package.
+ENCODERS["marks"] = ENCODERS["bert"]
 FACTS = {
+    "marks": {"span_mode": "token_level", "hidden_size": 24, "num_rnn_layers": 1},
     "bert": {"hidden_size": 24, "max_width": 4, "num_rnn_layers": 1},
     "deberta": {
         "hidden_size": 32,
@@ -78,7 +81,10 @@ def weights(shapes: dict) -> dict[str, np.ndarray]:
     """Random tensors of these shapes: norms lie around one, probabilities are not all one."""
     rng = np.random.default_rng(0)
     scale = {name: 0.3 if "bert_layer" in name else 0.18 for name in sorted(shapes)}
+    scale |= {name: 0.3 for name in scale if name.startswith("scorer")}
     made = {n: rng.normal(0, std, shapes[n]).astype(np.float32) for n, std in scale.items()}
+    if "scorer.out_mlp.3.bias" in made:  # some words are likely to be first, last and inside
+        made["scorer.out_mlp.3.bias"] += np.float32([6.7, -0.5, 9.0])
     norm = [name for name in made if "norm" in name.lower() and "weight" in name]
     return made | {name: 1 + made[name] for name in norm}
 
@@ -99,14 +105,15 @@ def record() -> None:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from gliner.config import UniEncoderSpanConfig
-        from gliner.model import UniEncoderSpanGLiNER
+        from gliner.config import UniEncoderSpanConfig, UniEncoderTokenConfig
+        from gliner.model import UniEncoderSpanGLiNER, UniEncoderTokenGLiNER
 
     calls = ((LABELS, 0.5, False), (LABELS, 0.4, True), (MANY, 0.5, False))
     recorded = {}
     for name in ENCODERS:
-        fields = UniEncoderSpanConfig(**config(name))
-        theirs = UniEncoderSpanGLiNER(fields, tokenizer=tokenizer())
+        kinds = {"marks": (UniEncoderTokenConfig, UniEncoderTokenGLiNER)}
+        fields, model = kinds.get(name, (UniEncoderSpanConfig, UniEncoderSpanGLiNER))
+        theirs = model(fields(**config(name)), tokenizer=tokenizer())
         state = theirs.model.state_dict()
         shapes = {key: list(x.shape) for key, x in state.items() if x.is_floating_point()}
         tensors = {key: torch.from_numpy(value) for key, value in weights(shapes).items()}

@@ -56,7 +56,7 @@ def test_labels_are_for_models_of_spans(bert_llm):
     ("fields", "message"),
     [
         ({"encoder_config": None, "model_name": "a/b"}, "older files name 'a/b' alone"),
-        ({"span_mode": "token_level"}, "span_mode must be 'markerV0'"),
+        ({"span_mode": "markerV2"}, "span_mode must be one of .'markerV0'"),
     ],
 )
 def test_what_is_not_implemented_is_refused(fields, message, tmp_path):
