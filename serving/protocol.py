@@ -6,6 +6,46 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+STATUS = b"HTTP/1.1 "  # what the head of an answer begins with
+
+
+class Joined:
+    """A transport that sends the head of an answer with the first part of its body.
+
+    uvicorn writes them one after the other, which costs a second call of the system and wakes the
+    client twice. A head without a body is sent at the end of the round of the event loop.
+    """
+
+    def __init__(self, transport: Any, loop: asyncio.AbstractEventLoop):
+        self.transport, self.loop = transport, loop
+        self.head = b""
+        self.is_closing = transport.is_closing
+
+    def write(self, data: bytes) -> None:
+        """Send some bytes of an answer."""
+        if self.head:
+            self.transport.writelines([self.head, data])
+            self.head = b""
+        elif data.startswith(STATUS):
+            self.head = data
+            self.loop.call_soon(self.flush)
+        else:
+            self.transport.write(data)
+
+    def flush(self) -> None:
+        """Send a head that still waits for its body."""
+        if self.head:
+            self.transport.write(self.head)
+            self.head = b""
+
+    def close(self) -> None:
+        """Close the connection when everything is sent."""
+        self.flush()
+        self.transport.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.transport, name)
+
 
 class Protocol(HttpToolsProtocol):
     """Closes connections that dawdle: uvicorn alone would wait for a head forever.
@@ -29,7 +69,7 @@ class Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport):
         """Start the clock of the first request."""
-        super().connection_made(transport)
+        super().connection_made(Joined(transport, self.loop))  # type: ignore[arg-type]
         self._watch()
 
     def on_message_begin(self):

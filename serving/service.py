@@ -136,7 +136,8 @@ class Service:
         except (asyncio.CancelledError, Gone):
             self.metrics.success(served.label, "0", "abort").inc()
             raise
-        self.metrics.job(served.label, job)
+        # The answer goes first: whoever asks for metrics is answered later still.
+        asyncio.get_running_loop().call_soon(self.metrics.job, served.label, job)
         return job
 
     def _refused(self, name: str, error: APIError) -> None:

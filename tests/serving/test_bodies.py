@@ -1,10 +1,13 @@
 """What bodies may hold: null, both inputs, documents as objects, halves of characters, marks."""
 
+import asyncio
 import json
 
 import numpy as np
 import pytest
 from posts import TEXT, cosine, vectors
+
+from serving.protocol import Joined
 
 HALF = rb"\ud83d"
 ROUTES = {
@@ -102,3 +105,46 @@ def test_input_type_is_a_prompt(servers, name):
     response = mat.post("/v1/embeddings", {"input": TEXT, "input_type": "clustering"})
     assert response.status_code == 400
     assert "Supported values: document, empty, query" in response.json()["error"]["message"]
+
+
+class Sink:
+    """A transport that notes what is written at once."""
+
+    def __init__(self):
+        self.written, self.closed = [], False
+
+    def write(self, data):
+        self.written.append(data)
+
+    def writelines(self, parts):
+        self.written.append(b"".join(parts))
+
+    def is_closing(self):
+        return self.closed
+
+    def close(self):
+        self.closed = True
+
+
+def test_the_head_of_an_answer_goes_with_its_body():
+    async def go():
+        sink = Sink()
+        joined = Joined(sink, asyncio.get_running_loop())
+        joined.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        assert not sink.written
+        joined.write(b"body")
+        joined.write(b"more")
+        joined.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+        await asyncio.sleep(0)  # nothing comes after it
+        joined.write(b"HTTP/1.1 500 \r\n\r\n")
+        joined.close()
+        return sink
+
+    sink = asyncio.run(go())
+    assert sink.written == [
+        b"HTTP/1.1 200 OK\r\n\r\nbody",
+        b"more",
+        b"HTTP/1.1 204 No Content\r\n\r\n",
+        b"HTTP/1.1 500 \r\n\r\n",
+    ]
+    assert sink.closed

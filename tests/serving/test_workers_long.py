@@ -15,7 +15,17 @@ import numpy as np
 import pytest
 from PIL import Image
 from test_fuzz import MANY, fuzz
-from test_workers import assert_alike, comparable, load, processes, send, str_named, until
+from test_workers import (
+    ask,
+    assert_alike,
+    comparable,
+    engines,
+    load,
+    processes,
+    send,
+    str_named,
+    until,
+)
 
 TWO = ("--api-workers", "2", "--warmup", "none", "--dtype", "float32")
 SOAK, CLIENTS = 600, 64  # seconds
@@ -81,7 +91,8 @@ def test_minutes_of_load_in_which_processes_are_killed(servers_process):
             failed[name.partition("-")[0]] += 1
             count = server.log.read_text().count(f"{name} is process")
             until(lambda n=name, c=count: server.log.read_text().count(f"{n} is process") > c)
-            until(lambda: httpx.get(server.url + "/health").status_code == 200)
+            until(lambda: engines(server) == {"0", "1"}, 300)  # one replica serves at any time
+            assert ask(server, "/health").status_code == 200
     assert set(statuses) <= {200, 503, "lost"} and statuses[200] > 1000
     assert statuses["lost"] <= CLIENTS * failed["worker"]
     assert statuses[503] <= CLIENTS * failed["replica"]
