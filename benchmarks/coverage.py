@@ -3,6 +3,7 @@
 python -m benchmarks.coverage
 """
 
+from dataclasses import fields
 from pathlib import Path
 from statistics import median
 from types import SimpleNamespace
@@ -14,8 +15,10 @@ from converters.architectures import ending
 from converters.heads.answers import GENERATING
 from converters.model_types import FAMILIES
 from converters.registry import find
+from jaxpool.nn.arch import Arch
 
-FOLDER = Path(__file__).parents[1] / "converters" / "families"
+ROOT = Path(__file__).parents[1]
+FOLDER, NN = ROOT / "converters" / "families", ROOT / "jaxpool" / "nn"
 KINDS = {
     "sequence classification": ("SEQUENCE_CLASSIFICATION", "SequenceClassification"),
     "token classification": ("TOKEN_CLASSIFICATION", "TokenClassification"),
@@ -52,10 +55,11 @@ def of_vllm() -> None:
 
 
 def main() -> None:
-    """Print the table, and how long the families' files are."""
+    """Print the table, how long the families' files are, and what the forward is made of."""
     for kind, (mapping, suffix) in KINDS.items():
         types = getattr(modeling_auto, f"MODEL_FOR_{mapping}_MAPPING_NAMES").keys()
-        print(f"{kind}: {len(types & loads(suffix))} of {len(types)}")
+        missing = sorted(types - loads(suffix))
+        print(f"{kind}: {len(types) - len(missing)} of {len(types)}; not {', '.join(missing)}")
     base = modeling_auto.MODEL_MAPPING_NAMES.keys()
     print(
         f"base models, those of pictures and sound among them: {len(base & FAMILIES.keys())}",
@@ -67,6 +71,8 @@ def main() -> None:
         len(file.read_text(encoding="utf-8").splitlines()) for file in FOLDER.glob("[a-z]*.py")
     ]
     print(f"files of families: {len(lengths)}, lines of the median {median(lengths):g}")
+    files = [file for file in NN.glob("*.py") if file.stem != "__init__"]
+    print(f"switches of Arch: {len(fields(Arch))}, files of nn: {len(files)}")
 
 
 if __name__ == "__main__":

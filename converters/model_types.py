@@ -89,6 +89,7 @@ from converters.families.squeezebert import SQUEEZEBERT
 from converters.families.starcoder2 import STARCODER2
 from converters.families.static import STATIC
 from converters.families.t5 import T5, UMT5
+from converters.families.t5gemma import T5GEMMA
 from converters.families.t5gemma2 import T5GEMMA2
 from converters.families.telechat import TELECHAT2, TELECHAT3
 from converters.families.ultrabert import ESMC, ULTRABERT
@@ -244,6 +245,7 @@ FAMILIES: dict[str, Family] = {
     "stablelm": STABLELM,
     "starcoder2": STARCODER2,
     "t5": T5,
+    "t5gemma": T5GEMMA,
     "t5gemma2": T5GEMMA2,
     "telechat": TELECHAT2,
     "telechat3": TELECHAT3,

@@ -1,0 +1,42 @@
+"""T5Gemma's encoder: Gemma 2 without a causal mask, alone or of an encoder-decoder's files."""
+
+from converters.families.decoder import IGNORED, decoder_names
+from converters.families.gemma import gemma2_arch
+from converters.families.t5gemma2 import NORMS, SCORE
+from converters.family import Family, Head
+from converters.joined import under
+from jaxpool.heads.steps import Dense, Pool
+from jaxpool.nn.arch import Arch
+
+
+def t5gemma_arch(config) -> Arch:
+    """A window of the encoder counts the tokens on each side."""
+    names = config.architectures or ()
+    if config.is_encoder_decoder and any("Classification" in name for name in names):
+        raise ValueError(
+            f"{names[0]}: is_encoder_decoder must be false, since its encoder alone is read"
+        )
+    text = config.encoder
+    sides = tuple(text.sliding_window * (kind == "sliding_attention") for kind in text.layer_types)
+    return gemma2_arch(text).replace(causal=False, windows=sides)
+
+
+def _logits(config, arch: Arch) -> tuple:
+    return (Dense("score", arch.dim, config.num_labels),)
+
+
+T5GEMMA = Family(
+    "T5Gemma",
+    t5gemma_arch,
+    under("encoder.", decoder_names(norms=NORMS)),
+    prefix="model.",
+    heads={
+        "SequenceClassification": Head(
+            "classify", lambda config, arch: (Pool(("lasttoken",)), *_logits(config, arch)), SCORE
+        ),
+        "TokenClassification": Head("token_classify", _logits, SCORE),
+    },
+    ignored=(*IGNORED, r"\bdecoder\."),
+    pool="mean",
+    examples=("google/t5gemma-b-b-prefixlm",),
+)
