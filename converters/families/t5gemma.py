@@ -1,5 +1,6 @@
 """T5Gemma's encoder: Gemma 2 without a causal mask, alone or of an encoder-decoder's files."""
 
+from converters.architectures import architecture
 from converters.families.decoder import IGNORED, decoder_names
 from converters.families.gemma import gemma2_arch
 from converters.families.t5gemma2 import NORMS, SCORE
@@ -11,10 +12,10 @@ from jaxpool.nn.arch import Arch
 
 def t5gemma_arch(config) -> Arch:
     """A window of the encoder counts the tokens on each side."""
-    names = config.architectures or ()
-    if config.is_encoder_decoder and any("Classification" in name for name in names):
+    name = architecture(config)
+    if config.is_encoder_decoder and "Classification" in name:
         raise ValueError(
-            f"{names[0]}: is_encoder_decoder must be false, since its encoder alone is read"
+            f"{name}: is_encoder_decoder must be false, since its encoder alone is read"
         )
     text = config.encoder
     sides = tuple(text.sliding_window * (kind == "sliding_attention") for kind in text.layer_types)
