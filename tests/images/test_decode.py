@@ -50,6 +50,11 @@ def test_damaged_exif_is_no_orientation():
     np.testing.assert_array_equal(pixels(data), PHOTO)
 
 
+def test_pictures_that_are_right_already_are_not_copied():
+    image = Image.fromarray(np.asarray(PHOTO))
+    assert decode(image) is image
+
+
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "PA", "P", "tRNS"])
 def test_transparency_lies_over_white(mode):
     clear = photo(40, 30, 1).convert("RGBA")
