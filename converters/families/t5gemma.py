@@ -3,10 +3,9 @@
 from converters.architectures import architecture
 from converters.families.decoder import IGNORED, decoder_names
 from converters.families.gemma import gemma2_arch
-from converters.families.t5gemma2 import NORMS, SCORE
-from converters.family import Family, Head
+from converters.families.t5gemma2 import NORMS, T5GEMMA2
+from converters.family import Family
 from converters.joined import under
-from jaxpool.heads.steps import Dense, Pool
 from jaxpool.nn.arch import Arch
 
 
@@ -22,21 +21,12 @@ def t5gemma_arch(config) -> Arch:
     return gemma2_arch(text).replace(causal=False, windows=sides)
 
 
-def _logits(config, arch: Arch) -> tuple:
-    return (Dense("score", arch.dim, config.num_labels),)
-
-
 T5GEMMA = Family(
     "T5Gemma",
     t5gemma_arch,
     under("encoder.", decoder_names(norms=NORMS)),
     prefix="model.",
-    heads={
-        "SequenceClassification": Head(
-            "classify", lambda config, arch: (Pool(("lasttoken",)), *_logits(config, arch)), SCORE
-        ),
-        "TokenClassification": Head("token_classify", _logits, SCORE),
-    },
+    heads=T5GEMMA2.heads,
     ignored=(*IGNORED, r"\bdecoder\."),
     pool="mean",
     examples=("google/t5gemma-b-b-prefixlm",),

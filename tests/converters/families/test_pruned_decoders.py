@@ -89,6 +89,7 @@ def test_nemotron_nas(tmp_path):
         open_checkpoint(folder)
 
 
+@pytest.mark.slow
 def test_telechat3(tmp_path):
     """YaRN whose cosines and sines have a factor of its own."""
     folder = tmp_path / "model"
