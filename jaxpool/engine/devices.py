@@ -11,6 +11,7 @@ log = logging.getLogger("jaxpool")
 # What the runtimes say of a device that does not start, and what helps.
 ADVICE = (
     (r"in use by process with pid (\d+)", "process {0} has it: stop that one"),
+    (r"(/dev/(?:vfio/|accel)\d+)\S* .*busy", "sudo lsof -w {0} shows the process that has it"),
     (r"lockfile", "if no process uses it, remove the lock: rm /tmp/libtpu_lockfile"),
     (r"RESOURCE_EXHAUSTED|[Oo]ut of memory|memory.*in use", "nvidia-smi shows who has its memory"),
     (r"driver version is insufficient|forward compatib", "the NVIDIA driver is too old for it"),

@@ -9,6 +9,7 @@ from jaxpool.engine.sharding import make_mesh
 
 BUSY = "ABORTED: The TPU is already in use by process with pid 4321. Not attempting to load it."
 STALE = "Internal error when accessing libtpu multi-process lockfile.\nRun rm."
+OPENED = "UNKNOWN: TPU initialization failed: open(/dev/vfio/0): Device or resource busy: Device"
 FULL = "RESOURCE_EXHAUSTED: Failed to allocate request for 1.00GiB on device ordinal 0"
 
 
@@ -35,6 +36,7 @@ def machine(monkeypatch):
     [
         (BUSY, "process 4321 has it: stop that one"),
         (STALE, "rm /tmp/libtpu_lockfile"),
+        (OPENED, "sudo lsof -w /dev/vfio/0 shows the process that has it"),
         ("anything else", "does not start: anything else; JAX_PLATFORMS=cpu"),
     ],
 )
