@@ -19,7 +19,7 @@ from jaxpool.nn.params import flatten
 from jaxpool.nn.transformer import forward
 from tests.images.families import FAMILIES, IMAGES, SAME_PROGRAMS
 from tests.images.photos import photo
-from tests.parity import BF16_COSINE, cosine
+from tests.parity import cosine
 from tests.weight_gathers import gathered_weights
 
 FAST = ("siglip2",)
@@ -69,7 +69,7 @@ def test_a_mesh_gives_the_vectors_of_one_device(case, wanted):
 
 
 def test_bfloat16(case, wanted):
-    check_cosines(given(case, dtype="bfloat16")[0], wanted, BF16_COSINE)
+    check_cosines(given(case, dtype="bfloat16")[0], wanted, case[0].half)
 
 
 @pytest.mark.parametrize("kind", ["int8", pytest.param("int8_weight_only", marks=pytest.mark.slow)])
