@@ -18,6 +18,7 @@ from jaxpool.nn.primitives import dense, norm
 from jaxpool.nn.segments import NEVER, convolve, take
 
 CHUNK = 64
+SMALL = 16  # matrices whose blocks are not worth cutting out
 
 
 class Memories(NamedTuple):
@@ -61,7 +62,7 @@ def delta_rule(each: Memories, segments: jax.Array) -> jax.Array:
 
     Shapes within: `[m, B, n, g, C, ...]`: chunks, rows, key heads, value heads of each, tokens.
     """
-    (length, heads), width = each.value.shape[1:3], each.value.shape[3]
+    length, heads, width = each.value.shape[1:]
     q, k, v, fade, share = _chunks(each)
     owner = _chunked(segments, 0)
     before = jnp.concatenate([jnp.full_like(owner[:1, :, -1], -1), owner[:-1, :, -1]])
@@ -77,24 +78,45 @@ def delta_rule(each: Memories, segments: jax.Array) -> jax.Array:
 
     # What a token corrects depends on what those before it in the chunk did: a triangular system.
     among = _products(k, k) * passed * share[..., None]
-    right = jnp.concatenate([v, k * from_before[..., None]], axis=-1) * share[..., None]
-    solved = jax.lax.linalg.triangular_solve(
-        among, right, left_side=True, lower=True, unit_diagonal=True
-    )
-    new, old = jnp.split(solved, [width], axis=-1)
+    solve = inverse(among) * share[..., None, :]
     inside = _products(q, k) * passed
 
     def step(memory, chunk):
-        new, old, inside, query, key, stays = chunk
-        written = new - old @ memory
+        solve, inside, value, query, key, left, stays = chunk
+        written = solve @ (value - key @ memory)
         read = query @ memory + inside @ written
-        return memory * stays[..., None] + jnp.swapaxes(key, -1, -2) @ written, read
+        return memory * stays[..., None] + jnp.swapaxes(left, -1, -2) @ written, read
 
     memory = jnp.zeros((*v.shape[1:4], k.shape[-1], width), jnp.float32)
-    parts = (new, old, inside, q * from_before[..., None], k * to_next[..., None], stays)
+    asked, known, left = (
+        x * factor[..., None] for x, factor in ((q, from_before), (k, from_before), (k, to_next))
+    )
+    parts = (solve, inside, v, asked, known, left, stays)
     read = jax.lax.scan(step, memory, parts)[1]
     read = jnp.moveaxis(read, (0, 4), (1, 2))  # [B, m, C, n, g, y]
     return read.reshape(len(segments), -1, heads, width)[:, :length]
+
+
+def inverse(lower: jax.Array) -> jax.Array:
+    """The inverse of lower triangular matrices `[..., C, C]`; diagonals count as ones.
+
+    By products of blocks, in log2(C) steps: that of [[a, 0], [c, b]] is [[a', 0], [-b' c a', b']].
+    A sum of powers needs as many, but its terms grow where keys are alike, and cancel.
+    """
+    size = lower.shape[-1]
+    if size > SMALL and size % 2 == 0:
+        half = size // 2
+        blocks = jnp.stack([lower[..., :half, :half], lower[..., half:, half:]])
+        first, second = inverse(blocks)
+        below = -second @ lower[..., half:, :half] @ first
+        above = jnp.concatenate([first, jnp.zeros_like(first)], axis=-1)
+        return jnp.concatenate([above, jnp.concatenate([below, second], axis=-1)], axis=-2)
+    found = jnp.broadcast_to(jnp.eye(size), lower.shape)
+    for width in (2**i for i in range((size - 1).bit_length())):
+        block = jnp.arange(size) // width  # blocks of one pair lie below one another
+        below = (block[:, None] % 2 == 1) & (block[:, None] - 1 == block)
+        found -= found @ jnp.where(below, lower, 0.0) @ found
+    return found
 
 
 def _chunks(each: Memories) -> Memories:
