@@ -29,6 +29,7 @@ from jaxpool.engine.bucketing import BUCKETING
 from jaxpool.engine.executor import memory
 from jaxpool.nn.arch import Arch
 from jaxpool.nn.kernels import backend
+from jaxpool.nn.sections import sections
 from tests.aot import MODELS, every_shape, executor, keep, lower
 
 ONE_CHIP = [name for name, (*_, chips) in MODELS.items() if chips == 1]
@@ -51,7 +52,7 @@ gpu_device_info {
   dnn_version: "9.12.0"
 }
 """
-BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f32": 4, "s32": 4}
+BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f32": 4, "s32": 4, "u32": 4}
 SMALL = 128  # tokens of a batch, for which XLA may split a product's sums
 MARKS = {"flash": '"flash"', "cudnn": "__cudnn$fmha"}  # of a kernel, in a compiled program
 NO_KERNEL = ("bitcast", "constant", "get-tuple-element", "parameter", "tuple")
@@ -82,8 +83,8 @@ def size(shape: str) -> int:
 def layer(text: str) -> list[tuple[str, str, list[str]]]:
     """The kernels of the loop over the layers: name, shape and the shapes of the operands.
 
-    None where the layers of an architecture repeat no pattern, and so are no loop; the longer of
-    two, where there is a tower beside a text.
+    None where no two layers that follow one another are alike, and so are no loop; the longest of
+    several, where there is a tower beside a text or another pattern of layers.
     """
     computations = {
         found[1]: part
@@ -106,10 +107,13 @@ def layer(text: str) -> list[tuple[str, str, list[str]]]:
 
 def moved(kernels, arch: Arch) -> float:
     """Bytes read and written by a layer; of stacked weights, what is cut out of them."""
-    stacks = "|".join(str(one.layers // one.period) for one in (arch, arch.vision) if one)
+    period = max(len(section.kinds) for section in sections(arch.parts[:-1]))
+    towers = [one for one in (arch, arch.vision) if one]
+    counts = {len(x) for one in towers for x in one.numbers().values()} | {x.layers for x in towers}
+    stacks = "|".join(map(str, counts))
     read = [shape for *_, operands in kernels for shape in operands]
     once = [shape for shape in read if not re.match(rf"\w+\[({stacks}),", shape)]
-    return sum(map(size, [shape for _, shape, _ in kernels] + once)) / arch.period
+    return sum(map(size, [shape for _, shape, _ in kernels] + once)) / period
 
 
 def check(model: str, rows: int, length: int) -> dict:

@@ -91,7 +91,8 @@ def facts(bucket: Bucket) -> dict:
     compiled = lowered.compile()
     seconds = time.perf_counter() - start
     once, last = compiled.cost_analysis(), {}
-    if whole.arch.period == 1 and not whole.arch.joins and not whole.arch.patches:
+    alike = len(set(whole.arch.parts)) == 1
+    if alike and not whole.arch.joins and not whole.arch.patches:
         last = lower(programs(bucket, 1), *bucket[2:]).compile().cost_analysis()
     layers, account = whole.arch.layers, memory(compiled)
     found = {"attention": backend(whole.arch, bucket.length), **account, "seconds": seconds}

@@ -202,12 +202,6 @@ class Arch:
         mixing = [own if x else "mixer" for own, x in zip(heads, attends, strict=True)]
         return tuple(zip(mixing, ["experts" if x else "mlp" for x in sparse], strict=True))
 
-    @property
-    def period(self) -> int:
-        """The number of layers after which the kinds of layers repeat."""
-        kinds, layers = self.parts, self.layers
-        return next(p for p in range(1, layers + 1) if kinds[:p] * (layers // p) == kinds)
-
     def numbers(self) -> dict[str, tuple[int, ...]]:
         """The layers that the letters of `PARTS` stand for in axis strings."""
         every = list(enumerate(self.parts))

@@ -1,13 +1,13 @@
 """The one forward: embed -> scan(block) -> norm. Data (`Arch`) picks the architecture."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import partial, reduce
 
 import jax
 import jax.numpy as jnp
 
 from jaxpool.nn import branches, decoder, disentangled, layers, merger, narrow, positions, vision
-from jaxpool.nn.arch import PARTS, Arch
+from jaxpool.nn.arch import Arch
 from jaxpool.nn.attention import attention
 from jaxpool.nn.compression import compressed
 from jaxpool.nn.dropout import OFF, Dropout, drop, dropped, split
@@ -15,6 +15,7 @@ from jaxpool.nn.experts import experts
 from jaxpool.nn.mixers import mixer
 from jaxpool.nn.remat import remat as checkpointed
 from jaxpool.nn.reread import reread
+from jaxpool.nn.sections import Section, sections, singly, whole
 from jaxpool.nn.segments import take
 from jaxpool.nn.stacked import from_bits, unstack
 
@@ -92,7 +93,8 @@ def _run(
         return take(x, kept), None
 
     def run(x, batch, kept, bounds=None):
-        block = checkpointed(_block(params, batch, arch, dropout, seen, memory, x), remat, unroll)
+        body = _block(params, batch, arch, dropout, seen, memory, x)
+        block = lambda section: checkpointed(partial(body, section), remat, unroll)  # noqa: E731
         return _layers(params, x, arch, unroll, kept, block, key, seen, bounds)
 
     if arch.compression is None or batch.types is None:
@@ -116,37 +118,41 @@ def _embed(params: dict, batch, arch: Arch, seen: merger.Seen | None) -> jax.Arr
 def _layers(
     params: dict, x, arch: Arch, unroll: bool, kept, block, key, seen, bounds=None
 ) -> tuple:
-    """All layers, one period at a time; the last one on its own where only some tokens are kept.
+    """All layers, a loop for each section; the last on its own where only some tokens are kept.
 
-    bounds: the first period and the one after the last, where these are not all.
+    bounds: the first layer and the one after the last, where these are not all.
 
-    There the loop indexes the stacked weights, as `scan` does. A slice of the stack without its
-    last period would copy nearly all weights; a constant index for the last period made XLA on TPU
+    There the loops index the stacked weights, as `scan` does. A slice of the stack without its
+    last layer would copy nearly all weights; a constant index for the last layer made XLA on TPU
     copy the whole stack into another layout, so the index is hidden from it.
     """
     keys = None if key is None else jax.random.split(key, arch.layers)
-    slots = merger.slots(arch, seen and seen.deep)
-    xs = (None if arch.shared_layers else params["layers"], *_layer_data(arch), slots, keys)
+    facts = (*_layer_data(arch), merger.slots(arch, seen and seen.deep), keys)
+    tree = {"facts": facts} | ({} if arch.shared_layers else params["layers"])
     deep = arch.merger.deep if arch.merger else ()
     carry = (x, jnp.zeros((len(deep), *x.shape), x.dtype) if deep else None)
-    steps = arch.layers // arch.period
-    if steps < arch.layers:  # a second axis of one makes XLA on CPU copy all weights at every call
-        xs = jax.tree.map(lambda leaf: leaf.reshape(steps, -1, *leaf.shape[1:]), xs)
-    first, last = bounds or (0, steps)
-    if unroll:
-        *groups, end = unstack(xs, steps)[first:last]
-        for group in groups:
-            carry, _ = block(carry, group)
-        carry, _ = block(carry, end, kept)
-    elif kept is None and bounds is None:
-        carry, _ = jax.lax.scan(block, carry, xs, length=steps)
-    else:
-        at = partial(jax.lax.dynamic_index_in_dim, keepdims=False)
-        group = lambda i: jax.tree.map(lambda leaf: at(leaf, i), xs)  # noqa: E731
-        carry = jax.lax.fori_loop(first, last - 1, lambda i, x: block(x, group(i))[0], carry)
-        end = jax.lax.optimization_barrier(jnp.int32(last - 1))
-        carry, _ = block(carry, group(end), kept)
-    return carry
+    first, end = bounds or (0, arch.layers)
+    scanned = kept is None and bounds is None
+
+    def alone(carry, section: Section, kept=None):
+        only = jax.lax.optimization_barrier(jnp.int32(0))
+        return block(section)(carry, section.period(tree, only), kept)[0]
+
+    def run(carry, section: Section):
+        if section.count == 1:
+            return alone(carry, section)
+        layers = block(section)
+        if scanned:
+            return jax.lax.scan(layers, carry, section.periods(tree), length=section.count)[0]
+        step = lambda i, x: layers(x, section.period(tree, i))[0]  # noqa: E731
+        return jax.lax.fori_loop(0, section.count, step, carry)
+
+    *others, last = each = singly(arch.parts)[first:end]
+    if kept is not None:
+        cut = others if unroll else sections(arch.parts[: end - 1], first)
+        return alone(reduce(run, cut, carry), last, kept)
+    looped = whole(arch.parts) if scanned else sections(arch.parts[:end], first)
+    return reduce(run, each if unroll else looped, carry)
 
 
 def _layer_data(arch: Arch) -> tuple:
@@ -158,7 +164,7 @@ def _layer_data(arch: Arch) -> tuple:
 
 
 def _block(params: dict, batch, arch: Arch, dropout: Dropout, seen, memory, embedded) -> Callable:
-    """The body of the scan: one period of layers (often one), closed over what all layers share.
+    """The body of the loop over a section: one period of layers, closed over what all share.
 
     Given tokens `kept`, its last layer computes those alone. It carries what a tower gives, too.
     seen: `merger.Seen`, or None; embedded: the embeddings `[B, T, D]`.
@@ -166,16 +172,13 @@ def _block(params: dict, batch, arch: Arch, dropout: Dropout, seen, memory, embe
     layer = _layer(params, batch, arch, dropout, memory, embedded)
     shared = unstack(params["layers"], 1)[0] if arch.shared_layers else None
 
-    def block(carry, group, kept=None):
+    def block(section: Section, carry, period, kept=None):
         x, states = carry
-        if arch.period == 1:
-            group = jax.tree.map(lambda leaf: leaf[None], group)
-        p, *data = group
-        for i, facts in enumerate(unstack(data, arch.period)):
-            wanted = kept if i == arch.period - 1 else None
-            mine = from_bits(shared or _member(p, i, arch))
-            window, index, first, slot, key = facts
-            x = layer(x, mine, window, index, first, key, wanted)
+        each = [*section.layers(period)]
+        for p in each:
+            wanted = kept if p is each[-1] else None
+            window, index, first, slot, key = p.pop("facts")
+            x = layer(x, from_bits(shared or p), window, index, first, key, wanted)
             x, states = merger.between(x, states, seen, take(batch.soft, wanted), slot)
         return (x, states), None
 
@@ -248,18 +251,6 @@ def _reader(params: dict, batch, arch: Arch, dropout: Dropout, memory) -> Callab
     """What gives the branch of a layer that attends to the output of an encoder."""
     both_ways = partial(attention, params, batch, arch.replace(causal=False, relative_buckets=0))
     return partial(decoder.read, memory, both_ways, dropout)
-
-
-def _member(group: dict, i: int, arch: Arch) -> dict:
-    """The parameters of layer `i` of a period; parts that not all layers have lie closer."""
-    before = [name for parts in arch.parts[:i] for name in parts]
-    others = set(PARTS.values()) - set(arch.parts[i])
-    places = {name: i for name in group} | {name: before.count(name) for name in arch.parts[i]}
-    return {
-        name: jax.tree.map(lambda leaf, at=places[name]: leaf[at], part)
-        for name, part in group.items()
-        if name not in others
-    }
 
 
 def _mix(p: dict, x, batch, table, attend, arch: Arch, chosen, kept, memory) -> jax.Array:
