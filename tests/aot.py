@@ -110,9 +110,9 @@ def moonlight() -> Arch:
     return read("DeepseekV3Model", "deepseek_v3", first_k_dense_replace=1, **sizes)
 
 
-def jamba() -> Arch:
-    """One of four periods of Jamba-v0.1, without its experts."""
-    return read("JambaModel", "jamba", num_hidden_layers=8, num_experts=1)
+def jamba(experts: int) -> Arch:
+    """One of four periods of Jamba-v0.1, of so many experts."""
+    return read("JambaModel", "jamba", num_hidden_layers=8, num_experts=experts)
 
 
 # name: architecture, longest text or patches of a picture, devices of the model axis
@@ -125,7 +125,14 @@ MODELS = {
     "Qwen3.5-0.8B": (QWEN3_5, 8192, 1),
     "privacy-filter": (read("OpenAIPrivacyFilterModel", "openai_privacy_filter"), 8192, 1),
     "Moonlight, 4 layers": (moonlight(), 8192, 1),
-    "Jamba, 8 layers": (jamba(), 8192, 1),
+    "Jamba, 8 layers": (jamba(1), 8192, 1),
+    "Jamba, 8 layers, MoE": (jamba(16), 8192, 4),
+    "FNet-base": (read("FNetModel", "fnet"), 512, 1),
+    "XLNet-base": (
+        read("XLNetModel", "xlnet", d_model=768, n_layer=12, n_head=12, d_inner=3072),
+        512,
+        1,
+    ),
     "SigLIP-so400m": (siglip(), 729, 1),
     "Qwen3-VL-2B": (qwen3_vl_2b(), 4096, 1),
     "ColPali-3B": (colpali(), 1152, 1),

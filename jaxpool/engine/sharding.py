@@ -7,7 +7,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxpool.engine.devices import devices as all_devices
 from jaxpool.nn.leaf import Leaf, is_leaf
 
-MODEL_AXES = ("N", "K", "F", "n", "p", "u", "x")  # split over "model"; all else is replicated
+MODEL_AXES = ("N", "K", "F", "W", "n", "p", "u", "x")  # split over "model"; all else is replicated
 
 
 def make_mesh(model: int = 1, data: int | None = None, devices=None) -> Mesh:

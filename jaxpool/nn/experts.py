@@ -14,13 +14,14 @@ MLP = ("up", "gate", "down")
 def experts(params: dict, x: jax.Array, arch: Arch) -> jax.Array:
     """`[B, T, D] -> [B, T, D]`: the weighted sum of each token's best experts; no token drops.
 
-    CPUs run every expert on every token; accelerators only the chosen ones, as ragged products.
+    CPUs run every expert on every token; accelerators only the chosen ones: TPUs as ragged
+    products, for which XLA on GPU multiplies all tokens with all experts, so there in blocks.
     """
     weights, chosen = route(params, x, arch)
     leaves = ("kernel", "bias") if arch.mixture.bias else ("kernel",)
     each = {name: {leaf: params[name][leaf] for leaf in leaves} for name in MLP if name in params}
     out = jax.lax.platform_dependent(
-        each, x, weights, chosen, cpu=every(arch), default=ragged(arch)
+        each, x, weights, chosen, cpu=every(arch), tpu=ragged(arch), default=blocked(arch)
     )
     if "bias" in params["down"] and not arch.mixture.bias:
         out = out + params["down"]["bias"].astype(jnp.float32)
@@ -100,19 +101,67 @@ def ragged(arch: Arch):
         order = jnp.argsort(numbers)
         sizes = jnp.bincount(numbers, length=arch.experts).astype(jnp.int32)
 
-        def product(y, name):
+        def product(name, y):
             kernel = params[name]["kernel"]
-            out = jax.lax.ragged_dot(
+            return jax.lax.ragged_dot(
                 y.astype(kernel.dtype), kernel, sizes, preferred_element_type=jnp.float32
             )
-            if "bias" in params[name]:
-                out = out + params[name]["bias"].astype(jnp.float32)[numbers[order]]
-            return out.astype(x.dtype)
 
         rows = x.reshape(-1, x.shape[-1])[order // arch.experts_per_token]
-        gate = product(rows, "gate") if arch.gated else None
-        hidden = _activated(product(rows, "up"), gate, arch)
-        y = product(hidden, "down")[jnp.argsort(order)].reshape(*chosen.shape, -1)
-        return jnp.einsum("btk,btkd->btd", weights, y.astype(jnp.float32))
+        y = _expert(params, rows, product, numbers[order], arch)
+        return _summed(weights, y[jnp.argsort(order)])
 
     return run
+
+
+def blocked(arch: Arch):
+    """The same in blocks of tokens of one expert, a product for each; there may be some to spare.
+
+    A block has up to half of an expert's mean tokens, a power of two: smaller ones copy the
+    weights of experts more often, larger ones compute more in vain.
+    """
+
+    def run(params, x, weights, chosen):
+        numbers = chosen.reshape(-1)
+        half = len(numbers) // (2 * arch.experts)
+        size = max(16, 2 ** half.bit_length() // 2)
+        count = (len(numbers) + min(len(numbers), arch.experts) * (size - 1)) // size
+        order = jnp.argsort(numbers)
+        sizes = jnp.bincount(numbers, length=arch.experts).astype(jnp.int32)
+        blocks = -(-sizes // size)
+        ends = jnp.cumsum(blocks)
+        # Where each expert's tokens begin in blocks, less where they begin when sorted.
+        shift = (ends - blocks) * size - (jnp.cumsum(sizes) - sizes)
+        places = jnp.arange(len(numbers), dtype=jnp.int32) + shift[numbers[order]]
+        tokens = jnp.zeros(count * size, jnp.int32).at[places].set(order // arch.experts_per_token)
+        owners = jnp.searchsorted(ends, jnp.arange(count, dtype=jnp.int32), side="right")
+
+        def product(name, y):
+            kernel = params[name]["kernel"].at[owners].get(mode="clip")
+            y = y.astype(kernel.dtype)
+            return jnp.einsum("jtd,jdw->jtw", y, kernel, preferred_element_type=jnp.float32)
+
+        rows = x.reshape(-1, x.shape[-1])[tokens].reshape(count, size, -1)
+        y = _expert(params, rows, product, owners[:, None], arch)
+        return _summed(weights, y.reshape(-1, x.shape[-1])[places[jnp.argsort(order)]])
+
+    return run
+
+
+def _expert(params: dict, rows: jax.Array, product, owners: jax.Array, arch: Arch) -> jax.Array:
+    """The MLP of experts on rows of tokens: `product` of a matrix and these, `owners` of biases."""
+
+    def biased(name: str, y: jax.Array) -> jax.Array:
+        out = product(name, y)
+        if "bias" in params[name]:
+            out = out + params[name]["bias"].astype(jnp.float32).at[owners].get(mode="clip")
+        return out.astype(rows.dtype)
+
+    gate = biased("gate", rows) if arch.gated else None
+    return biased("down", _activated(biased("up", rows), gate, arch))
+
+
+def _summed(weights: jax.Array, y: jax.Array) -> jax.Array:
+    """The weighted sum of what each token's experts gave, `[B T k, D]` in the order of tokens."""
+    y = y.reshape(*weights.shape, -1).astype(jnp.float32)
+    return jnp.einsum("btk,btkd->btd", weights, y)
