@@ -12,7 +12,7 @@ Kinds = tuple[tuple[str, str], ...]
 
 
 class Section(NamedTuple):
-    """`count` times the layers `kinds`, the parts of each, that follow the layers `before`.
+    """The layers `kinds`, `times` over, the parts of each, that follow the layers `before`.
 
     It cuts trees of stacked layers, whose parts that not all layers have are stacked over those
     that do. What one layer of a period alone has comes without an axis of layers: XLA on CPU
@@ -21,7 +21,7 @@ class Section(NamedTuple):
 
     before: Kinds
     kinds: Kinds
-    count: int
+    times: int
 
     def period(self, tree: dict, i: jax.Array) -> dict:
         """The layers of its period `i`."""
@@ -37,8 +37,8 @@ class Section(NamedTuple):
         """All of its layers, a period after the other, for a scan."""
 
         def each_period(leaf, first: int, each: int):
-            leaf = leaf[first : first + self.count * each]
-            return leaf if each == 1 else leaf.reshape(self.count, each, *leaf.shape[1:])
+            leaf = leaf[first : first + self.times * each]
+            return leaf if each == 1 else leaf.reshape(self.times, each, *leaf.shape[1:])
 
         return self._cut(tree, each_period)
 

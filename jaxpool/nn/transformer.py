@@ -139,13 +139,13 @@ def _layers(
         return block(section)(carry, section.period(tree, only), kept)[0]
 
     def run(carry, section: Section):
-        if section.count == 1:
+        if section.times == 1:
             return alone(carry, section)
         layers = block(section)
         if scanned:
-            return jax.lax.scan(layers, carry, section.periods(tree), length=section.count)[0]
+            return jax.lax.scan(layers, carry, section.periods(tree), length=section.times)[0]
         step = lambda i, x: layers(x, section.period(tree, i))[0]  # noqa: E731
-        return jax.lax.fori_loop(0, section.count, step, carry)
+        return jax.lax.fori_loop(0, section.times, step, carry)
 
     *others, last = each = singly(arch.parts)[first:end]
     if kept is not None:

@@ -73,8 +73,8 @@ def test_chosen_experts_equal_every_expert(name, chosen, monkeypatch):
 def test_layers_as_the_shortest_patterns(kinds, wanted):
     parts = tuple((kind, "mlp") for kind in kinds)
     found = sections(parts)
-    assert [("".join(kind for kind, _ in x.kinds), x.count) for x in found] == wanted
-    assert sum((x.kinds * x.count for x in found), ()) == parts
+    assert [("".join(kind for kind, _ in x.kinds), x.times) for x in found] == wanted
+    assert sum((x.kinds * x.times for x in found), ()) == parts
     assert len(whole(parts)) == (1 if kinds in ("a", "aaaa", "abab") else len(found))
     assert all(x.before == parts[: len(x.before)] for x in found)
 
