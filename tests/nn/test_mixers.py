@@ -53,8 +53,6 @@ ENCODERS = {
 SPLIT = {
     "delta net": ("layers.mixer.out",),
     "latent heads": ("layers.attention.value", "layers.experts.up", "layers.experts.down"),
-    "fourier": ("layers.attention.out",),
-    "relative": ("layers.mixer.out",),
 }
 SLOW = ("mamba", "latent heads")
 EACH = [pytest.param(x, marks=pytest.mark.slow) if x in SLOW else x for x in ARCHES]
@@ -118,9 +116,9 @@ def test_packed_rows_are_padded_rows(name):
         np.testing.assert_allclose(packed[path], a, rtol=0, atol=atol, err_msg=path)
 
 
-@pytest.mark.parametrize("name", [*EACH, *SLOWLY])
+@pytest.mark.parametrize("name", EACH)
 def test_a_mesh_agrees_with_one_device(name):
-    arch = (ARCHES | ENCODERS)[name]
+    arch = ARCHES[name]
     one, meshed = engine(arch), engine(arch, 2, 4)
     wanted, got = (np.stack(each.finish(each.start(EMBED, texts()))) for each in (one, meshed))
     np.testing.assert_allclose(got, wanted, atol=1e-5)
@@ -129,19 +127,6 @@ def test_a_mesh_agrees_with_one_device(name):
         assert kernel.addressable_shards[0].data.size == kernel.size // 4, split
     program = meshed.executor.compiled(meshed.keys([EMBED])[0]).as_text()
     assert gathered_weights(program, meshed.executor.params) == []
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ARCHES | ENCODERS)
-def test_gradients_on_a_mesh(name):
-    """Of packed rows: to 1e-5 of the norm of each parameter's, as on one device."""
-    arch, plan = (ARCHES | ENCODERS)[name], [*plans()][1]
-    compute = jax.jit(jax.grad(lambda weights: loss(weights, plan, arch)[0]))
-    each = [compute(engine(arch, *mesh).executor.params) for mesh in ((1, 1), (2, 4))]
-    alone, meshed = map(params.flatten, each)
-    for path, a in alone.items():
-        norm = max(np.linalg.norm(a), 1e-3 * a.size**0.5)
-        assert np.linalg.norm(np.asarray(meshed[path]) - np.asarray(a)) <= 1e-5 * norm, path
 
 
 @pytest.mark.parametrize("name", [*EACH, *SLOWLY])
