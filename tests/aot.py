@@ -19,7 +19,7 @@ from jaxpool.engine.sharding import leaf_sharding
 from jaxpool.heads.steps import Normalize, Pool
 from jaxpool.nn import params
 from jaxpool.nn.arch import Arch, Rotary
-from jaxpool.nn.kernels import choose
+from jaxpool.nn.kernels import backend, choose
 from jaxpool.nn.leaf import is_leaf
 from jaxpool.nn.records import DeltaNet, ShortConvolution
 
@@ -128,11 +128,7 @@ MODELS = {
     "Jamba, 8 layers": (jamba(1), 8192, 1),
     "Jamba, 8 layers, MoE": (jamba(16), 8192, 4),
     "FNet-base": (read("FNetModel", "fnet"), 512, 1),
-    "XLNet-base": (
-        read("XLNetModel", "xlnet", d_model=768, n_layer=12, n_head=12, d_inner=3072),
-        512,
-        1,
-    ),
+    "XLNet-large": (read("XLNetModel", "xlnet"), 512, 1),
     "SigLIP-so400m": (siglip(), 729, 1),
     "Qwen3-VL-2B": (qwen3_vl_2b(), 4096, 1),
     "ColPali-3B": (colpali(), 1152, 1),
@@ -166,6 +162,11 @@ def every_shape(model: str, bucketing: Bucketing, data: int = 1) -> list[tuple[i
     return shapes(lengths, bucketing.tokens // joined.weight(arch), data)
 
 
+def attention(arch: Arch, length: int) -> str:
+    """The kernel that computes attention; "mixer" where that of no layer is attention."""
+    return backend(arch, length) if any("mixer" not in parts for parts in arch.parts) else "mixer"
+
+
 def placed(arch: Arch, platform: str) -> Arch:
     """An architecture, and the tower beside it, in bfloat16 with the kernels of a platform."""
     tower = arch.vision and placed(arch.vision, platform)
@@ -179,7 +180,9 @@ def executor(model: str, mesh: Mesh, layers: int | None = None) -> Executor:
     arch, longest, _ = MODELS[model]
     arch = placed(arch.replace(max_length=longest), mesh.devices.flat[0].platform)
     if layers is not None:
-        arch = arch.replace(layers=layers, windows=arch.windows[:layers])
+        each = ("windows", "rotary_layers", "attention_layers", "expert_layers")
+        cut = {name: getattr(arch, name)[:layers] for name in each}
+        arch = arch.replace(layers=layers, **cut)
     weights = abstract(arch, lambda leaf: leaf_sharding(leaf, mesh))
     return Executor(weights, arch, mesh, packed=arch.patches is None)
 

@@ -27,8 +27,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxpool.engine.bucketing import BUCKETING
 from jaxpool.engine.executor import Executor, memory
-from jaxpool.nn.kernels import backend
-from tests.aot import MODELS, abstract, every_shape, executor, keep, lower
+from tests.aot import MODELS, abstract, attention, every_shape, executor, keep, lower
 from tests.weight_gathers import gathered_weights
 
 TOPOLOGIES = ("v5e:2x2", "v6e:2x2", "v5p:2x2x1")
@@ -95,7 +94,7 @@ def facts(bucket: Bucket) -> dict:
     if alike and not whole.arch.joins and not whole.arch.patches:
         last = lower(programs(bucket, 1), *bucket[2:]).compile().cost_analysis()
     layers, account = whole.arch.layers, memory(compiled)
-    found = {"attention": backend(whole.arch, bucket.length), **account, "seconds": seconds}
+    found = {"attention": attention(whole.arch, bucket.length), **account, "seconds": seconds}
     for name in ("flops", "optimal_seconds"):
         # An instruction without an estimate counts -1 s.
         known = last and min(last[name], once[name]) > 0
