@@ -12,6 +12,7 @@ import torch
 from jaxpool.engine import batch as batching
 from jaxpool.engine import planner
 from jaxpool.engine.batch import Request
+from jaxpool.engine.sharding import rows_sharding
 from jaxpool.nn import delta, mamba, params
 from jaxpool.nn.arch import Arch, Rotary
 from jaxpool.nn.low_rank import LatentHeads, Mamba
@@ -53,10 +54,16 @@ ENCODERS = {
 SPLIT = {
     "delta net": ("layers.mixer.out",),
     "latent heads": ("layers.attention.value", "layers.experts.up", "layers.experts.down"),
+    "fourier": ("layers.attention.out",),
+    "relative": ("layers.mixer.out",),
 }
-SLOW = ("mamba", "latent heads")
-EACH = [pytest.param(x, marks=pytest.mark.slow) if x in SLOW else x for x in ARCHES]
-SLOWLY = [pytest.param(x, marks=pytest.mark.slow) for x in ENCODERS]
+EVERY = ARCHES | ENCODERS
+SLOW = ("mamba", "latent heads", *ENCODERS)
+
+
+def names(*slow):
+    """The names of all, of which some are slow tests."""
+    return [pytest.param(x, marks=pytest.mark.slow) if x in slow else x for x in EVERY]
 
 
 def texts():
@@ -73,30 +80,31 @@ def plans():
     yield packed
 
 
-def by_text(weights, plan, arch):
-    """The hidden states of each text, in the order of the texts."""
-    requests = texts()
-    batch, _ = batching.fill(plan, requests)
+def by_text(weights, plan, arch, mesh=None):
+    """The hidden states of each text, in the order of the texts; rows are split over a mesh."""
+    batch, _ = batching.fill(plan, texts())
+    if mesh is not None:
+        batch = jax.lax.with_sharding_constraint(batch, rows_sharding(mesh))
     hidden = forward(weights, batch, arch)
     places = sorted(zip(plan.request, plan.row, plan.start, strict=True))
     return [hidden[row, at : at + LENGTHS[i]] for i, row, at in places]
 
 
-def loss(weights, plan, arch):
+def loss(weights, plan, arch, mesh=None):
     """A number that every feature of every text moves, and the hidden states."""
-    found = by_text(weights, plan, arch)
+    found = by_text(weights, plan, arch, mesh)
     flat = jnp.concatenate(found)
     return jnp.sum(jnp.sin(3 * flat) * jnp.linspace(-1, 1, arch.dim)) / len(flat), found
 
 
-@pytest.mark.parametrize("name", [*EACH, *SLOWLY])
+@pytest.mark.parametrize("name", names(*SLOW))
 def test_packed_rows_are_padded_rows(name):
     """Hidden states to 1e-5; the gradient of every parameter to that part of its norm.
 
     And each element of it to 2e-5 of the largest: float32 sums over all tokens in another order,
     and the slopes of the rates cancel. Slopes below 1e-3 are measured by that.
     """
-    arch = (ARCHES | ENCODERS)[name]
+    arch = EVERY[name]
     weights = params.init(jax.random.key(0), params.abstract(arch), STD)
     compute = partial(jax.value_and_grad, has_aux=True)
     alone, packed = (
@@ -116,9 +124,9 @@ def test_packed_rows_are_padded_rows(name):
         np.testing.assert_allclose(packed[path], a, rtol=0, atol=atol, err_msg=path)
 
 
-@pytest.mark.parametrize("name", EACH)
+@pytest.mark.parametrize("name", names(*SLOW))
 def test_a_mesh_agrees_with_one_device(name):
-    arch = ARCHES[name]
+    arch = EVERY[name]
     one, meshed = engine(arch), engine(arch, 2, 4)
     wanted, got = (np.stack(each.finish(each.start(EMBED, texts()))) for each in (one, meshed))
     np.testing.assert_allclose(got, wanted, atol=1e-5)
@@ -129,10 +137,29 @@ def test_a_mesh_agrees_with_one_device(name):
     assert gathered_weights(program, meshed.executor.params) == []
 
 
-@pytest.mark.parametrize("name", [*EACH, *SLOWLY])
+@pytest.mark.parametrize("name", names(*EVERY.keys() - {"fourier"}))
+def test_gradients_on_a_mesh(name):
+    """Of packed rows, split over the mesh as weights are: to 1e-5 of the norm of each parameter's.
+
+    Slopes below 1e-3 are measured by that.
+    """
+
+    def slopes(*mesh):
+        on = engine(EVERY[name], *mesh).executor
+        given = partial(loss, plan=[*plans()][1], arch=on.arch, mesh=on.mesh)
+        compute = jax.jit(jax.grad(given, has_aux=True))
+        return params.flatten(compute(on.params)[0])
+
+    alone, meshed = slopes(1, 1), slopes(2, 4)
+    for path, a in alone.items():
+        norm = max(np.linalg.norm(a), 1e-3 * a.size**0.5)
+        assert np.linalg.norm(np.asarray(meshed[path]) - np.asarray(a)) <= 1e-5 * norm, path
+
+
+@pytest.mark.parametrize("name", names(*SLOW))
 def test_the_last_layer_gives_the_kept_tokens(name):
     """A mixer's last layer, of which some tokens alone are wanted."""
-    arch = (ARCHES | ENCODERS)[name]
+    arch = EVERY[name]
     weights = params.init(jax.random.key(0), params.abstract(arch), 0.3)
     batch, _ = batching.fill(next(plans()), texts())
     kept = jnp.asarray([[0], [20], [1], [7], [8], [0]])
