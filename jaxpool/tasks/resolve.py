@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from jaxpool.heads.decoded import PoolDecoded
 from jaxpool.heads.largest import Largest
 from jaxpool.heads.others import PoolOthers
+from jaxpool.heads.pooling import POOLS
 from jaxpool.heads.steps import Activate, Calibrate, Cut, Norm, Normalize, Pool, is_pooled, width
 from jaxpool.nn.primitives import TORCH_ACTIVATIONS
 from jaxpool.tasks.pooling_params import (
@@ -106,7 +107,7 @@ def _from_class(checkpoint) -> Mapping[str, Any]:
     steps = checkpoint.head_steps if checkpoint.uses_head else ()
     pool = next((step for step in steps if isinstance(step, Pool)), Pool((checkpoint.pool,)))
     values = {
-        "seq_pooling_type": LEARNED if _names((pool,)) else sequence_pooling_name(pool.kinds),
+        "seq_pooling_type": LEARNED if _learned(pool) else sequence_pooling_name(pool.kinds),
         "tok_pooling_type": "ALL",
         "use_activation": True,
     }
@@ -117,14 +118,17 @@ def _pools(checkpoint) -> bool:
     return checkpoint.pipeline is not None and checkpoint.pipeline.pools
 
 
+def _learned(step) -> bool:
+    """Whether a step pools by parameters, for which no plain pooling can stand."""
+    return isinstance(step, Pool) and not POOLS.keys() >= set(step.kinds)
+
+
 def _pooled(steps: tuple, config: PoolerConfig) -> tuple:
     assert config.seq_pooling_type  # at least the class has one
-    if learned := _names(tuple(step for step in steps if isinstance(step, Pool))):
+    if any(map(_learned, steps)):
         if config.seq_pooling_type != LEARNED:
-            raise ValueError(
-                f"seq_pooling_type must be {LEARNED}: the model has parameters for its pooling "
-                f"({learned[0]}), found {config.seq_pooling_type}"
-            )
+            why = f"seq_pooling_type must be {LEARNED}: the model has parameters for its pooling"
+            raise ValueError(f"{why}, found {config.seq_pooling_type}")
         return steps
     kinds = sequence_pooling(config.seq_pooling_type)
     return tuple(replace(step, kinds=kinds) if isinstance(step, Pool) else step for step in steps)
