@@ -102,7 +102,7 @@ def test_folders(case, wanted, tmp_path):
 def test_exported_forward(case):
     """`jax.export` of the function, for devices that are not here too."""
     model = case[2].model
-    batch, arch = patches(model), model.arch
+    batch, arch = patches(case[2]), model.arch
     compute = jax.jit(partial(forward, arch=arch))
     made = jax.export.export(compute, platforms=("cpu", "cuda", "tpu"))(model.params, batch)
     found = made.call(model.params, batch)
@@ -110,10 +110,11 @@ def test_exported_forward(case):
     np.testing.assert_array_equal(found, compute(model.params, batch))
 
 
-def patches(model):
+def patches(llm):
     """A batch of one picture, which stands among the tokens of a text where a model has such."""
+    model = llm.model
     if model.arch.joins:
-        asked = model.requests(model.task("embed"), [{"text": "a", "image": IMAGES[1]}])
+        asked = model.requests(model.task(llm.pooling_task), [{"text": "a", "image": IMAGES[1]}])
         return joined.pad(asked, model.arch)
     request = Request(np.zeros(1, np.int32), picture=model.processor(IMAGES[1]))
     length = model.picture_engine.buckets[0]
