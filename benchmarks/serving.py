@@ -191,9 +191,12 @@ def compare(
     vllm: Annotated[Path | None, typer.Option(help="a folder whose venv/bin has vllm")] = None,
     seconds: Seconds = SECONDS,
     cases: Cases = CASES,
-    output: Path = RESULTS / "serving-float32.json",
+    output: Path | None = None,
 ) -> None:
-    """Start the servers, put the same load on each, write the table with its ratios."""
+    """Start the servers, put the same load on each, print the table with its ratios.
+
+    Where all cases ran it is kept in results/serving-DTYPE.json, unless `output` is another file.
+    """
     commands = {"jaxpool": servers.jaxpool(model, dtype)}
     if vllm:
         commands["vllm"] = servers.vllm(vllm, model, dtype)
@@ -210,6 +213,8 @@ def compare(
         systems["offline"] = offline(model, dtype, processes.values())
         rows = taking_turns(systems, cases)
     facts = {**machines.machine(), "model": model, "dtype": dtype, "ratios": ratios(rows)}
+    if output is None and cases == CASES:
+        output = RESULTS / f"serving-{dtype}.json"
     machines.report(facts, rows, output)
 
 
