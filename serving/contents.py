@@ -33,7 +33,7 @@ class MediaInput(BaseModel):
         if self.image is None:
             return [self.text or ""]
         url = self.image if ":" in self.image[:6] else f"data:image/*;base64,{self.image}"
-        texts: list[str | dict[str, Any]] = [self.text] if self.text else []
+        texts = [{"type": "text", "text": self.text}] if self.text else []
         return [{"type": "image_url", "image_url": url}, *texts]
 
 

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -146,8 +146,8 @@ class Gone(Exception):
     """The client has closed the connection."""
 
 
-def respond(error: Exception) -> Response:
-    """The answer to an exception of a handler."""
+def respond(error: Exception, answer: Callable[..., Response] = answer) -> Response:
+    """The answer to an exception of a handler, which `answer` writes."""
     match error:
         case APIError():
             response = answer(error.status, str(error), error.kind, error.param)

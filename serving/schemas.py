@@ -111,6 +111,16 @@ class EmbeddingRequest(Prompts, Encoded):
     task: str | None = Field(default=None, description="one of the model's own adapters")
     dimensions: Int | None = None
     late_chunking_params: LateChunking | None = None
+    truncate: bool | Literal["NONE", "START", "END"] | None = Field(
+        default=None, description="cut what is too long: at its end, or START (NIM, Jina)"
+    )
+
+    @model_validator(mode="after")
+    def _cut(self):
+        if self.truncate not in (None, False, "NONE") and self.truncate_prompt_tokens is None:
+            self.truncate_prompt_tokens = -1
+            self.truncation_side = "left" if self.truncate == "START" else self.truncation_side
+        return self
 
 
 class PoolingRequest(Prompts, Encoded):
@@ -267,27 +277,3 @@ class DetokenizeRequest(BaseModel):
 
     model: str | None = None
     tokens: list[Token]
-
-
-class Similar(BaseModel):
-    """One sentence, and those it is compared with."""
-
-    source_sentence: str
-    sentences: list[str]
-
-
-class HubParameters(Hypotheses):
-    """Options of a classification."""
-
-    candidate_labels: list[str] | None = None
-    top_k: Annotated[int, Field(ge=1, le=2**63 - 1)] | None = None
-
-
-class HubRequest(BaseModel):
-    """POST / (huggingface_hub)."""
-
-    inputs: str | list[str] | Similar
-    normalize: bool | None = None
-    truncate: bool | None = None
-    prompt_name: str | None = None
-    parameters: HubParameters = HubParameters()

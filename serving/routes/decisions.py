@@ -28,6 +28,7 @@ class DecisionRequest(BaseModel):
     questions: dict[str, dict[str, Any]] = Field(min_length=1, max_length=64)
     assets: dict[str, Any] | None = Field(default=None, description="images, for models that see")
     request_id: str | None = None
+    keep_alive: Any = Field(default=None, description="of Ollama's client, and without effect")
     priority: Int = 0
 
 

@@ -35,7 +35,6 @@ async def run(body: Prompts, request: Request, served: Served, name: str) -> Job
     shared = service(request)
     prompts, special = await prompts_of(body, served, shared)
     options = options_of(body) | {"add_special_tokens": special}
-    unnamed = body.prompt_name is None and body.input_type is None
 
     def prepare():
         from jaxpool.offline import prepare
@@ -47,7 +46,7 @@ async def run(body: Prompts, request: Request, served: Served, name: str) -> Job
             prompts,
             params_of(body),
             options,
-            prompt="" if is_chat(body) and unnamed else None,
+            prompt="" if _unprompted(body, served.model) else None,
             prompt_name=body.prompt_name,
             input_type=body.input_type,
         )
@@ -55,6 +54,20 @@ async def run(body: Prompts, request: Request, served: Served, name: str) -> Job
 
     task, requests = await shared.prepare(served, size_of(prompts), prepare, media.seen(prompts))
     return await shared.compute(served, task, requests, body.priority, request)
+
+
+def _unprompted(body: Prompts, model: Any) -> bool:
+    """Whether no prompt goes before the texts of a body.
+
+    A chat template has written them, or they are queries or documents (clients of NIM always say
+    which) of a model that does not tell these apart.
+    """
+    from jaxpool.tasks.input_types import meaning
+    from jaxpool.text.late_interaction import SIDES, tells_sides
+
+    if body.prompt_name is not None or body.input_type is None:
+        return body.prompt_name is None and is_chat(body)
+    return meaning(body.input_type) in SIDES and not (model.prompts or tells_sides(model))
 
 
 def params_of(body: Prompts) -> Any:

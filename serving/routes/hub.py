@@ -1,10 +1,11 @@
 """POST / as `huggingface_hub.InferenceClient` sends it (and Text Embeddings Inference answers)."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, Field
 
 from serving import encoding
 from serving.job import Job
@@ -12,10 +13,28 @@ from serving.models import Served
 from serving.routes import embeddings, scoring
 from serving.routes.common import serves, service
 from serving.routes.route import JsonRoute
-from serving.schemas import ClassifyRequest, EmbeddingRequest, HubRequest, ScoreRequest, Similar
+from serving.routes.tei import Sentences
+from serving.schemas import ClassifyRequest, EmbeddingRequest, Hypotheses, ScoreRequest
 from serving.service import timings
 
 router = APIRouter(route_class=JsonRoute)
+
+
+class HubParameters(Hypotheses):
+    """Options of a classification."""
+
+    candidate_labels: list[str] | None = None
+    top_k: Annotated[int, Field(ge=1, le=2**63 - 1)] | None = None
+
+
+class HubRequest(BaseModel):
+    """POST / (huggingface_hub)."""
+
+    inputs: str | list[str] | Sentences
+    normalize: bool | None = None
+    truncate: bool | None = None
+    prompt_name: str | None = None
+    parameters: HubParameters = HubParameters()
 
 
 def _able(served: Served) -> Any:
@@ -25,7 +44,7 @@ def _able(served: Served) -> Any:
 @router.post("/", dependencies=serves(_able))
 async def hub(body: HubRequest, request: Request) -> Response:
     """Vectors of texts, classes of texts, or similarities of sentences with one."""
-    if isinstance(body.inputs, Similar):
+    if isinstance(body.inputs, Sentences):
         return await _similar(body.inputs, request)
     if body.parameters.candidate_labels is not None:
         return await _zero_shot(body, request)
@@ -42,7 +61,7 @@ async def hub(body: HubRequest, request: Request) -> Response:
     return encoding.json_response(shown, 200, timings(job))
 
 
-async def _similar(inputs: Similar, request: Request) -> Response:
+async def _similar(inputs: Sentences, request: Request) -> Response:
     asked = ScoreRequest(text_1=inputs.source_sentence, text_2=[*inputs.sentences])
     scored = await scoring.scores(asked, request, *asked.sides(), full=False)
     return encoding.json_response(scored.scores, 200, scored.headers)

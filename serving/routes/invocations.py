@@ -4,15 +4,14 @@ from collections.abc import Awaitable, Callable
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.exceptions import RequestValidationError
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from serving.errors import APIError, NotServed
-from serving.routes import embeddings, scoring
+from serving.routes import embeddings, scoring, shared, tei
 from serving.routes.common import json_only, service
 from serving.routes.route import parsed
 from serving.schemas import (
     ClassifyRequest,
-    Common,
     EmbeddingRequest,
     PoolingRequest,
     RerankRequest,
@@ -20,12 +19,16 @@ from serving.schemas import (
 )
 
 router = APIRouter()
-HANDLERS: tuple[tuple[type[Common], Callable[..., Awaitable], Callable], ...] = (
+HANDLERS: tuple[tuple[type[BaseModel], Callable[..., Awaitable], Callable], ...] = (
     (EmbeddingRequest, embeddings.embeddings, lambda served: served.embedding_task == "embed"),
     (ClassifyRequest, embeddings.classify, lambda served: served.classifies),
     (RerankRequest, scoring.rerank, lambda served: served.scoring_task),
     (ScoreRequest, scoring.score, lambda served: served.scoring_task),
     (PoolingRequest, embeddings.pooling, lambda served: True),
+    # Containers of Text Embeddings Inference take its own bodies here.
+    (tei.EmbedRequest, tei.embed, lambda served: served.embedding_task == "embed"),
+    (tei.PredictRequest, tei.predict, lambda served: "classify" in served.model.tasks),
+    (shared.RerankTexts, shared.rerank, lambda served: served.scoring_task),
 )
 
 
@@ -45,7 +48,7 @@ async def dispatch(content: bytes, request: Request) -> Response:
     for schema, handler, able in HANDLERS:
         try:
             body = schema.model_validate(fields)
-            registry.find(body.model, able)
+            registry.find(getattr(body, "model", None), able)
         except (ValidationError, RequestValidationError, NotServed):
             continue
         return await handler(body, request)

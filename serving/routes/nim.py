@@ -7,25 +7,40 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
 from serving import encoding
+from serving.contents import MediaInput
 from serving.routes import scoring
 from serving.routes.common import serves, service
 from serving.routes.route import JsonRoute
-from serving.schemas import ScoreRequest
+from serving.schemas import Parts, ScoreRequest
 
 router = APIRouter(route_class=JsonRoute)
 
 
-class Passage(BaseModel):
-    """A query or a passage."""
+class Query(BaseModel):
+    """What passages are ranked for."""
 
     text: str
+
+
+class Passage(BaseModel):
+    """A text, an image (a data: URL), or both."""
+
+    text: str = ""
+    image: str | None = None
+
+    @property
+    def document(self) -> str | Parts:
+        """The same as a side of a pair."""
+        if self.image is None:
+            return self.text
+        return Parts(content=MediaInput(text=self.text, image=self.image).parts)
 
 
 class RankingRequest(BaseModel):
     """POST /v1/ranking; what is too long is cut only where `truncate` is END."""
 
     model: str | None = None
-    query: Passage
+    query: Query
     passages: list[Passage]
     truncate: Literal["NONE", "END"] = "NONE"
 
@@ -37,7 +52,7 @@ async def ranking(body: RankingRequest, request: Request) -> Response:
     asked = ScoreRequest.model_construct(
         model=body.model,
         text_1=body.query.text,
-        text_2=[passage.text for passage in body.passages],
+        text_2=[passage.document for passage in body.passages],
         truncate_prompt_tokens=-1 if body.truncate == "END" else None,
         use_activation=False if served.scoring_task == "classify" else None,
     )

@@ -35,6 +35,10 @@ class JsonRoute(APIRoute):
     @cached_property
     def direct(self) -> Callable[[bytes, Request], Any] | None:
         """What answers the content of a body."""
+        return self.handler()
+
+    def handler(self) -> Callable[[bytes, Request], Any] | None:
+        """The endpoint behind its checks and the validation of its body."""
         endpoint, checks = self.endpoint, [d.dependency for d in self.dependencies if d.dependency]
         hint = get_type_hints(endpoint).get("body")
         if hint is None:

@@ -9,13 +9,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import orjson
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
 from serving import encoding
 from serving.errors import APIError
 from serving.routes import invocations
-from serving.routes.common import json_only
 from serving.routes.route import JsonRoute
 from serving.routes.utility import health
 
@@ -41,7 +40,7 @@ def router(environment: Mapping[str, str] = os.environ) -> APIRouter:
     """The routes that Vertex AI's environment asks for; none elsewhere."""
     made = APIRouter(route_class=JsonRoute)
     if route := environment.get("AIP_PREDICT_ROUTE"):
-        made.add_api_route(route, predict, methods=["POST"], dependencies=[Depends(json_only)])
+        made.add_api_route(route, predict, methods=["POST"])  # a LocalEndpoint names no type
     if route := environment.get("AIP_HEALTH_ROUTE"):
         made.add_api_route(route, health, methods=["GET"])
     return made

@@ -117,6 +117,61 @@ def test_llama_index(servers, wanted, http):
 
 
 @pytest.fixture
+def ollama(servers):
+    import ollama
+
+    with ExitStack() as stack:
+        yield lambda name: stack.enter_context(ollama.Client(servers(name).url))
+
+
+def test_ollama(ollama, wanted):
+    client = ollama("minilm")
+    given = {"truncate": True, "options": {"num_ctx": 256}, "keep_alive": "5m"}
+    answer = client.embed("minilm", TEXTS, **given)
+    np.testing.assert_allclose(answer.embeddings, wanted, atol=1e-5)
+    assert answer.model == "minilm" and answer.prompt_eval_count == 12
+    single = client.embed("minilm:latest", TEXTS[1], keep_alive=-1).embeddings
+    older = client.embeddings("minilm", TEXTS[1]).embedding
+    np.testing.assert_allclose([*single, older], wanted[[1, 1]], atol=1e-5)
+    cut = ollama("mat").embed("mat", "cat", dimensions=8).embeddings
+    assert np.linalg.norm(cut, axis=1) == pytest.approx([1]) and len(cut[0]) == 8
+
+
+def test_ollama_models(ollama):
+    client = ollama("minilm")
+    (card,), (running,) = client.list().models, client.ps().models
+    assert card.model == running.model == "minilm:latest" and card.details.family == "bert"
+    shown = client.show(card.model)
+    assert shown.capabilities == ["embedding"] and shown.details == card.details
+    assert shown.modelinfo["bert.context_length"] == 256
+    assert shown.modelinfo["bert.embedding_length"] == 384
+
+
+def test_ollama_errors(ollama):
+    from ollama import ResponseError
+
+    client = ollama("minilm")
+    for call, status, text in (
+        (lambda: client.embed("other", "cat"), 404, "The model `other` does not exist."),
+        (lambda: client.embed("minilm", []), 400, "input must not be empty"),
+        (lambda: client.embed("minilm", "word " * 5000, truncate=False), 400, "maximum context"),
+        (lambda: client.embed("minilm", "cat", dimensions=8), 400, "Matryoshka"),
+        (lambda: client.embeddings("minilm"), 400, "Field required"),
+    ):
+        with pytest.raises(ResponseError) as caught:
+            call()
+        assert caught.value.status_code == status and text in caught.value.error
+
+
+def test_ollama_decisions(ollama):
+    asked = {"type": "choice", "instructions": "?", "criteria": {"calm": None, "pushy": "presses"}}
+    questions = {"tone": asked, "spam": {"type": "noul", "instructions": "Is it spam?"}}
+    answer = ollama("decider").systemone("decider", "Buy it now!", questions, keep_alive=0)
+    assert sum(answer.answers["tone"].probabilities.values()) == pytest.approx(1)
+    assert 0 < answer.answers["spam"].noul < 1
+
+
+@pytest.fixture
 def hub(monkeypatch):
     """`InferenceClient` on a server; the tests' offline mode would keep it from loopback too."""
     from huggingface_hub import InferenceClient, constants

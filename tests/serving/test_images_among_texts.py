@@ -123,6 +123,20 @@ def test_scores(server, model, wanted):
     np.testing.assert_allclose([found[i] for i in range(3)], offline, rtol=1e-5)
 
 
+def test_ranking_of_passages_with_images(server):
+    """As langchain-nvidia-ai-endpoints 1.5.0 sends them."""
+    passages = [{"text": "", "image": url()}, {"text": LITERAL, "image": url()}, {"text": LITERAL}]
+    body = {"model": "reranker", "query": {"text": "abc"}, "passages": passages}
+    rankings = server.post("/v1/ranking", body).json()["rankings"]
+    found = {one["index"]: one["logit"] for one in rankings}
+    contents = [[part(url())], [part(url()), text(LITERAL)], [text(LITERAL)]]
+    body = {"model": "reranker", "text_1": "abc", "use_activation": False}
+    body["text_2"] = [{"content": content} for content in contents]
+    wanted = [one["score"] for one in server.post("/score", body).json()["data"]]
+    np.testing.assert_allclose([found[i] for i in range(3)], wanted, rtol=1e-5)
+    assert np.ptp(wanted) > 1e-3
+
+
 USER = {"role": "user", "content": "abc"}
 
 

@@ -159,6 +159,13 @@ def test_invocations(servers):
         native, ours = (server.post(p, body).json() for p in (path, "/invocations"))
         native.pop("created", None), ours.pop("created", None)
         assert native == ours
+    for name, path, body in (  # of Text Embeddings Inference
+        ("minilm", "/embed", {"inputs": ["a", "b"], "normalize": False}),
+        ("cls", "/predict", {"inputs": "a cat"}),
+        ("ce", "/rerank", {"query": "a", "texts": ["b", "c"], "raw_scores": True}),
+    ):
+        native, ours = (servers(name).post(p, body).json() for p in (path, "/invocations"))
+        assert native == ours and isinstance(native, list)
     nonsense = server.post("/invocations", {"nonsense": 1})
     assert nonsense.status_code == 400
     assert "Cannot find suitable handler" in nonsense.json()["message"]

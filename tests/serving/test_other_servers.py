@@ -1,5 +1,7 @@
 """The routes of other servers' clients: Text Embeddings Inference, Ollama, NIM, Vertex AI."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -18,6 +20,10 @@ def wanted(reference_minilm):
 def ok(response):
     assert response.status_code == 200, response.text
     return response.json()
+
+
+def embeddings(server, body):
+    return [one["embedding"] for one in ok(server.post("/v1/embeddings", body))["data"]]
 
 
 def classes(server, texts, **fields):
@@ -162,7 +168,7 @@ class TestOllama:
 
     def test_tags(self, servers):
         (card,) = ok(servers("minilm").client.get("/api/tags"))["models"]
-        assert card["name"] == "minilm" and card["details"]["family"] == "bert"
+        assert card["name"] == "minilm:latest" and card["details"]["family"] == "bert"
 
     @pytest.mark.parametrize(
         "body, status",
@@ -174,10 +180,17 @@ class TestOllama:
         ],
     )
     def test_refuses(self, servers, body, status):
-        assert servers("minilm").post("/api/embed", body).status_code == status
+        response = servers("minilm").post("/api/embed", body)
+        assert response.status_code == status and isinstance(response.json()["error"], str)
+
+    def test_version(self, servers):
+        client = servers("minilm").client
+        assert ok(client.get("/api/version")) == ok(client.get("/version"))
 
 
 class TestNim:
+    """Bodies as langchain-nvidia-ai-endpoints 1.5.0 (NVIDIARerank, NVIDIAEmbeddings) sends them."""
+
     BODY = {
         "model": "ce",
         "query": {"text": PAIRS[0][0]},
@@ -197,8 +210,42 @@ class TestNim:
         assert servers("ce").post("/v1/ranking", body).status_code == 400
         assert ok(servers("ce").post("/v1/ranking", body | {"truncate": "END"}))["rankings"]
 
+    def test_images_are_for_models_that_see(self, servers):
+        image = {"text": "cat", "image": "data:image/png;base64,aGVsbG8="}
+        response = servers("ce").post("/v1/ranking", self.BODY | {"passages": [image]})
+        assert response.status_code == 400 and "MultiModalParam" in response.text
+
+    EMBEDDINGS = {"encoding_format": "float", "truncate": "NONE"}
+
+    def test_sides_of_a_model_that_does_not_tell_them_apart(self, servers, wanted):
+        for side in ("query", "passage"):
+            body = self.EMBEDDINGS | {"input": TEXTS, "model": "minilm", "input_type": side}
+            np.testing.assert_allclose(embeddings(servers("minilm"), body), wanted, atol=1e-5)
+        response = servers("minilm").post("/v1/embeddings", body | {"input_type": "clustering"})
+        assert response.status_code == 400 and "input_type" in response.text
+
+    def test_sides_of_a_model_with_prompts(self, servers):
+        body = self.EMBEDDINGS | {"model": "mat", "dimensions": 8}
+        for side, prompt in (("query", "search for: "), ("passage", "passage: ")):
+            typed = embeddings(servers("mat"), body | {"input": TEXTS, "input_type": side})
+            texts = {"input": [prompt + text for text in TEXTS]}
+            np.testing.assert_allclose(typed, embeddings(servers("mat"), body | texts), atol=1e-6)
+
+    def test_long_texts(self, servers):
+        body = {"input": ["a cat. " + "word " * 5000 + "a dog."], "model": "minilm"}
+        assert servers("minilm").post("/v1/embeddings", body | self.EMBEDDINGS).status_code == 400
+        end = {"truncate_prompt_tokens": -1}
+        ways = {"END": end, True: end, "START": end | {"truncation_side": "left"}}  # True: Jina
+        for cut, said in ways.items():
+            found, wanted = (
+                embeddings(servers("minilm"), body | more) for more in ({"truncate": cut}, said)
+            )
+            np.testing.assert_array_equal(found, wanted)
+
 
 class TestVertex:
+    """Requests as google-cloud-aiplatform 2.7.0 (LocalEndpoint, PrivateEndpoint) sends them."""
+
     def test_routes_are_those_of_the_environment(self):
         names = {"AIP_PREDICT_ROUTE": "/v1/predict", "AIP_HEALTH_ROUTE": "/v1/health"}
         assert [route.path for route in vertex.router(names).routes] == list(names.values())
@@ -208,10 +255,17 @@ class TestVertex:
         monkeypatch.setenv("AIP_PREDICT_ROUTE", "/vertex")
         monkeypatch.setenv("AIP_HEALTH_ROUTE", "/alive")
         server = start([folders("minilm")])
-        answer = ok(server.post("/vertex", {"instances": [{"input": text} for text in TEXTS]}))
+        body = {"instances": [{"input": text} for text in TEXTS], "parameters": None}
+        answer = ok(server.post("/vertex", body))
         vectors = [one["data"][0]["embedding"] for one in answer["predictions"]]
         np.testing.assert_allclose(vectors, wanted, atol=1e-5)
         assert server.client.get("/alive").status_code == 200
+        bare = server.client.post("/vertex", content=json.dumps(body))  # names no content type
+        assert ok(bare)["predictions"][1]["data"] == answer["predictions"][1]["data"]
+        asked = {"instances": [{"inputs": TEXTS, "truncate": True}]}  # Hugging Face's containers
+        np.testing.assert_allclose(
+            ok(server.post("/vertex", asked))["predictions"][0], wanted, atol=1e-5
+        )
         cut = {"instances": [{"input": TEXTS[0]}], "parameters": {"encoding_format": "base64"}}
         (one,) = ok(server.post("/vertex", cut))["predictions"]
         assert isinstance(one["data"][0]["embedding"], str)

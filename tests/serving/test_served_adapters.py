@@ -167,7 +167,7 @@ def test_models_are_listed_with_their_adapters(server, made):
     prints = {card["id"]: card["fingerprint"] for card in cards}
     assert prints["e"] and prints["first"] is None
     tags = server.client.get("/api/tags").json()["models"]
-    assert [one["name"] for one in tags] == list(shown)
+    assert [one["name"] for one in tags] == [f"{name}:latest" for name in shown]
     metrics = server.client.get("/metrics").text
     assert 'model_name="e"' in metrics and 'model_name="first"' not in metrics
 
