@@ -163,7 +163,7 @@ def _on_devices(made: Model, dtype: str) -> Model:
     params = _read(checkpoint, kind, tree_shardings(checkpoint.leaves, mesh))
     params = quantization.quantize(params, options.quantization)
     if options.enable_lora:
-        arch, params = with_slots(arch, params, mesh, options)
+        arch, params = with_slots(arch, params, mesh, options, made.tasks)
     return replace(made, arch=arch, params=params, mesh=mesh)
 
 

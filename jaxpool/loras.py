@@ -5,6 +5,7 @@ with several adapters share a batch, and an adapter that comes or goes compiles 
 """
 
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import jax
@@ -14,9 +15,15 @@ import numpy as np
 from jaxpool.engine.engine import EngineOptions
 from jaxpool.engine.executor import Executor
 from jaxpool.engine.sharding import leaf_sharding
+from jaxpool.heads import adapted
+from jaxpool.heads.steps import Dense
 from jaxpool.nn import params as parameters
 from jaxpool.nn.arch import Arch
 from jaxpool.nn.params import flatten, unflatten
+from jaxpool.tasks.task import Task
+
+TRAINED = ("classify", "token_classify")  # tasks whose heads adapters bring
+HEAD = ".adapters."  # in the names of what a head has for adapters
 
 
 @dataclass(frozen=True)
@@ -29,9 +36,16 @@ class LoRARequest:
 
 
 def with_slots(
-    arch: Arch, params: dict, mesh: jax.sharding.Mesh, options: EngineOptions
+    arch: Arch,
+    params: dict,
+    mesh: jax.sharding.Mesh,
+    options: EngineOptions,
+    tasks: Mapping[str, Task],
 ) -> tuple[Arch, dict]:
-    """An architecture and its parameters with empty slots for adapters of the layers' kernels."""
+    """An architecture and its parameters with empty slots for adapters.
+
+    They are of the layers' kernels, and of the linear layers of the heads of classifiers.
+    """
     shared = arch.disentangled or arch.shared_layers
     beside = arch.vision or arch.decoder
     if arch.adapters or beside or shared or arch.experts or arch.mixer:
@@ -41,10 +55,18 @@ def with_slots(
         )
     sizes = {"adapters": options.max_loras, "adapter_rank": options.max_lora_rank}
     arch = arch.replace(**sizes, adapter_scale=1.0)
-    empty = {
-        name: jax.device_put(jnp.zeros(leaf.shape, jnp.float32), leaf_sharding(leaf, mesh))
+    leaves = {
+        name: leaf
         for name, leaf in flatten(parameters.abstract(arch)).items()
         if name.startswith("layers.") and ".lora_" in name
+    }
+    heads = (path.steps for name in TRAINED if name in tasks for path in tasks[name].paths)
+    for step in (step for steps in heads for step in steps if isinstance(step, Dense)):
+        for part, leaf in adapted.stacks(step, options.max_loras).items():
+            leaves[f"heads.{step.name}{HEAD}{part}"] = leaf
+    empty = {
+        name: jax.device_put(jnp.zeros(leaf.shape, jnp.float32), leaf_sharding(leaf, mesh))
+        for name, leaf in leaves.items()
     }
     return arch, unflatten(flatten(params) | empty)
 
@@ -92,16 +114,20 @@ class Loras:
     def _fill(self, number: int, path: str) -> None:
         """Write an adapter into its slot of every stack, zeros where it has nothing."""
         from converters.files.locate import resolve
-        from converters.lora_factors import read_factors
+        from converters.lora_factors import read_update
 
-        rank = self._options.max_lora_rank
-        factors = read_factors(self._checkpoint, resolve(path), rank)
         flat = flatten(self._executor.params)
+        heads = {name.replace(HEAD, "."): name for name in flat if HEAD in name}
+        rank, slot = self._options.max_lora_rank, number - 1
+        found = read_update(self._checkpoint, resolve(path), rank, heads.keys())
         changed = {
-            name: _replaced(leaf, number - 1, factors.get(name.partition(".lora_")[0], {}), name)
+            name: _replaced(leaf, slot, found.layers.get(name.partition(".lora_")[0], {}), name)
             for name, leaf in flat.items()
             if ".lora_" in name
         }
+        for leaf, name in heads.items():
+            new = flat[name].at[slot].set(found.heads.get(leaf, 0))
+            changed[name] = jax.device_put(new, flat[name].sharding)
         self._executor.params = unflatten(flat | changed)
 
 

@@ -8,11 +8,12 @@ segments' `[B, R, F]`, or the chunks' `[B, C, F]`; all steps compute in float32.
 """
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from jaxpool.heads import adapted
+from jaxpool.heads.context import Context
 from jaxpool.heads.pooling import PICKS, POOLS
 from jaxpool.heads.similarity import MaxSim
 from jaxpool.nn import primitives
@@ -20,31 +21,6 @@ from jaxpool.nn.leaf import Leaf
 from jaxpool.nn.segments import members
 
 Chains = tuple[tuple, ...]  # the steps of each task that one program serves
-
-
-class Context(NamedTuple):
-    """What a step may look at beside its input."""
-
-    batch: Any
-    controls: Any
-    segments: jax.Array | None  # of each input vector; None where vectors are those of segments
-
-    def of(self, control: jax.Array) -> jax.Array:
-        """A control for each vector of the input, with a trailing axis of one."""
-        if self.segments is None:
-            return control[..., None]
-        index = jnp.maximum(self.segments - 1, 0)
-        return jnp.take_along_axis(control, index, axis=1)[..., None]
-
-    def members(self, count: int) -> jax.Array:
-        """Which tokens belong to each of `count` segments: bool `[B, R, T]`."""
-        return members(self.batch.segments, count)
-
-    def in_slots(self) -> "Context":
-        """What the texts in the slots of a batch ask, where there is a vector of each of them."""
-        slots, controls = self.controls.slots, self.controls
-        asked = {n: getattr(controls, n).reshape(-1)[slots] for n in ("dimensions", "activate")}
-        return self._replace(segments=None, controls=controls._replace(**asked))
 
 
 @dataclass(frozen=True)
@@ -136,7 +112,10 @@ class Dense:
     def __call__(self, params, x, context):
         """`[..., I] -> [..., O]`."""
         params = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), params)
-        out = primitives.ACTIVATIONS[self.activation](primitives.dense(params, x, "bti,io->bto"))
+        out = primitives.dense(params, x, "bti,io->bto")
+        if "adapters" in params:
+            out = out + adapted.change(params["adapters"], x, context)
+        out = primitives.ACTIVATIONS[self.activation](out)
         if self.residual:
             kept = params.get("residual")
             out = out + (x if kept is None else primitives.dense(kept, x, "bti,io->bto"))

@@ -51,6 +51,12 @@ def decider(folder: Path) -> Path:
     return add_tokenizer(folder, chat_template=template)
 
 
+def sorter(folder: Path) -> Path:
+    """Three classes by the last token of a decoder."""
+    config = transformers.LlamaConfig(**SIZES, num_labels=3, pad_token_id=0)
+    return add_tokenizer(save_random(transformers.LlamaForSequenceClassification, config, folder))
+
+
 def classifier(folder: Path) -> Path:
     """Three classes with names."""
     return _named(folder, ["negative", "neutral", "positive"])

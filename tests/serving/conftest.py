@@ -77,6 +77,7 @@ BUILDERS = {
     "gliner": lambda folder: save_gliner(folder, "bert"),
     "ce": checkpoints.cross_encoder,
     "decider": checkpoints.decider,
+    "sorter": checkpoints.sorter,
     "tok": checkpoints.tagger,
     "values": lambda folder: checkpoints.tagger(folder, labels=1),
     "mat": checkpoints.embedder,

@@ -8,11 +8,11 @@ import httpx
 import numpy as np
 import pytest
 import torch
-from adapters import adapter
+from adapters import CLASSIFIER, adapter, probabilities
 from posts import vectors
 from transformers import AutoModel, AutoTokenizer
 
-from jaxpool import LLM
+from jaxpool import LLM, LoRARequest
 from serving.config import LoraModule, Options
 from serving.models import modules_of
 
@@ -26,24 +26,26 @@ pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:Futur
 
 @pytest.fixture(scope="module")
 def made(folders, tmp_path_factory):
-    """The folder of each adapter, by name: of the embedder, and one of the cross-encoder."""
+    """The folder of each adapter, by name: of the embedder, of the cross-encoder, of a decoder."""
     root, embedder = tmp_path_factory.mktemp("adapters"), folders("mat")
     adapter(embedder, root / "first", MODULES, 4, 0, lora_alpha=8)
     adapter(embedder, root / "second", MODULES[:1], 2, 1, use_rslora=True)
     adapter(embedder, root / "third", MODULES, 4, 2)
     adapter(embedder, root / "wide", MODULES, 8, 3)
     adapter(folders("ce"), root / "scorer", MODULES, 4, 4)
+    modules = ["q_proj", "v_proj", "down_proj"]
+    adapter(folders("sorter"), root / "mood", modules, 4, 5, CLASSIFIER, task_type="SEQ_CLS")
     return {folder.name: str(folder) for folder in root.iterdir()}
 
 
 @pytest.fixture(scope="module")
 def server(start, folders, made):
-    named = {"first": None, "second": "e", "scorer": "c"}
+    named = {"first": None, "second": "e", "scorer": "c", "mood": "s"}
     modules = [LoraModule(name=n, path=made[n], base_model_name=b) for n, b in named.items()]
     options = {"enable_lora": True, "max_lora_rank": 4, "lora_modules": modules}
     options |= {"api_key": ["k"], "allow_runtime_lora_updating": True}
-    models = [folders("mat"), folders("ce")]
-    server = start(models, served_model_name=["e", "c"], **options)
+    models = [folders("mat"), folders("ce"), folders("sorter")]
+    server = start(models, served_model_name=["e", "c", "s"], **options)
     server.client.headers["authorization"] = "Bearer k"
     return server
 
@@ -159,6 +161,15 @@ def test_scores_of_an_adapted_cross_encoder(server, folders, made):
     np.testing.assert_allclose(1 / (1 + np.exp(-np.array(logits))), ranked, atol=2e-5)
 
 
+def test_classes_of_an_adapted_decoder(server, folders, made):
+    """The adapter has a head of its own, which those that ask for the model do not meet."""
+    mood = LoRARequest("mood", 1, made["mood"])
+    for name, asked in (("mood", mood), ("s", None)):
+        data = server.post("/classify", {"model": name, "input": TEXTS}).json()["data"]
+        wanted = probabilities(folders("sorter"), asked, TEXTS)
+        np.testing.assert_allclose([one["probs"] for one in data], wanted, atol=2e-5)
+
+
 def test_models_are_listed_with_their_adapters(server, made):
     cards = server.client.get("/v1/models").json()["data"]
     shown = {card["id"]: (card["parent"], card["root"]) for card in cards}
@@ -191,8 +202,10 @@ def test_an_adapter_is_loaded_and_unloaded(server, folders, made):
     wanted = merged(folders("mat"), made["third"])
     np.testing.assert_allclose(vectors(server, TEXTS, model="more"), wanted, atol=2e-5)
     assert server.service.models.served[0].queue.engine.compilations == compiled
-    error = load(server, "fourth", made["third"], 400)
-    assert error["message"].endswith("no room for the adapter 'fourth': max_loras=3 are loaded")
+    load(server, "fourth", made["third"])
+    error = load(server, "fifth", made["third"], 400)
+    assert error["message"].endswith("no room for the adapter 'fifth': max_loras=4 are loaded")
+    unload(server, "fourth")
     assert unload(server, "more") == "Success: LoRA adapter 'more' removed successfully."
     asked = server.post("/v1/embeddings", {"model": "more", "input": "a"})
     assert asked.status_code == 404
