@@ -154,7 +154,7 @@ def _card(name: str, served: Served) -> dict:
     details = {
         "format": "safetensors",
         "family": getattr(config.hf_config, "model_type", ""),
-        "quantization_level": served.model.engine.options.quantization or config.dtype,
+        "quantization_level": served.model.options.quantization or config.dtype,
     }
     return {
         "name": name,

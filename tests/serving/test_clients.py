@@ -121,7 +121,7 @@ def ollama(servers):
     import ollama
 
     with ExitStack() as stack:
-        yield lambda name: stack.enter_context(ollama.Client(servers(name).url))
+        yield lambda *name: stack.enter_context(ollama.Client(servers(*name).url))
 
 
 def test_ollama(ollama, wanted):
@@ -137,14 +137,15 @@ def test_ollama(ollama, wanted):
     assert np.linalg.norm(cut, axis=1) == pytest.approx([1]) and len(cut[0]) == 8
 
 
-def test_ollama_models(ollama):
-    client = ollama("minilm")
+@pytest.mark.parametrize("apart", [False, True])
+def test_ollama_models(ollama, apart):
+    client = ollama("mat", apart)
     (card,), (running,) = client.list().models, client.ps().models
-    assert card.model == running.model == "minilm:latest" and card.details.family == "bert"
+    assert card.model == running.model == "mat:latest" and card.details.family == "bert"
     shown = client.show(card.model)
     assert shown.capabilities == ["embedding"] and shown.details == card.details
-    assert shown.modelinfo["bert.context_length"] == 256
-    assert shown.modelinfo["bert.embedding_length"] == 384
+    assert shown.modelinfo["bert.context_length"] == 96
+    assert shown.modelinfo["bert.embedding_length"] == 64
 
 
 def test_ollama_errors(ollama):
