@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxpool.engine import serialized
+from jaxpool.engine.cache import enable_cache
 from jaxpool.engine.distributed import start
 from jaxpool.engine.engine import EngineOptions
-from jaxpool.engine.folders import cache_folder, enable_cache
+from jaxpool.engine.folders import cache_folder
 from jaxpool.engine.sharding import make_mesh, put, tree_shardings
 from jaxpool.heads.steps import Pool
 from jaxpool.images.media import MediaOptions

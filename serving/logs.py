@@ -31,5 +31,7 @@ def configure_logs(options: Options) -> None:
     handler.setFormatter(JsonFormatter() if options.log_format == "json" else text)
     level = options.uvicorn_log_level.upper()
     logging.basicConfig(handlers=[handler], level=level, force=True)
-    # At INFO jax tells which platforms a machine does not have; what it warns of is shown.
-    logging.getLogger("jax").setLevel("WARNING" if level == "INFO" else "NOTSET")
+    # At INFO jax tells which platforms a machine does not have, and fsspec of each file that it
+    # opens; what they warn of is shown.
+    for library in ("jax", "fsspec"):
+        logging.getLogger(library).setLevel("WARNING" if level == "INFO" else "NOTSET")

