@@ -11,7 +11,6 @@ is neither queue nor device of a request (our server says both), the client's ow
 `offline` is one call of `LLM.embed` with texts of the same kind, both servers standing still.
 """
 
-import asyncio
 import collections
 import itertools
 import json
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+import uvloop
 
 import jaxpool
 from benchmarks import measure as machines
@@ -75,7 +75,7 @@ def measure(port: int, clients: int, texts: int, seconds: float, seed: int) -> d
     answers: list[Answer] = []
     begun = time.perf_counter()
     requests = until(embeddings(seed, texts), begun + seconds)
-    asyncio.run(closed_loop(port, clients, requests, answers.append))
+    uvloop.run(closed_loop(port, clients, requests, answers.append))
     return summary(answers, texts, time.perf_counter() - begun)
 
 
@@ -86,7 +86,7 @@ def burst(port: int, seed: int) -> dict:
     for number in range(BURSTS):
         batch = itertools.islice(embeddings(seed + number, 1), 256)
         begun = time.perf_counter()
-        asyncio.run(closed_loop(port, 256, batch, answers.append))
+        uvloop.run(closed_loop(port, 256, batch, answers.append))
         spent += time.perf_counter() - begun
         time.sleep(0.2)
     return summary(answers, 1, spent)
@@ -261,7 +261,7 @@ def soak(port: int, minutes: float = 10.0, output: Path = RESULTS / "serving-soa
         end = time.perf_counter() + seconds
         requests = until(mixed(seed), end)
         collect = lambda answer: statuses.update([answer.status])  # noqa: E731
-        asyncio.run(closed_loop(port, SOAK_CLIENTS, requests, collect))
+        uvloop.run(closed_loop(port, SOAK_CLIENTS, requests, collect))
 
     run(minutes * 6, 1)
     names = ("process_resident_memory_bytes", "jaxpool:compilations")
