@@ -47,6 +47,13 @@ class Failed(APIError):
         super().__init__(500, f"The request could not be computed: {type(error).__name__}: {error}")
 
 
+Record = Callable[[], None]
+
+
+def nothing() -> None:
+    """Record nothing."""
+
+
 @dataclass
 class InFlight:
     """A batch on the device."""
@@ -60,10 +67,13 @@ class InFlight:
 class Owner(threading.Thread):
     """Runs the batches of every queue in turn; `depth` of them are on the device at once.
 
-    observe: called with (queue, parts, seconds) after each batch.
+    observe: called with (queue, parts) after each batch; what it returns is called in turn, on the
+    event loop, once the answers are on their way.
     """
 
-    def __init__(self, depth: int = 1, observe: Callable | None = None):
+    def __init__(
+        self, depth: int = 1, observe: Callable[[Queue, list[Part]], Record] = lambda *_: nothing
+    ):
         super().__init__(name="device", daemon=True)
         self.condition = threading.Condition(threading.RLock())
         self.queues: deque[Queue] = deque()
@@ -174,17 +184,20 @@ class Owner(threading.Thread):
         seconds = time.monotonic() - max(batch.since, self._last)
         self._last = time.monotonic()
         queue.measured(sum(part.tokens for part in parts), seconds)
-        if self.observe:
-            self.observe(queue, parts, seconds)
-        self._deliver(queue, parts, results)
+        self._deliver(queue, parts, results, self.observe(queue, parts))
 
-    def _deliver(self, queue: Queue, parts: list[Part], results: list) -> None:
+    def _deliver(
+        self, queue: Queue, parts: list[Part], results: list, record: Record = nothing
+    ) -> None:
         done, start = [], 0
         for part in parts:
             if queue.deliver(part, results[start : start + len(part)]):
                 done.append(part.job.future)
             start += len(part)
-        settle(done)
+        if done:
+            settle(done, behind=record)
+        else:
+            record()
 
     def _retry(self, queue: Queue, failed: list[Part], error: Exception) -> None:
         """Compute the halves of a batch that failed, so that only the faulty requests fail."""

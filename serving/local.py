@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,9 +11,9 @@ from serving import adapters, followers
 from serving.config import LoraModule, Options
 from serving.device import Failed, Owner
 from serving.job import Job
-from serving.memory import keep_out_of_collections
 from serving.metrics import Metrics
 from serving.models import Registry, Served, modules_of, served_names, template
+from serving.process import keep_out_of_collections
 
 log = logging.getLogger("jaxpool.serving")
 
@@ -127,6 +127,7 @@ class Local:
         """The metrics of this process."""
         return self.metrics.text()
 
-    def _batch(self, queue: Any, parts: list, seconds: float) -> None:
+    def _batch(self, queue: Any, parts: list) -> Callable[[], None]:
+        """What counts a batch in the metrics."""
         served = next(served for served in self.models.served if served.queue is queue)
-        self.metrics.batch(served.name, parts, queue.engine.computed)
+        return partial(self.metrics.batch, served.name, parts, queue.engine.computed)

@@ -190,7 +190,10 @@ class Observe:
 
 def header(scope, name: bytes) -> bytes:
     """A request header, empty if absent."""
-    return next((value for key, value in scope["headers"] if key == name), b"")
+    for key, value in scope["headers"]:
+        if key == name:
+            return value
+    return b""
 
 
 def path_of(scope) -> str:

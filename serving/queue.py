@@ -11,7 +11,7 @@ import math
 import threading
 import time
 from bisect import bisect_right
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 from serving.errors import APIError
@@ -214,9 +214,15 @@ def admit(tokens: int, limit: int, rate: float, deadline: float = math.inf) -> N
 
 
 def settle(
-    futures: list[asyncio.Future], result: Any = None, error: Exception | None = None
+    futures: list[asyncio.Future],
+    result: Any = None,
+    error: Exception | None = None,
+    behind: Callable[[], None] | None = None,
 ) -> None:
-    """Set the outcome of futures of one event loop from another thread, unless they are done."""
+    """Set the outcome of futures of one event loop from another thread, unless they are done.
+
+    behind: called on the loop once whoever awaits them has gone on.
+    """
 
     def outcome():
         for future in futures:
@@ -226,6 +232,8 @@ def settle(
                 future.set_result(result)
             else:
                 future.set_exception(error)
+        if behind:
+            futures[0].get_loop().call_soon(behind)
 
     if not futures:
         return

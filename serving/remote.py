@@ -19,9 +19,9 @@ from serving.config import LoraModule, Options
 from serving.device import Dead
 from serving.errors import APIError
 from serving.job import Job
-from serving.memory import keep_out_of_collections
 from serving.metrics import Metrics
 from serving.models import Registry, Served, served_names, template
+from serving.process import keep_out_of_collections
 from serving.queue import FIRST_RATE, admit
 from serving.wire import Line
 

@@ -15,7 +15,7 @@ from serving.board import Board
 from serving.config import Options
 from serving.local import Local
 from serving.logs import configure_logs
-from serving.memory import keep_large_buffers
+from serving.process import configure_process
 from serving.ring import mapped
 from serving.wire import Answer, Line
 
@@ -141,7 +141,7 @@ def main(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     configure_logs(options)
-    keep_large_buffers()
+    configure_process()
     replica = Replica(options, index, Board(*board))
     code = uvloop.run(replica.run(listener, line))
     logging.shutdown()

@@ -39,6 +39,7 @@ def configured(options: Options, app: ASGIApp) -> uvicorn.Config:
         log_level=options.uvicorn_log_level,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # see direct.Direct
         ssl_keyfile=options.ssl_keyfile,
         ssl_certfile=options.ssl_certfile,
         ssl_ca_certs=options.ssl_ca_certs,

@@ -9,7 +9,7 @@ from serving import followers
 from serving.app import create_app
 from serving.config import Options, parse
 from serving.logs import configure_logs
-from serving.memory import keep_large_buffers
+from serving.process import configure_process
 from serving.running import Server, configured, serve
 from serving.service import Service
 
@@ -24,7 +24,7 @@ def run(options: Options) -> int:
         from serving.supervisor import supervise
 
         return supervise(options, workers)
-    keep_large_buffers()
+    configure_process()
     if options.distributed and followers.join(options):
         return followers.follow(options)
     service = Service(options)

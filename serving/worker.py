@@ -9,7 +9,7 @@ from serving.app import create_app
 from serving.board import Board
 from serving.config import Options
 from serving.logs import configure_logs
-from serving.memory import keep_large_buffers
+from serving.process import configure_process
 from serving.remote import Remote
 from serving.running import Server, configured, serve
 from serving.service import Service
@@ -56,7 +56,7 @@ def main(
 ) -> None:
     """The process."""
     configure_logs(options)
-    keep_large_buffers()
+    configure_process()
     path: Path = board[0]
     remote = Remote(options, index, path.parent, Board(*board), since, replaces)
     service = Service(options, remote)

@@ -7,7 +7,7 @@ from pathlib import Path
 SCRIPT = """
 import resource, sys
 import numpy as np
-from serving.memory import keep_large_buffers
+from serving.process import keep_large_buffers
 
 def batch():
     for buffer in [np.empty(megabytes << 17) for megabytes in (24, 20, 16, 28)]:

@@ -1,5 +1,6 @@
 """The server as a process: start, signals, options, logs, metrics."""
 
+import asyncio
 import json
 import logging
 import re
@@ -12,6 +13,7 @@ import httpx
 import pytest
 
 from jaxpool.engine.executor import Executor
+from serving.app import create_app
 from serving.config import Options
 from serving.server import configure_logs
 
@@ -256,3 +258,15 @@ def test_a_span_for_each_request(monkeypatch, start, folders):
     (span,) = found
     assert span.name == "POST /v1/embeddings" and span.attributes["jaxpool.tokens"] == 9
     assert format(span.context.trace_id, "032x") in parent
+
+
+def test_a_redirect_keeps_to_the_scheme_that_a_proxy_names():
+    transport = httpx.ASGITransport(create_app(Options(models=["m"])))
+
+    async def ask() -> httpx.Response:
+        async with httpx.AsyncClient(transport=transport, base_url="http://a") as client:
+            given = {"json": {}, "headers": {"x-forwarded-proto": "https"}}
+            return await client.post("/v1/embeddings/", **given)
+
+    answer = asyncio.run(ask())
+    assert (answer.status_code, answer.headers["location"]) == (307, "https://a/v1/embeddings")

@@ -1,12 +1,21 @@
-"""The allocator and the garbage collector of a process that serves for weeks."""
+"""The allocator, the garbage collector and the interpreter of a process that serves for weeks."""
 
 import ctypes
 import gc
+import sys
 
 YOUNG = 20_000  # objects made before a collection of the young ones: about 100 requests
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 LARGEST = 32 << 20  # bytes, the most that glibc takes
+TURN = 0.001  # seconds that a thread keeps the interpreter's lock while another waits for it
+
+
+def configure_process() -> None:
+    """Set what has to be set before anything is computed."""
+    keep_large_buffers()
+    # The default, 5 ms, is as long as dozens of requests: the device would stand still meanwhile.
+    sys.setswitchinterval(TURN)
 
 
 def keep_large_buffers() -> None:
