@@ -146,13 +146,13 @@ class Owner(threading.Thread):
 
     @property
     def _waiting(self) -> bool:
-        return any(queue.tokens for queue in self.queues)
+        return any(queue.waiting for queue in self.queues)
 
     def _next(self) -> Queue | None:
         """The next queue, in turn, that has something to compute."""
         for _ in range(len(self.queues)):
             self.queues.rotate(-1)
-            if self.queues[-1].tokens:
+            if self.queues[-1].waiting:
                 return self.queues[-1]
         return None
 

@@ -55,7 +55,7 @@ class ModelEngine:
 
     def _waits(self, task: Any, requests: Sequence) -> list[Future]:
         """What has to be compiled before some requests are computed."""
-        read, seen = _kinds(requests)
+        read, seen = self._kinds(requests)
         pictures = self.pictures.waits(task, seen) if seen and self.pictures else []
         return pictures + (self._waits_of_texts(task, read) if read else [])
 
@@ -67,7 +67,7 @@ class ModelEngine:
 
     def start(self, task: Any, requests: list) -> tuple:
         """Dispatch one forward; requests cut into chunks are computed in `finish`."""
-        read, seen = _kinds(requests)
+        read, seen = self._kinds(requests)
         in_flight = None
         if read and not any(request.chunks or self._is_long(request) for request in read):
             self._keep_to_ready(task, read)
@@ -118,6 +118,11 @@ class ModelEngine:
     def _is_long(self, request: Any) -> bool:
         return len(request.ids) > self.model.max_length
 
+    def _kinds(self, requests: Sequence) -> tuple[Sequence, Sequence]:
+        """The requests of texts, and those of pictures."""
+        seen = [request for request in requests if request.sees] if self.model.tower else []
+        return ([r for r in requests if not r.sees] if seen else requests), seen
+
     def ping(self) -> None:
         """Send a scalar to the device and back; check that the other processes are alive."""
         if self.leader:
@@ -130,12 +135,6 @@ class ModelEngine:
             self._warmup.stop()
         if self.pictures:
             self.pictures.stop()
-
-
-def _kinds(requests: Sequence) -> tuple[Sequence, Sequence]:
-    """The requests of texts, and those of pictures."""
-    seen = [request for request in requests if request.sees]
-    return ([r for r in requests if not r.sees] if seen else requests), seen
 
 
 def _computed(in_flight: InFlight | None) -> int:

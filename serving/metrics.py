@@ -97,7 +97,9 @@ class Metrics:
         labels = name, job.engine
         self.success(*labels, "stop").inc()
         self.job_tokens(*labels).observe(job.tokens)
-        self.truncated(name).inc(job.truncated)
+        truncated = self.truncated(name)
+        if job.truncated:
+            truncated.inc(job.truncated)
         self.e2e(*labels).observe(job.times.whole)
         self.queued(*labels).observe(job.times.queued)
         self.inference(*labels).observe(job.times.computing)

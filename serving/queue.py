@@ -49,7 +49,7 @@ class Queue:
         self.rate = FIRST_RATE
         self.closed: Exception | None = None
         self._served = 0
-        self._waking = False
+        self._arrived: list[Job] = []  # in this round of the event loop
         self._order = itertools.count()
         self._lanes: dict[Hashable, list] = {}
         self._jobs: set[Job] = set()
@@ -72,9 +72,7 @@ class Queue:
         self.check(deadline)
         future = asyncio.get_running_loop().create_future()
         job = Job(task, requests, priority, deadline, future)
-        with self.condition:
-            self._put(job)
-        self._wake()
+        self._put(job)
         try:
             await future
         finally:
@@ -83,27 +81,36 @@ class Queue:
         return job
 
     def _put(self, job: Job) -> None:
-        if self.closed:
-            raise self.closed
-        # Start-time fair queueing: a job's turn is the service given when it arrived, and it moves
-        # on with what is computed of it, so a large batch does not block the texts behind.
-        lane = self._lanes.setdefault(job.task, [])
-        heapq.heappush(lane, (job.priority, self._served, next(self._order), job))
+        """Admit a job. The device gets all that arrive in one round of the event loop together.
+
+        It would else begin with the first few, and again with the next: each batch costs by itself.
+        """
         requests, tokens = job.waiting
-        self.requests += requests
-        self.tokens += tokens
-        self._jobs.add(job)
-
-    def _wake(self) -> None:
-        """Tell the device thread, once for all jobs that arrive in one round of the event loop."""
-        if not self._waking:
-            self._waking = True
-            asyncio.get_running_loop().call_soon(self._notify)
-
-    def _notify(self) -> None:
-        self._waking = False
         with self.condition:
+            if self.closed:
+                raise self.closed
+            self.requests += requests
+            self.tokens += tokens
+            self._jobs.add(job)
+        if not self._arrived:
+            asyncio.get_running_loop().call_soon(self._hand_over)
+        self._arrived.append(job)
+
+    def _hand_over(self) -> None:
+        arrived, self._arrived = self._arrived, []
+        with self.condition:
+            for job in arrived:
+                # Start-time fair queueing: a job's turn is the service given when it arrived, and
+                # it moves on with what is computed of it, so a large batch does not block the
+                # texts behind.
+                lane = self._lanes.setdefault(job.task, [])
+                heapq.heappush(lane, (job.priority, self._served, next(self._order), job))
             self.condition.notify()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether something is there for the device."""
+        return any(self._lanes.values())
 
     def take(self) -> list[Part]:
         """The next batch: requests of one task, in turn, up to the engine's token budget."""

@@ -122,12 +122,16 @@ class Request:
     @property
     def length(self) -> int:
         """What it takes of a row of texts: its tokens, or where more the vectors beside them."""
+        if self.memory is None and not self.pictures:  # of every text, so without a detour
+            return len(self.ids)
         beside = 0 if self.memory is None else len(self.memory)
         return max(len(self.ids), beside, sum(one.vectors for one in self.pictures))
 
     @property
     def size(self) -> int:
         """What the device computes on for it: tokens and patches."""
+        if not self.sees:
+            return len(self.ids)
         if self.picture is not None:
             return len(self.picture.patches)
         return len(self.ids) + sum(len(picture.patches) for picture in self.pictures)
