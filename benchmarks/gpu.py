@@ -1,6 +1,6 @@
 """Share of a GPU's matmul peak for encoder and decoder shapes; random weights, no network.
 
-    python benchmarks/gpu.py [--tiny] [--budget 360] [--output FILE]
+    python benchmarks/gpu.py [SHAPE...] [--tiny] [--budget 360] [--output FILE]
 
 Measures the bfloat16 matmul peak and the copy bandwidth. Then, for each shape and text length, in
 turn within one run: jaxpool from texts to vectors; its program alone, from token ids;
@@ -20,6 +20,7 @@ from copy import deepcopy
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Annotated
 
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # torch needs memory as well
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -183,8 +184,16 @@ def ratios(rows: list[dict]) -> list[dict]:
     ]
 
 
-def main(tiny: bool = False, budget: float = 360, output: Path | None = None):
-    """Run every shape and print one line each; writes results/gpu-DEVICE.json unless --tiny."""
+def main(
+    shapes: Annotated[list[str] | None, typer.Argument()] = None,
+    tiny: bool = False,
+    budget: float = 360,
+    output: Path | None = None,
+):
+    """Run shapes (all if none is named) and print their rows.
+
+    Where all ran they are kept in results/gpu-DEVICE.json, unless --tiny or `output` is another.
+    """
     start = time.monotonic()
     lengths, tokens = ((32, 128), 512) if tiny else (LENGTHS, TOKENS)
     peak = matmul_peak(64 if tiny else 8192)
@@ -193,13 +202,14 @@ def main(tiny: bool = False, budget: float = 360, output: Path | None = None):
     facts["copy GB/s"] = round(copy_bandwidth(8 if tiny else 1024) / 1e9, 1)
     print(json.dumps(facts, indent=1), flush=True)
     rows: list[dict] = []
-    for i, name in enumerate(random_checkpoint.SHAPES, start=1):
-        until = start + budget * i / len(random_checkpoint.SHAPES)
+    names = shapes or list(random_checkpoint.SHAPES)
+    for i, name in enumerate(names, start=1):
+        until = start + budget * i / len(names)
         rows += measure_model(name, lengths, tokens, tiny, peak, until, start + budget)
     page = {**facts, "rows": rows, "ratios": ratios(rows)}
     page["seconds"] = round(time.monotonic() - start)
     print(json.dumps(page["ratios"], indent=1))
-    if not tiny and output is None:
+    if not tiny and output is None and not shapes:
         output = RESULTS / f"gpu-{facts['device'].replace(' ', '-')}.json"
     if output:
         output.write_text(json.dumps(page, indent=1) + "\n")
