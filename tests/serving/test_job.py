@@ -1,5 +1,6 @@
 """The parts in which the queue gives jobs to the device."""
 
+import asyncio
 import math
 import threading
 from types import SimpleNamespace
@@ -8,10 +9,22 @@ from serving.job import Job
 from serving.queue import Queue
 
 
-def put(queue, count, size=1):
-    job = Job("embed", [SimpleNamespace(size=size)] * count, 0, math.inf, None)
-    queue._put(job)
-    return job
+def job_of(count, size=1):
+    return Job("embed", [SimpleNamespace(size=size)] * count, 0, math.inf, None)
+
+
+def put(queue, *jobs):
+    """Let jobs arrive in one round of an event loop: the device has them when it ends."""
+
+    async def arrive():
+        for job in jobs:
+            queue._put(job)
+            assert not queue.waiting and not queue.take()
+        await asyncio.sleep(0)
+
+    asyncio.run(arrive())
+    assert queue.waiting
+    return jobs
 
 
 def taken(queue):
@@ -20,14 +33,14 @@ def taken(queue):
 
 def test_a_small_job_stays_whole_beside_a_large_one_and_a_large_one_gives_way():
     queue = Queue(SimpleNamespace(budget=8), threading.Condition(threading.RLock()), 100)
-    large, first, second = (put(queue, count) for count in (20, 2, 2))
+    large, first, second = put(queue, *map(job_of, (20, 2, 2)))
     assert taken(queue) == [(large, 0, 2), (first, 0, 2), (second, 0, 2), (large, 2, 4)]
     assert taken(queue) == [(large, 4, 12)] and queue.tokens == queue.requests == 8
 
 
 def test_a_text_beyond_the_budget_goes_alone():
     queue = Queue(SimpleNamespace(budget=8), threading.Condition(threading.RLock()), 100)
-    long, short = put(queue, 2, size=12), put(queue, 1)
+    long, short = put(queue, job_of(2, size=12), job_of(1))
     assert taken(queue) == [(long, 0, 1)]
     assert taken(queue) == [(short, 0, 1)]
     assert taken(queue) == [(long, 1, 2)] and queue.tokens == 0
@@ -35,7 +48,7 @@ def test_a_text_beyond_the_budget_goes_alone():
 
 def test_a_part_that_failed_is_tried_by_its_requests():
     queue = Queue(SimpleNamespace(budget=8), threading.Condition(threading.RLock()), 100)
-    job = put(queue, 3, size=2)
+    (job,) = put(queue, job_of(3, size=2))
     (part,) = queue.take()
     assert [(one.start, one.stop, one.tokens) for one in part.each] == [
         (0, 1, 2),

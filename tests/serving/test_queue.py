@@ -97,23 +97,6 @@ def test_results_come_back_in_order(device):
     assert device.queue.tokens == device.queue.requests == device.queue.running == 0
 
 
-def test_what_arrives_in_one_round_of_the_loop_is_one_batch(device):
-    async def late(value):
-        if value == 2:
-            device.engine.gate.set()
-            time.sleep(0.05)  # the device is free meanwhile, and finds 1
-        return await device.queue.submit("embed", [Text(value)])
-
-    async def go():
-        device.engine.hold()
-        first = submit(device, 0)
-        await started(device)
-        await asyncio.gather(first, *map(late, range(1, 6)))
-
-    asyncio.run(go())
-    assert [batch for _, batch in device.engine.batches] == [[0], [1, 2, 3, 4, 5]]
-
-
 def test_a_batch_forms_while_the_device_is_busy(device):
     async def go():
         device.engine.hold()
