@@ -4,7 +4,7 @@ from typing import Literal
 
 import numpy as np
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from serving import encoding
 from serving.contents import MediaInput
@@ -22,18 +22,21 @@ class Query(BaseModel):
     text: str
 
 
-class Passage(BaseModel):
+class Passage(MediaInput):
     """A text, an image (a data: URL), or both."""
 
-    text: str = ""
-    image: str | None = None
+    model_config = ConfigDict(extra="ignore")
+
+    @model_validator(mode="after")
+    def _is_something(self):
+        if self.text is None and self.image is None:
+            raise ValueError("a passage has a text, an image, or both")
+        return self
 
     @property
     def document(self) -> str | Parts:
         """The same as a side of a pair."""
-        if self.image is None:
-            return self.text
-        return Parts(content=MediaInput(text=self.text, image=self.image).parts)
+        return (self.text or "") if self.image is None else Parts(content=self.parts)
 
 
 class RankingRequest(BaseModel):

@@ -215,6 +215,10 @@ class TestNim:
         response = servers("ce").post("/v1/ranking", self.BODY | {"passages": [image]})
         assert response.status_code == 400 and "MultiModalParam" in response.text
 
+    def test_a_passage_of_nothing(self, servers):
+        response = servers("ce").post("/v1/ranking", self.BODY | {"passages": [{}]})
+        assert response.status_code == 400 and "a text, an image, or both" in response.text
+
     EMBEDDINGS = {"encoding_format": "float", "truncate": "NONE"}
 
     def test_sides_of_a_model_that_does_not_tell_them_apart(self, servers, wanted):
