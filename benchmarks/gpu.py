@@ -194,6 +194,9 @@ def main(
 
     Where all ran they are kept in results/gpu-DEVICE.json, unless --tiny or `output` is another.
     """
+    names = shapes or list(random_checkpoint.SHAPES)
+    if unknown := set(names) - random_checkpoint.SHAPES.keys():
+        raise typer.BadParameter(f"{unknown} of {[*random_checkpoint.SHAPES]}")
     start = time.monotonic()
     lengths, tokens = ((32, 128), 512) if tiny else (LENGTHS, TOKENS)
     peak = matmul_peak(64 if tiny else 8192)
@@ -202,7 +205,6 @@ def main(
     facts["copy GB/s"] = round(copy_bandwidth(8 if tiny else 1024) / 1e9, 1)
     print(json.dumps(facts, indent=1), flush=True)
     rows: list[dict] = []
-    names = shapes or list(random_checkpoint.SHAPES)
     for i, name in enumerate(names, start=1):
         until = start + budget * i / len(names)
         rows += measure_model(name, lengths, tokens, tiny, peak, until, start + budget)

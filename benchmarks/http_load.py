@@ -35,7 +35,6 @@ class Client(asyncio.Protocol):
     def __init__(self, requests: Iterator[bytes], on_answer: Callable[[Answer], None]):
         self.requests, self.on_answer = requests, on_answer
         self.done = asyncio.get_running_loop().create_future()
-        self.waiting = False  # for an answer
 
     def connection_made(self, transport):
         """Begin."""
@@ -44,7 +43,7 @@ class Client(asyncio.Protocol):
 
     def _next(self) -> None:
         data = next(self.requests, None)
-        self.received, self.waiting = b"", data is not None
+        self.received = b""
         if data is None:
             self.transport.close()
             self.done.set_result(None)

@@ -62,11 +62,11 @@ def _unprompted(body: Prompts, model: Any) -> bool:
     A chat template has written them, or they are queries or documents (clients of NIM always say
     which) of a model that does not tell these apart.
     """
+    if body.prompt_name is not None or body.input_type is None:
+        return body.prompt_name is None and is_chat(body)
     from jaxpool.tasks.input_types import meaning
     from jaxpool.text.late_interaction import SIDES, tells_sides
 
-    if body.prompt_name is not None or body.input_type is None:
-        return body.prompt_name is None and is_chat(body)
     return meaning(body.input_type) in SIDES and not (model.prompts or tells_sides(model))
 
 
